@@ -1,0 +1,1 @@
+"""Image fusion with a diffusion prior."""

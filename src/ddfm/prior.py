@@ -1,0 +1,138 @@
+"""The diffusion prior: an unconditional network, its noise schedule, and what it says of an image.
+
+A prior lives in a folder in diffusers' own format::
+
+    config.json                             the UNet2DModel
+    diffusion_pytorch_model.safetensors     its weights
+    scheduler_config.json                   the noise schedule and what the network predicts
+    prior.json                              only if pixels are unshuffled: {"pixel_unshuffle": 2}
+
+``UNet2DModel.from_pretrained`` and ``DDPMScheduler.from_pretrained`` open it as it is; folders that
+keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are read as well.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddfm.errors import InputError
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+@dataclass(frozen=True)
+class Prior:
+    """An unconditional diffusion model of images in [-1, 1], shape (B, C, H, W), C = 1 or 3.
+
+    Attributes:
+        network: predicts noise, velocity or image (``prediction_type``) from a noisy image.
+        scheduler: the noise schedule it was trained with and what it predicts
+            (``prediction_type``: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``).
+        pixel_unshuffle: side of the pixel blocks folded into channels before the network.
+    """
+
+    network: UNet2DModel
+    scheduler: DDPMScheduler
+    pixel_unshuffle: int = 1
+
+    @property
+    def channels(self) -> int:
+        """Image channels: 1 (luminance) or 3 (RGB)."""
+        return int(self.network.config.in_channels) // self.pixel_unshuffle**2
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of an image must be multiples of this."""
+        return int(self.pixel_unshuffle * 2 ** (len(self.network.config.block_out_channels) - 1))
+
+    @cached_property
+    def alphas_cumprod(self) -> Tensor:
+        """abar_t = prod(1 - beta_s, s <= t), decreasing, float64, shape (T,)."""
+        return torch.cumprod(1 - self.scheduler.betas.double(), 0)
+
+    @property
+    def prediction_type(self) -> str:
+        return str(self.scheduler.config.prediction_type)
+
+    @property
+    def sigmas(self) -> Tensor:
+        """Noise-to-signal ratio sqrt((1 - abar_t) / abar_t) per timestep, increasing, shape (T,)."""
+        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Prior:
+        """Move the network; inputs and outputs stay float32 whatever ``dtype`` it computes in."""
+        self.network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+    def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
+        """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
+
+        Args:
+            x: sqrt(abar) x_0 + sqrt(1 - abar) eps, shape (B, C, H, W).
+            timestep: on the network's own scale 0 .. T-1, scalar or shape (B,); may be fractional.
+            alpha_cumprod: abar at that timestep, scalar or shape (B,).
+
+        Source: DDPM (Ho et al. 2020), eq. 15; for v, Salimans & Ho 2022, eq. 9 and appendix D.
+        """
+        abar = torch.as_tensor(alpha_cumprod, dtype=torch.float64).reshape(-1, 1, 1, 1)
+        signal, noise = (a.sqrt().to(x) for a in (abar, 1 - abar))
+        out = predict(self.network, x, timestep, self.pixel_unshuffle)
+        if self.prediction_type == "epsilon":
+            return (x - noise * out) / signal
+        if self.prediction_type == "v_prediction":
+            return signal * x - noise * out
+        return out
+
+    @torch.inference_mode()
+    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Posterior mean of the clean image under white Gaussian noise: one evaluation.
+
+        Args:
+            x: noisy image in [-1, 1] units, shape (B, C, H, W); H and W multiples of ``multiple``.
+            sigma: standard deviation of the noise in the same units, scalar or shape (B,).
+
+        Returns:
+            x_0 estimate, shape of ``x``. The image is scaled by sqrt(abar), abar = 1 / (1 + sigma^2),
+            and read at the timestep whose noise matches, found by interpolating log sigma.
+        """
+        level = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1)
+        alpha_cumprod = 1 / (1 + level**2)
+        scaled = x * alpha_cumprod.sqrt().to(x).reshape(-1, 1, 1, 1)
+        return self.predict_x0(scaled, timestep_of(level, self.sigmas), alpha_cumprod)
+
+    def save(self, folder: Path | str) -> None:
+        """Write the folder that `load_prior` and diffusers read."""
+        folder = Path(folder)
+        self.network.save_pretrained(folder)
+        self.scheduler.save_pretrained(folder)
+        if self.pixel_unshuffle > 1:
+            (folder / "prior.json").write_text(json.dumps({"pixel_unshuffle": self.pixel_unshuffle}) + "\n")
+
+
+def predict(network: UNet2DModel, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int) -> Tensor:
+    """What the network says of x, shape of ``x`` (a learned variance, if any, is dropped)."""
+    t = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).reshape(-1).expand(len(x))
+    folded = F.pixel_unshuffle(x, pixel_unshuffle).contiguous(memory_format=torch.channels_last)
+    out = network(folded.to(network.dtype), t).sample.to(x.dtype)
+    return F.pixel_shuffle(out[:, : folded.shape[1]], pixel_unshuffle)
+
+
+def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
+    """Fractional timestep whose noise-to-signal ratio is ``sigma``; log-linear between timesteps."""
+    table, level = sigmas.log(), sigma.to(sigmas).log()
+    above = torch.searchsorted(table, level).clamp(1, len(table) - 1)
+    low, high = table[above - 1], table[above]
+    return (above - 1 + ((level - low) / (high - low)).clamp(0, 1)).float()

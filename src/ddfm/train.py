@@ -1,0 +1,306 @@
+"""Training an unconditional luminance prior on photographs.
+
+Everything random in step ``n`` is drawn from a generator seeded with (seed, n), so a run that is
+killed and resumed sees the same batches as one that is not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddfm.errors import InputError
+from ddfm.prior import Prior, predict, timestep_of
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run is made of; read from TOML, kept beside the weights.
+
+    Attributes:
+        channels: width of the network per resolution, the first after ``pixel_unshuffle``.
+        layers_per_block: residual blocks per resolution on the way down (one more on the way up).
+        norm_groups: groups of each GroupNorm.
+        pixel_unshuffle: side of the pixel blocks folded into channels before the network.
+        beta_schedule: diffusers' name, ``"linear"`` or ``"squaredcos_cap_v2"`` (cosine).
+        prediction_type: ``"epsilon"`` or ``"v_prediction"``.
+        crop: side of the training crops in pixels.
+        native_scale: share of crops at the image's own scale; the rest are at half of it, where
+            JPEG's blocks and grain have averaged out.
+        inverted: share of crops with black and white exchanged (thermal cameras come both ways).
+        low_noise: share of each batch with sigma log-uniform in ``low_noise_range``; the rest has
+            uniform timesteps.
+        low_noise_range: sigma in grey levels of 255.
+        batch, steps, learning_rate, warmup_steps, weight_decay, clip_norm, ema_decay, seed: as usual.
+        bf16: compute in bfloat16 (autocast); weights and optimiser stay float32.
+    """
+
+    channels: tuple[int, ...] = (32, 48, 64, 128)
+    layers_per_block: int = 1
+    norm_groups: int = 8
+    pixel_unshuffle: int = 2
+    beta_schedule: str = "linear"
+    prediction_type: str = "v_prediction"
+    crop: int = 128
+    native_scale: float = 0.5
+    inverted: float = 0.25
+    low_noise: float = 0.75
+    low_noise_range: tuple[float, float] = (3.0, 60.0)
+    batch: int = 16
+    steps: int = 12000
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    bf16: bool = True
+    seed: int = 3407
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a TOML recipe; raises InputError if it is missing, malformed or names unknown settings."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not a readable recipe ({error})") from error
+    known = {field.name for field in fields(Recipe)}
+    if unknown := sorted(set(values) - known):
+        raise InputError(f"{path}: unknown setting {unknown[0]!r}; a recipe may set {', '.join(sorted(known))}")
+    return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def build_prior(recipe: Recipe) -> Prior:
+    """A fresh network with the recipe's layout: convolutions only, no attention, any image size."""
+    depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
+    network = UNet2DModel(
+        in_channels=folded,
+        out_channels=folded,
+        block_out_channels=recipe.channels,
+        layers_per_block=recipe.layers_per_block,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
+        norm_num_groups=recipe.norm_groups,
+        add_attention=False,
+    )
+    scheduler = DDPMScheduler(
+        beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, clip_sample=False
+    )
+    return Prior(network, scheduler, recipe.pixel_unshuffle)
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """All image files named or below the folders named, sorted."""
+    found: set[Path] = set()
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        candidates = path.rglob("*") if path.is_dir() else [path]
+        found.update(p for p in candidates if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise InputError(f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) found")
+    return sorted(found)
+
+
+def load_pyramid(paths: Iterable[Path], crop: int) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+    """Luminance of every image at its own scale and at half of it, where a crop fits."""
+    native, half = [], []
+    for path in paths:
+        with Image.open(path) as image:
+            grey = image.convert("L")
+        if min(grey.size) >= crop:
+            native.append(np.asarray(grey))
+        if min(grey.size) >= 2 * crop:
+            half.append(np.asarray(grey.reduce(2)))
+    return native, half
+
+
+class Crops:
+    """Random crops and their noise levels; batch ``step`` is a function of (seed, step) alone."""
+
+    def __init__(self, images: Iterable[Path], recipe: Recipe, sigmas: Tensor) -> None:
+        self.recipe, self.sigmas = recipe, sigmas
+        self.native, self.half = load_pyramid(images, recipe.crop)
+        if not self.native:
+            raise InputError(f"no image is at least {recipe.crop} pixels high and wide (crop = {recipe.crop})")
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean crops (B, 1, crop, crop) in [-1, 1]; fractional timesteps (B,); noise like the crops."""
+        r = self.recipe
+        rng = np.random.default_rng((r.seed, step))
+        clean = torch.from_numpy(np.stack([self._crop(rng) for _ in range(r.batch)]))[:, None]
+        clean = clean.float() / 127.5 - 1
+        clean[rng.random(r.batch) < r.inverted] *= -1
+        timesteps = torch.from_numpy(rng.uniform(0, len(self.sigmas) - 1, r.batch)).float()
+        low = rng.random(r.batch) < r.low_noise
+        levels = np.exp(rng.uniform(*np.log(r.low_noise_range), r.batch)) / 127.5
+        timesteps[low] = timestep_of(torch.from_numpy(levels), self.sigmas)[low]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
+        return clean, timesteps, noise
+
+    def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        pool = self.native if not self.half or rng.random() < self.recipe.native_scale else self.half
+        image, side = pool[rng.integers(len(pool))], self.recipe.crop
+        top, left = rng.integers(image.shape[0] - side + 1), rng.integers(image.shape[1] - side + 1)
+        crop = image[top : top + side, left : left + side]
+        crop = crop[:, ::-1] if rng.random() < 0.5 else crop
+        crop = crop[::-1] if rng.random() < 0.5 else crop
+        return crop.T if rng.random() < 0.5 else crop
+
+
+def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
+    """abar at fractional timesteps, log-linear in sigma: the inverse of `timestep_of`, shape (B,)."""
+    low = timesteps.long().clamp(0, len(sigmas) - 2)
+    log_sigma = sigmas.log()
+    weight = timesteps.double() - low
+    level = (log_sigma[low] * (1 - weight) + log_sigma[low + 1] * weight).exp()
+    return 1 / (1 + level**2)
+
+
+def diffusion_loss(
+    network: UNet2DModel, prior: Prior, clean: Tensor, timesteps: Tensor, noise: Tensor
+) -> Tensor:
+    """Mean squared error of the prediction per image, shape (B,) (DDPM eq. 14; v: Salimans & Ho 2022)."""
+    abar = alpha_cumprod_at(timesteps.cpu(), prior.sigmas).reshape(-1, 1, 1, 1)
+    signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
+    target = noise if prior.prediction_type == "epsilon" else signal * noise - sigma * clean
+    out = predict(network, signal * clean + sigma * noise, timesteps, prior.pixel_unshuffle)
+    return F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
+
+
+@torch.no_grad()
+def held_out_loss(prior: Prior, images: Iterable[Path], recipe: Recipe) -> list[float]:
+    """Mean loss in each quarter of the timesteps on central crops, noise fixed: four numbers."""
+    crops = []
+    for grey in load_pyramid(images, recipe.crop)[0]:
+        top, left = (grey.shape[0] - recipe.crop) // 2, (grey.shape[1] - recipe.crop) // 2
+        crops.append(grey[top : top + recipe.crop, left : left + recipe.crop])
+    clean = torch.from_numpy(np.stack(crops))[:, None].float() / 127.5 - 1
+    generator = torch.Generator().manual_seed(0)
+    quarter, losses = len(prior.sigmas) / 4, []
+    for k in range(4):
+        timesteps = (k + torch.rand(len(clean), generator=generator)) * quarter
+        noise = torch.randn(clean.shape, generator=generator)
+        parts = zip(clean.split(recipe.batch), timesteps.split(recipe.batch), noise.split(recipe.batch), strict=True)
+        batches = [[a.to(prior.device) for a in part] for part in parts]
+        losses.append(float(torch.cat([diffusion_loss(prior.network, prior, *b) for b in batches]).mean()))
+    return losses
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then half a cosine down to 1 % of the peak."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train(
+    images: list[Path],
+    folder: Path,
+    recipe: Recipe,
+    *,
+    held_out: list[Path] | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    checkpoint_every: int = 500,
+    progress: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Prior:
+    """Train a prior and leave it in ``folder/prior``; returns it (the EMA weights).
+
+    ``folder`` also holds ``checkpoint.pt`` (network, average, optimiser, step) and ``log.jsonl``
+    (one record per checkpoint: step, loss, images per second, held-out loss per quarter of t).
+    Raises InputError for unusable images, an existing run without ``resume``, or a checkpoint that
+    was made with another recipe.
+    """
+    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{folder}: holds a training run already; --resume continues it")
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    prior, average = build_prior(recipe).to(device), build_prior(recipe).to(device)
+    average.network.load_state_dict(prior.network.state_dict())
+    network = prior.network.train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+    )
+    start = 0
+    if resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        if state["recipe"] != asdict(recipe):
+            raise InputError(f"{checkpoint}: was made with another recipe; resume it with its own")
+        network.load_state_dict(state["network"])
+        average.network.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+
+    crops = Crops(images, recipe, prior.sigmas)
+    losses: list[Tensor] = []
+    clock = time.perf_counter()
+    for step in range(start, recipe.steps):
+        # 1. A batch, and the loss on it.
+        clean, timesteps, noise = (a.to(device) for a in crops.batch(step))
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
+            loss = diffusion_loss(network, prior, clean, timesteps, noise).mean()
+        loss.backward()
+        # 2. A step of AdamW along the clipped gradient.
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe, step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        # 3. The running average of the weights, shorter at the start.
+        decay = min(recipe.ema_decay, (step + 1) / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.network.parameters()), list(network.parameters()), 1 - decay)
+        # 4. Now and then: what it is worth, and a place to go on from.
+        losses.append(loss.detach())
+        if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
+            seconds, clock = time.perf_counter() - clock, time.perf_counter()
+            record: dict[str, Any] = {
+                "step": step + 1,
+                "loss": float(torch.stack(losses).mean()),
+                "images_per_second": len(losses) * recipe.batch / seconds,
+            }
+            if held_out:
+                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
+                    record["held_out"] = held_out_loss(average, held_out, recipe)
+            losses.clear()
+            state = {
+                "recipe": asdict(recipe),
+                "step": step + 1,
+                "network": network.state_dict(),
+                "average": average.network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            save_atomically(state, checkpoint)
+            with log.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+            progress(record)
+    average.save(folder / "prior")
+    return average
+
+
+def save_atomically(state: dict[str, Any], path: Path) -> None:
+    """torch.save that leaves either the old file or the new one, whatever happens meanwhile."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
