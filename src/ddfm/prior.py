@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
@@ -38,11 +38,13 @@ class Prior:
         scheduler: the noise schedule it was trained with and what it predicts
             (``prediction_type``: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``).
         pixel_unshuffle: side of the pixel blocks folded into channels before the network.
+        name: what a result says it was made with.
     """
 
     network: UNet2DModel
     scheduler: DDPMScheduler
     pixel_unshuffle: int = 1
+    name: str = "prior"
 
     @property
     def channels(self) -> int:
@@ -74,7 +76,8 @@ class Prior:
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Prior:
         """Move the network; inputs and outputs stay float32 whatever ``dtype`` it computes in."""
-        self.network.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
+        torch.nn.Module.to(self.network, device=device, dtype=dtype, memory_format=torch.channels_last)
         return self
 
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
@@ -136,3 +139,61 @@ def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
     above = torch.searchsorted(table, level).clamp(1, len(table) - 1)
     low, high = table[above - 1], table[above]
     return (above - 1 + ((level - low) / (high - low)).clamp(0, 1)).float()
+
+
+def load_prior(name_or_path: str | Path = "natural") -> Prior:
+    """The bundled prior by its name, or any unconditional UNet2DModel in a diffusers folder.
+
+    Weights are read from safetensors only. Raises InputError, naming the folder, if anything is
+    missing, damaged or of a kind that cannot serve as a prior; weights are never made up.
+    """
+    if str(name_or_path) in bundled_priors():
+        with as_file(files("ddfm") / "assets" / str(name_or_path)) as folder:
+            return _load_folder(folder, str(name_or_path))
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        raise InputError(
+            f"{name_or_path}: no such prior; name a bundled one ({', '.join(bundled_priors())}) "
+            "or a folder in diffusers' format"
+        )
+    return _load_folder(folder, str(folder))
+
+
+def bundled_priors() -> list[str]:
+    """Names of the priors that come with the package."""
+    return sorted(entry.name for entry in (files("ddfm") / "assets").iterdir() if entry.is_dir())
+
+
+def _load_folder(folder: Path, name: str) -> Prior:
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    schedule = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
+    for needed in (unet / "config.json", schedule / "scheduler_config.json"):
+        if not needed.is_file():
+            raise InputError(f"{needed}: missing; a prior is a folder in diffusers' format")
+    try:
+        network, report = UNet2DModel.from_pretrained(
+            unet, use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+        )
+        scheduler = DDPMScheduler.from_pretrained(schedule)
+        settings = json.loads(text.read_text()) if (text := folder / "prior.json").is_file() else {}
+        unshuffle = int(settings.get("pixel_unshuffle", 1))
+        prior = Prior(network.eval().requires_grad_(False), scheduler, unshuffle, name)
+    except Exception as error:  # diffusers, safetensors and json raise whatever they stumble on
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{folder}: not a prior that can be loaded ({reason[:200]})") from error
+    if wrong := report["missing_keys"] + report["unexpected_keys"] + report["mismatched_keys"]:
+        raise InputError(f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)")
+    _check(prior, folder)
+    return prior.to("cpu")
+
+
+def _check(prior: Prior, folder: Path) -> None:
+    config = prior.network.config
+    if prior.prediction_type not in PREDICTION_TYPES:
+        raise InputError(f"{folder}: predicts {prior.prediction_type!r}; a prior predicts {', '.join(PREDICTION_TYPES)}")
+    if config.class_embed_type is not None or config.num_class_embeds is not None:
+        raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
+    if config.in_channels not in (prior.pixel_unshuffle**2, 3 * prior.pixel_unshuffle**2):
+        raise InputError(f"{folder}: takes {config.in_channels} channels; a prior takes 1 (luminance) or 3 (RGB)")
+    if config.out_channels not in (config.in_channels, 2 * config.in_channels):
+        raise InputError(f"{folder}: turns {config.in_channels} channels into {config.out_channels}; no prior does")

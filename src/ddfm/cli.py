@@ -1,0 +1,246 @@
+"""The command line: parses, calls, prints. Exit 0 done, 1 some items failed, 2 bad usage or input."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ddfm.errors import InputError
+
+app = typer.Typer(
+    help="Image fusion with a diffusion prior.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+convert = typer.Typer(help="Turn other projects' checkpoints into priors.", no_args_is_help=True)
+app.add_typer(convert, name="convert")
+stderr = Console(stderr=True)
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
+
+
+def main() -> None:
+    """Entry point of the ``ddfm`` command."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        if not error.format_message():  # the help was asked for, and has been printed
+            sys.exit(2)
+        fail(error.format_message())
+    except InputError as error:
+        fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    sys.exit(code)
+
+
+def fail(message: str) -> None:
+    """One plain line, exit status 2."""
+    print(f"ddfm: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        from ddfm import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    # Nothing a user could act on comes out of the libraries' warnings and progress bars.
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+@app.command(epilog="Example: ddfm fuse thermal.png visible.png -o fused.png")
+def fuse(
+    sources: Annotated[list[Path], typer.Argument(metavar="A B", help="Two image files, or two folders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
+    steps: Annotated[int, typer.Option(help="Network evaluations, 1 to 1000.")] = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 3407,
+    form: Annotated[str, typer.Option(help="Form of the likelihood: released or paper.")] = "released",
+    scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
+    prior: Annotated[str, typer.Option(help="Name of a bundled prior, or a folder.")] = "natural",
+    device: DeviceOption = "auto",
+    dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
+    resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Folders: make finished outputs again instead of keeping them.")
+    ] = False,
+) -> None:
+    """Fuse two aligned pictures of one scene, or all pairs of two folders.
+
+    A is the first source (infrared, MRI, under-exposed, near), B the second (visible, PET,
+    over-exposed, far). Luminance is fused, chroma comes from the source in colour; the result has
+    the sources' size and the first one's bit depth. Files of folders are matched by name; outputs
+    are PNG (TIFF for float samples), finished ones are kept, and a bad pair does not stop the rest.
+    """
+    if len(sources) != 2:
+        raise InputError(f"two sources are needed, {len(sources)} given: ddfm fuse A B -o OUT")
+    a, b = sources
+    options: dict[str, Any] = {
+        "steps": steps,
+        "seed": seed,
+        "form": form,
+        "scheduler": scheduler,
+        "device": device,
+        "dtype": dtype,
+        "resize": resize,
+    }
+    for path in sources:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    if a.is_dir() != b.is_dir():
+        raise InputError(f"{a} and {b}: two files or two folders are needed, not one of each")
+    if a.is_dir():
+        fuse_folders(a, b, output, prior, overwrite, options)
+    else:
+        fuse_files(a, b, output, prior, options)
+
+
+def fuse_files(a: Path, b: Path, output: Path, prior: str, options: dict[str, Any]) -> None:
+    """One pair, with a progress bar over the steps."""
+    if output.exists() and any(output.samefile(path) for path in (a, b)):
+        raise InputError(f"{output}: is one of the sources; name another output")
+    start = time.perf_counter()
+    with progress_bars() as bars:
+        image = fuse_one(a, b, output, prior, options, bars)
+    height, width = image.size
+    print(f"{output}: {width}x{height}, {image.depth}, {time.perf_counter() - start:.1f} s")
+
+
+def fuse_folders(a: Path, b: Path, output: Path, prior: str, overwrite: bool, options: dict[str, Any]) -> None:
+    """All pairs; raises Exit(1) after naming those that failed."""
+    from ddfm import batch
+    from ddfm.fuse import check_options
+    from ddfm.images import prepare_folder
+    from ddfm.prior import load_prior
+
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: is a file; two folders are fused into a folder")
+    if output.exists() and any(output.samefile(path) for path in (a, b)):
+        raise InputError(f"{output}: is one of the sources; name another output folder")
+    pairs, lonely = batch.match_folders(a, b)
+    model = load_prior(prior)
+    check_options(model, **options)
+    prepare_folder(output)
+    for path in lonely:
+        stderr.print(f"no partner: {path}", style="yellow", highlight=False, soft_wrap=True)
+    todo = [pair for pair in pairs if overwrite or not batch.finished(pair, output)]
+    if kept := len(pairs) - len(todo):
+        stderr.print(f"{kept} of {len(pairs)} pairs finished before, kept (--overwrite makes them again)")
+    with progress_bars() as bars:
+        overall = bars.add_task("pairs", total=len(todo))
+
+        def fuse_pair(pair: batch.Pair) -> None:
+            try:
+                fuse_one(pair.a, pair.b, output / pair.stem, model, options, bars)
+            finally:
+                bars.advance(overall)
+
+        failed = batch.run(todo, fuse_pair)
+    print(f"{output}: {len(todo) - len(failed)} fused, {kept} kept, {len(failed)} failed")
+    for pair, reason in failed:
+        print(f"failed: {pair.stem}: {' '.join(reason.split())}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+def fuse_one(a: Path, b: Path, output: Path, prior: Any, options: dict[str, Any], bars: Progress) -> Any:
+    """Read, fuse and write one pair; an output without suffix gets the one that holds the result."""
+    from ddfm.fuse import fuse as fuse_images
+    from ddfm.images import check_writable, read_image, write_image
+
+    images = read_image(a), read_image(b)
+    if not output.suffix:
+        output = output.with_name(output.name + (".tif" if images[0].depth == "float32" else ".png"))
+    check_writable(output, images[0].depth, any(image.alpha is not None for image in images))
+    task = bars.add_task(output.name, total=options["steps"])
+    try:
+        result = fuse_images(*images, prior=prior, callback=lambda step: bars.advance(task), **options)
+    finally:
+        bars.remove_task(task)
+    write_image(output, result.image)
+    return result.image
+
+
+def progress_bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=stderr
+    )
+
+
+@convert.command("guided-diffusion", epilog="Example: ddfm convert guided-diffusion 256x256_diffusion_uncond.pt -o openai")
+def convert_guided_diffusion(
+    checkpoint: Annotated[Path, typer.Argument(help="OpenAI's checkpoint, a state dict (.pt).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    config: Annotated[
+        Path | None, typer.Option(help="Its configuration, JSON or YAML; default: OpenAI's 256x256 unconditional.")
+    ] = None,
+) -> None:
+    """Turn an OpenAI guided-diffusion checkpoint into a prior for --prior."""
+    from ddfm import convert as converter
+
+    settings = converter.read_config(config) if config else converter.OPENAI_256_UNCONDITIONAL
+    prior = converter.convert_guided_diffusion(checkpoint, output, settings)
+    print(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
+
+
+@app.command(epilog="Example: ddfm train photographs -o runs/natural --held-out photographs-val")
+def train(
+    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Photographs that are measured and never trained on.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Settings of the run, TOML.")] = None,
+    device: DeviceOption = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+) -> None:
+    """Train an unconditional luminance prior; it is left in OUTPUT/prior."""
+    from ddfm import train as trainer
+    from ddfm.fuse import pick_device
+
+    settings = trainer.read_recipe(recipe) if recipe else trainer.Recipe()
+
+    def show(record: dict[str, Any]) -> None:
+        losses = " ".join(f"{loss:.4f}" for loss in record.get("held_out", ()))
+        left = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
+        print(
+            f"step {record['step']}/{settings.steps}  loss {record['loss']:.4f}  held out {losses or '-'}  "
+            f"{record['images_per_second']:.0f} images/s  {left:.0f} min left",
+            flush=True,
+        )
+
+    trainer.train(
+        trainer.find_images(images),
+        output,
+        settings,
+        held_out=trainer.find_images(held_out) if held_out else None,
+        device=str(pick_device(device)),
+        resume=resume,
+        progress=show,
+    )
+    print(f"{output / 'prior'}: done")
+
+
+if __name__ == "__main__":
+    main()

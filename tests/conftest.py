@@ -1,0 +1,68 @@
+"""What the tests share: where the data lies, small pictures, the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ddfm.convert import convert_guided_diffusion, read_config
+
+ROOT = Path(__file__).parents[1]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with golden arrays and development data; its tests skip where it is absent."""
+    folder = Path(os.environ.get("DDFM_SHARED", ROOT.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"{folder} is absent: golden arrays and development data are not part of the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    return shared / "golden"
+
+
+@pytest.fixture(scope="session")
+def data(shared: Path) -> Path:
+    return shared / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden guided-diffusion network as a prior folder: RGB, learned variance, multiples of 4."""
+    folder = tmp_path_factory.mktemp("priors") / "tiny"
+    config = read_config(golden / "guided_diffusion_tiny.json")
+    convert_guided_diffusion(golden / "guided_diffusion_tiny.pt", folder, config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ddfm() -> Command:
+    """Run the command as a user would; returns the finished process with its output as text."""
+
+    def run(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "ddfm.cli", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+def picture(height: int, width: int, channels: int, dtype: type, seed: int = 0) -> NDArray[np.uint8 | np.uint16]:
+    """A smooth random picture over the whole range of ``dtype``: (H, W) or (H, W, channels)."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.linspace(0, 3, height)[:, None, None], np.linspace(0, 3, width)[None, :, None]
+    phase = rng.uniform(0, 6, (3, channels))
+    waves = np.sin(rows * 2 + phase[0]) + np.sin(columns * 3 + phase[1]) + np.sin(rows * columns + phase[2])
+    top = np.iinfo(dtype).max
+    samples = (waves - waves.min()) / (waves.max() - waves.min()) * top
+    return np.rint(samples[..., 0] if channels == 1 else samples).astype(dtype)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from ddfm.likelihood import ReleasedLikelihood
+from ddfm.prior import Prior, load_prior
+from ddfm.sampler import SCHEDULERS, Step, respaced_scheduler, sample, spaced_timesteps
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+# At t = 999 an error of the network is 157 times as large in x_0, so that in float32 the order of
+# summation alone takes most of the tolerance: the number of threads is fixed to fix that order, and
+# float64 shows what is left without rounding on our side.
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_released_sampling_matches_the_released_code(golden: Path, tiny_prior: Path, dtype: torch.dtype) -> None:
+    arrays = np.load(golden / "sampling_released.npz")
+    tensors = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
+    prior = load_prior(tiny_prior).to("cpu", dtype)
+    timesteps = spaced_timesteps(1000, 20)
+    assert timesteps.flip(0).tolist() == tensors["timestep_map"].tolist()
+    kept = prior.alphas_cumprod[timesteps.flip(0)]
+    assert torch.allclose(kept, tensors["alphas_cumprod"], rtol=1e-5, atol=0)
+
+    seen: dict[int, Step] = {}
+    likelihood = ReleasedLikelihood(infrared=tensors["ir"].to(dtype), visible=tensors["vi"].to(dtype))
+    x_t = tensors["x_T"].to(dtype)
+    final = sample(prior, likelihood, x_t, 20, callback=lambda step: seen.update({19 - step.index: step}))
+    for row, step in enumerate(tensors["steps"].tolist()):
+        assert (seen[step].rectified - tensors["pred_x0"][row]).abs().max() < 1e-3
+        assert (seen[step].sample - tensors["samples"][row]).abs().max() < 1e-3
+    assert (final - tensors["final"]).abs().max() < 1e-3
+
+
+class GaussianNetwork(nn.Module):
+    """The exact noise prediction for images whose pixels are N(0, s^2): E[eps | x_t] in closed form."""
+
+    dtype = torch.float32
+
+    def __init__(self, alphas_cumprod: Tensor, spread: float) -> None:
+        super().__init__()
+        self.alphas_cumprod, self.spread = alphas_cumprod.float(), spread
+
+    def forward(self, x: Tensor, t: Tensor) -> object:
+        abar = self.alphas_cumprod[t.long()].reshape(-1, 1, 1, 1)
+        variance = abar * self.spread**2 + 1 - abar
+        return type("Output", (), {"sample": (1 - abar).sqrt() / variance * x})
+
+
+class NoLikelihood:
+    def rectify(self, f0: Tensor) -> Tensor:
+        return f0
+
+    def finish(self, luma: Tensor) -> Tensor:
+        return luma
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_samples_the_prior(name: str) -> None:
+    """With an exact network for N(0, s^2) and no likelihood, samples have that variance."""
+    scheduler, spread = DDPMScheduler(), 0.2
+    abar = torch.cumprod(1 - scheduler.betas.double(), 0)
+    prior = Prior(GaussianNetwork(abar, spread), scheduler)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 1, 96, 96, generator=generator)
+    out = sample(prior, NoLikelihood(), noise, 200, scheduler=name, generator=generator)
+    assert float(out.std()) == pytest.approx(spread, rel=0.05)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("steps", [1, 2, 10, 37])
+def test_the_last_rectified_estimate_is_the_result(name: str, steps: int) -> None:
+    scheduler = DDPMScheduler()
+    abar = torch.cumprod(1 - scheduler.betas.double(), 0)
+    prior = Prior(GaussianNetwork(abar, 0.2), scheduler)  # type: ignore[arg-type]
+    seen: list[Step] = []
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 1, 16, 16, generator=generator)
+    out = sample(prior, NoLikelihood(), noise, steps, scheduler=name, generator=generator, callback=seen.append)
+    assert [step.index for step in seen] == list(range(steps))
+    assert [step.timestep for step in seen] == spaced_timesteps(1000, steps).tolist()
+    assert torch.allclose(out, seen[-1].rectified, atol=1e-6)
+
+
+def test_respaced_scheduler_keeps_the_noise_levels() -> None:
+    abar = torch.cumprod(1 - DDPMScheduler().betas.double(), 0)
+    timesteps = spaced_timesteps(1000, 13)
+    for name in SCHEDULERS:
+        process = respaced_scheduler(name, abar, timesteps)
+        assert process.timesteps.tolist() == list(range(12, -1, -1))
+        assert torch.allclose(process.alphas_cumprod.double(), abar[timesteps.flip(0)], rtol=1e-5)
