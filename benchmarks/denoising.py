@@ -41,7 +41,9 @@ def nl_means() -> Denoiser:
     from skimage.restoration import denoise_nl_means
 
     def denoise(noisy: NDArray[np.float64], sigma: float) -> NDArray[Any]:
-        return denoise_nl_means(noisy, patch_size=5, patch_distance=6, h=0.6 * sigma, sigma=sigma, fast_mode=True)
+        return denoise_nl_means(
+            noisy, patch_size=5, patch_distance=6, h=0.6 * sigma, sigma=sigma, fast_mode=True
+        )
 
     return denoise
 
@@ -61,7 +63,7 @@ def prior(name: str) -> Denoiser:
 
     def denoise(noisy: NDArray[np.float64], sigma: float) -> NDArray[Any]:
         image = torch.from_numpy(noisy).float()[None, None] / 127.5 - 1
-        padding = Padding.to_multiple(*noisy.shape, model.multiple)
+        padding = Padding.to_multiple(noisy.shape[0], noisy.shape[1], model.multiple)
         clean = padding.crop(model.denoise(padding.pad(image), sigma / 127.5))
         return (clean[0, 0].numpy().astype(np.float64) + 1) * 127.5
 
@@ -90,7 +92,9 @@ def measure(denoise: Denoiser, images: list[Path]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("images", type=Path, help="folder of held-out photographs")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th photograph only")
     parser.add_argument("methods", nargs="+", help=f"priors, and any of {', '.join(REFERENCES)}")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ddfm.cli import main
 from ddfm.convert import convert_guided_diffusion, read_config
 
 ROOT = Path(__file__).parents[1]
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Command = Callable[..., "Finished"]
 
 
 @pytest.fixture(scope="session")
@@ -46,18 +50,30 @@ def tiny_prior(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def ddfm() -> Command:
-    """Run the command as a user would; returns the finished process with its output as text."""
+@dataclass(frozen=True)
+class Finished:
+    returncode: int
+    stdout: str
+    stderr: str
 
-    def run(*arguments: str | Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ddfm.cli", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+@pytest.fixture
+def ddfm(monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command in this process, as its entry point does (a new one would import torch every time)."""
+
+    def run(*arguments: str | int | Path) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["ddfm", *map(str, arguments)])
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exit_:
+            main()
+        code = exit_.value.code
+        assert isinstance(code, int | None)
+        return Finished(code or 0, out.getvalue(), err.getvalue())
 
     return run
 
 
-def picture(height: int, width: int, channels: int, dtype: type, seed: int = 0) -> NDArray[np.uint8 | np.uint16]:
+def picture(height: int, width: int, channels: int, dtype: type, seed: int = 0) -> NDArray[Any]:
     """A smooth random picture over the whole range of ``dtype``: (H, W) or (H, W, channels)."""
     rng = np.random.default_rng(seed)
     rows, columns = np.linspace(0, 3, height)[:, None, None], np.linspace(0, 3, width)[None, :, None]

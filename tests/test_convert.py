@@ -38,13 +38,15 @@ def test_openai_layout_has_its_parameters_and_every_key_is_mapped() -> None:
         network = UNet2DModel(**network_config(OPENAI_256_UNCONDITIONAL))
     state = network.state_dict()
     assert sum(tensor.numel() for tensor in state.values()) == 552_814_086
-    # A checkpoint of that layout, its keys and shapes derived from the names; 1x1 skips only where widths differ.
+    # A checkpoint of that layout; skip connections exist only where widths differ.
     checkpoint: dict[str, torch.Tensor] = {}
     for old, new in network_names(OPENAI_256_UNCONDITIONAL):
         for part in ("weight", "bias"):
             if old.endswith(".qkv"):
                 shape = state[f"{new}.to_q.{part}"].shape
-                checkpoint[f"{old}.{part}"] = torch.empty(3 * shape[0], *shape[1:], *([1] * (part == "weight")), device="meta")
+                checkpoint[f"{old}.{part}"] = torch.empty(
+                    3 * shape[0], *shape[1:], *([1] * (part == "weight")), device="meta"
+                )
             elif (name := f"{new}.{part}") in state:
                 extra = [1] if old.endswith(".proj_out") and part == "weight" else []
                 checkpoint[f"{old}.{part}"] = torch.empty(*state[name].shape, *extra, device="meta")
@@ -60,9 +62,16 @@ def test_qkv_orders() -> None:
     heads, head_channels, channels = 2, 3, 6
     rows = torch.arange(3 * channels, dtype=torch.float32)
     legacy = split_qkv(rows, head_channels)
-    assert [part.tolist() for part in legacy] == [[0, 1, 2, 9, 10, 11], [3, 4, 5, 12, 13, 14], [6, 7, 8, 15, 16, 17]]
+    assert [part.tolist() for part in legacy] == [
+        [0, 1, 2, 9, 10, 11],
+        [3, 4, 5, 12, 13, 14],
+        [6, 7, 8, 15, 16, 17],
+    ]
     assert torch.equal(torch.stack(split_qkv(rows, 0)), rows.reshape(3, heads * head_channels))
-    assert split_qkv(rows.reshape(-1, 1, 1).expand(-1, channels, 1), head_channels)[0].shape == (channels, channels)
+    assert split_qkv(rows.reshape(-1, 1, 1).expand(-1, channels, 1), head_channels)[0].shape == (
+        channels,
+        channels,
+    )
 
 
 @pytest.mark.parametrize("resblock_updown", [True, False])
@@ -87,7 +96,10 @@ def test_every_supported_layout_round_trips(resblock_updown: bool, use_scale_shi
 def test_configuration_files(tmp_path: Path) -> None:
     path = tmp_path / "model.yaml"
     path.write_text("num_channels: 128\nattention_resolutions: 32,16\n")
-    assert read_config(path) == OPENAI_256_UNCONDITIONAL | {"num_channels": 128, "attention_resolutions": "32,16"}
+    assert read_config(path) == OPENAI_256_UNCONDITIONAL | {
+        "num_channels": 128,
+        "attention_resolutions": "32,16",
+    }
     path.write_text("- a list\n")
     with pytest.raises(InputError, match=r"model\.yaml: not a configuration"):
         read_config(path)

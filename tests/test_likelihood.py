@@ -33,7 +33,7 @@ def random_image(seed: int, height: int, width: int) -> Tensor:
 
 
 def penalised_objective(x: Tensor, y: Tensor, gamma: Tensor, rho: Tensor, k: Tensor, u: Tensor) -> float:
-    """What EM with the splitting descends on: its Laplace terms, rounded off at EPSILON, and the penalties."""
+    """What EM with the splitting descends on: Laplace terms, rounded off at EPSILON, and penalties."""
     data = 2 * (2 / gamma).sqrt() * ((x - y) ** 2 + EPSILON**2).sqrt()
     data = data + 2 * (2 / rho).sqrt() * (x**2 + EPSILON**2).sqrt()
     penalties = PSI * (u**2).sum() + ETA / 2 * (((x - k) ** 2).sum() + ((gradient(k) - u) ** 2).sum())
@@ -87,7 +87,10 @@ def test_identical_sources_leave_no_doubt(seed: int, height: int, width: int) ->
 def test_m_step_lines_minimise_the_objective(seed: int, height: int, width: int) -> None:
     """Each line against autograd: the gradient of the quadratic vanishes in the variable it solves for."""
     x, y = random_image(seed, height, width), random_image(seed + 1, height, width)
-    m_bar, n_bar = random_image(seed + 2, height, width).abs() + 0.1, random_image(seed + 3, height, width).abs() + 0.1
+    m_bar, n_bar = (
+        random_image(seed + 2, height, width).abs() + 0.1,
+        random_image(seed + 3, height, width).abs() + 0.1,
+    )
     u0 = torch.cat([random_image(seed + 4, height, width), random_image(seed + 5, height, width)], 1)
     psi, eta = 0.5, 0.3
 
@@ -117,7 +120,10 @@ def test_e_step_is_the_posterior_expectation_of_the_precision() -> None:
     m = torch.logspace(-8, 2, 400_001, dtype=torch.float64)
     density = m**-0.5 * torch.exp(-(distance**2) / (2 * m) - m / gamma)
     expected = torch.trapezoid(density / m, m) / torch.trapezoid(density, m)
-    x, y = torch.zeros(1, 1, 1, 1, dtype=torch.float64), torch.full((1, 1, 1, 1), distance, dtype=torch.float64)
+    x, y = (
+        torch.zeros(1, 1, 1, 1, dtype=torch.float64),
+        torch.full((1, 1, 1, 1), distance, dtype=torch.float64),
+    )
     m_bar, _ = e_step(x, y, torch.tensor(gamma), torch.tensor(1.0), epsilon=0.0)
     assert float(m_bar) == pytest.approx(float(expected), rel=1e-4)
     variance = torch.trapezoid(density * m, m) / torch.trapezoid(density, m)
@@ -149,7 +155,7 @@ def test_finish_gives_pictures() -> None:
     infrared, visible = random_image(1, 16, 20).float(), random_image(2, 16, 20).float()
     luma = torch.linspace(-1.5, 1.2, 320).reshape(1, 1, 16, 20)
     paper = PaperLikelihood(infrared, visible).finish(luma)
-    assert (paper.min(), paper.max()) == (0, 1)
+    assert [float(paper.min()), float(paper.max())] == [0, 1]
     assert paper[luma == luma.flatten()[200]] == (luma.flatten()[200] + 1) / 2
     released = ReleasedLikelihood(infrared, visible).finish(luma)
     assert torch.allclose(released.flatten(), torch.linspace(0, 1, 320), atol=1e-6)

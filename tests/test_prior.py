@@ -46,7 +46,9 @@ def test_the_bundled_prior_is_small_and_plain_diffusers(natural: Prior) -> None:
 def test_the_bundled_prior_denoises(natural: Prior) -> None:
     """A picture with edges and a slope: the error must fall by far more than any smoothing could do."""
     rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
-    clean = ((columns + rows) / 190 - 0.5 + 0.8 * ((rows - 48) ** 2 + (columns - 40) ** 2 < 900).float() - 0.4)[None, None]
+    clean = (
+        (columns + rows) / 190 - 0.5 + 0.8 * ((rows - 48) ** 2 + (columns - 40) ** 2 < 900).float() - 0.4
+    )[None, None]
     sigma = 25 / 127.5
     noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     error = (natural.denoise(noisy, sigma) - clean).square().mean().sqrt()
@@ -91,7 +93,10 @@ def test_any_unconditional_network_serves(channels: int, outputs: int, tmp_path:
     if outputs == channels:
         DDPMPipeline(small_network(channels, outputs), DDPMScheduler()).save_pretrained(tmp_path / "pipeline")
         weights = load_prior(tmp_path / "pipeline").network.state_dict()
-        assert all(torch.equal(a, b) for a, b in zip(weights.values(), prior.network.state_dict().values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(weights.values(), prior.network.state_dict().values(), strict=True)
+        )
 
 
 def test_a_saved_prior_is_the_same_prior(natural: Prior, tmp_path: Path) -> None:

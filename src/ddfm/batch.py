@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from ddfm.errors import InputError
 from ddfm.images import SUFFIXES
 
-OUTPUT_SUFFIXES = (".png", ".tif")  # all that hold 16 bits and alpha; .tif for float samples
+OUTPUT_SUFFIXES = (".png", ".tif")
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,16 @@ def _images_by_stem(folder: Path) -> dict[str, Path]:
     for path in entries:
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
             if path.stem in found:
-                raise InputError(f"{folder}: holds both {found[path.stem].name} and {path.name}; keep one of them")
+                raise InputError(
+                    f"{folder}: holds both {found[path.stem].name} and {path.name}; keep one of them"
+                )
             found[path.stem] = path
     return found
+
+
+def output_name(pair: Pair, depth: np.dtype[Any]) -> str:
+    """The pair's output: PNG, which holds 8 and 16 bits, colour and alpha; TIFF for float samples."""
+    return pair.stem + OUTPUT_SUFFIXES[depth == np.float32]
 
 
 def finished(pair: Pair, folder: Path) -> bool:

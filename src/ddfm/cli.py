@@ -7,13 +7,17 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ddfm.errors import InputError
+
+if TYPE_CHECKING:
+    from ddfm.images import Image
+    from ddfm.prior import Prior
 
 app = typer.Typer(
     help="Image fusion with a diffusion prior.",
@@ -83,7 +87,8 @@ def fuse(
     dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Folders: make finished outputs again instead of keeping them.")
+        bool,
+        typer.Option("--overwrite", help="Folders: make finished outputs again instead of keeping them."),
     ] = False,
 ) -> None:
     """Fuse two aligned pictures of one scene, or all pairs of two folders.
@@ -121,38 +126,46 @@ def fuse_files(a: Path, b: Path, output: Path, prior: str, options: dict[str, An
     if output.exists() and any(output.samefile(path) for path in (a, b)):
         raise InputError(f"{output}: is one of the sources; name another output")
     start = time.perf_counter()
+    model = load_checked_prior(prior, options)
+    images = read_pair(a, b, options["resize"])
+    check_output(output, images)
     with progress_bars() as bars:
-        image = fuse_one(a, b, output, prior, options, bars)
-    height, width = image.size
-    print(f"{output}: {width}x{height}, {image.depth}, {time.perf_counter() - start:.1f} s")
+        fuse_one(images, output, model, options, bars)
+    height, width = images[0].size
+    print(f"{output}: {width}x{height}, {images[0].depth}, {time.perf_counter() - start:.1f} s")
 
 
-def fuse_folders(a: Path, b: Path, output: Path, prior: str, overwrite: bool, options: dict[str, Any]) -> None:
+def fuse_folders(
+    a: Path, b: Path, output: Path, prior: str, overwrite: bool, options: dict[str, Any]
+) -> None:
     """All pairs; raises Exit(1) after naming those that failed."""
     from ddfm import batch
-    from ddfm.fuse import check_options
     from ddfm.images import prepare_folder
-    from ddfm.prior import load_prior
 
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; two folders are fused into a folder")
     if output.exists() and any(output.samefile(path) for path in (a, b)):
         raise InputError(f"{output}: is one of the sources; name another output folder")
     pairs, lonely = batch.match_folders(a, b)
-    model = load_prior(prior)
-    check_options(model, **options)
+    model = load_checked_prior(prior, options)
     prepare_folder(output)
     for path in lonely:
-        stderr.print(f"no partner: {path}", style="yellow", highlight=False, soft_wrap=True)
+        print(f"no partner: {path}", file=sys.stderr)
     todo = [pair for pair in pairs if overwrite or not batch.finished(pair, output)]
     if kept := len(pairs) - len(todo):
-        stderr.print(f"{kept} of {len(pairs)} pairs finished before, kept (--overwrite makes them again)")
+        print(
+            f"{kept} of {len(pairs)} pairs finished before, kept (--overwrite makes them again)",
+            file=sys.stderr,
+        )
     with progress_bars() as bars:
         overall = bars.add_task("pairs", total=len(todo))
 
         def fuse_pair(pair: batch.Pair) -> None:
             try:
-                fuse_one(pair.a, pair.b, output / pair.stem, model, options, bars)
+                images = read_pair(pair.a, pair.b, options["resize"])
+                target = output / batch.output_name(pair, images[0].depth)
+                check_output(target, images)
+                fuse_one(images, target, model, options, bars)
             finally:
                 bars.advance(overall)
 
@@ -164,36 +177,74 @@ def fuse_folders(a: Path, b: Path, output: Path, prior: str, overwrite: bool, op
         raise typer.Exit(1)
 
 
-def fuse_one(a: Path, b: Path, output: Path, prior: Any, options: dict[str, Any], bars: Progress) -> Any:
-    """Read, fuse and write one pair; an output without suffix gets the one that holds the result."""
-    from ddfm.fuse import fuse as fuse_images
-    from ddfm.images import check_writable, read_image, write_image
+def load_checked_prior(name: str, options: dict[str, Any]) -> Prior:
+    from ddfm.fuse import check_options
+    from ddfm.prior import load_prior
 
-    images = read_image(a), read_image(b)
-    if not output.suffix:
-        output = output.with_name(output.name + (".tif" if images[0].depth == "float32" else ".png"))
+    model = load_prior(name)
+    check_options(model, **options)
+    return model
+
+
+def read_pair(a: Path, b: Path, resize: bool) -> list[Image]:
+    from ddfm.fuse import match_sizes
+    from ddfm.images import read_image
+
+    return match_sizes([read_image(a), read_image(b)], resize)
+
+
+def check_output(output: Path, images: list[Image]) -> None:
+    from ddfm.images import check_writable
+
     check_writable(output, images[0].depth, any(image.alpha is not None for image in images))
+
+
+def fuse_one(
+    images: list[Image], output: Path, prior: Prior, options: dict[str, Any], bars: Progress
+) -> None:
+    """Fuse and write one pair, with a bar over its steps."""
+    from ddfm.fuse import fuse as fuse_images
+    from ddfm.images import write_image
+
     task = bars.add_task(output.name, total=options["steps"])
     try:
         result = fuse_images(*images, prior=prior, callback=lambda step: bars.advance(task), **options)
     finally:
         bars.remove_task(task)
     write_image(output, result.image)
-    return result.image
 
 
 def progress_bars() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=stderr
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=stderr,
     )
 
 
-@convert.command("guided-diffusion", epilog="Example: ddfm convert guided-diffusion 256x256_diffusion_uncond.pt -o openai")
+@app.command(epilog="Example: ddfm demo -o ddfm-demo")
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("ddfm-demo"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Fuse three scenes that the project draws itself: a night street, two focus distances, two exposures."""
+    from ddfm import demo as demonstration
+
+    sheet = demonstration.run(output, device, progress=lambda line: print(line, flush=True))
+    print(f"Pictures are in {output.resolve()}; look at {sheet.resolve()}")
+
+
+@convert.command(
+    "guided-diffusion", epilog="Example: ddfm convert guided-diffusion 256x256_diffusion_uncond.pt -o openai"
+)
 def convert_guided_diffusion(
     checkpoint: Annotated[Path, typer.Argument(help="OpenAI's checkpoint, a state dict (.pt).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     config: Annotated[
-        Path | None, typer.Option(help="Its configuration, JSON or YAML; default: OpenAI's 256x256 unconditional.")
+        Path | None,
+        typer.Option(help="Its configuration, JSON or YAML; default: OpenAI's 256x256 unconditional."),
     ] = None,
 ) -> None:
     """Turn an OpenAI guided-diffusion checkpoint into a prior for --prior."""

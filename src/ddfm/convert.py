@@ -55,7 +55,9 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         given = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not a readable JSON or YAML file ({str(error).splitlines()[0]})") from error
+        raise InputError(
+            f"{path}: not a readable JSON or YAML file ({str(error).splitlines()[0]})"
+        ) from error
     if not isinstance(given, dict):
         raise InputError(f"{path}: not a configuration; a mapping of setting names to values is needed")
     return OPENAI_256_UNCONDITIONAL | given
@@ -78,9 +80,15 @@ def network_config(config: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"malformed guided-diffusion configuration ({error!r})") from error
     if head_channels < 1:
-        raise InputError("num_head_channels: -1; only attention with a fixed number of channels a head converts")
+        raise InputError(
+            "num_head_channels: -1; only attention with a fixed number of channels a head converts"
+        )
     resampling = "resnet" if config["resblock_updown"] else "conv"
-    plain = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D") if resampling == "resnet" else ("DownBlock2D", "UpBlock2D")
+    plain = (
+        ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")
+        if resampling == "resnet"
+        else ("DownBlock2D", "UpBlock2D")
+    )
     attends = [2**level in attended for level in range(len(channels))]
     return {
         "sample_size": image_size,
@@ -159,7 +167,8 @@ def convert_weights(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[
 
     Raises InputError naming the first key that the configuration does not explain.
     """
-    left, converted = dict(weights), {}
+    left = dict(weights)
+    converted: dict[str, Tensor] = {}
     heads_first = config["use_new_attention_order"]
     for old, new in network_names(config):
         for part in ("weight", "bias"):
@@ -168,11 +177,16 @@ def convert_weights(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[
                 continue
             if old.endswith(".qkv"):
                 matrices = split_qkv(tensor, 0 if heads_first else int(config["num_head_channels"]))
-                converted |= {f"{new}.{name}.{part}": m for name, m in zip(("to_q", "to_k", "to_v"), matrices, strict=True)}
+                converted |= {
+                    f"{new}.{name}.{part}": m
+                    for name, m in zip(("to_q", "to_k", "to_v"), matrices, strict=True)
+                }
             else:
                 converted[f"{new}.{part}"] = tensor.squeeze(-1) if old.endswith(".proj_out") else tensor
     if left:
-        raise InputError(f"the checkpoint holds {next(iter(left))}, which this configuration has no place for")
+        raise InputError(
+            f"the checkpoint holds {next(iter(left))}, which this configuration has no place for"
+        )
     return converted
 
 
@@ -200,7 +214,9 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ...
         if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            raise InputError(f"{path}: holds more than tensors and could run code; it was not loaded") from error
+            raise InputError(
+                f"{path}: holds more than tensors and could run code; it was not loaded"
+            ) from error
         raise InputError(f"{path}: not a whole PyTorch checkpoint ({str(error).splitlines()[0]})") from error
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path}: not a state dict of tensors")
@@ -220,7 +236,9 @@ def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, A
     with torch.device("meta"):
         network = UNet2DModel(**unet)
     try:
-        network.load_state_dict({k: v.float() for k, v in convert_weights(weights, config).items()}, assign=True)
+        network.load_state_dict(
+            {k: v.float() for k, v in convert_weights(weights, config).items()}, assign=True
+        )
     except (InputError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error

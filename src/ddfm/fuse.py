@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as pil
+from PIL import Image as PILImage
 from torch import Tensor
 
 from ddfm import __version__
@@ -23,7 +23,7 @@ from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step, sample
 
-Source = str | os.PathLike[str] | Image | pil.Image | NDArray[Any] | Tensor
+Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
 
 DEFAULT_STEPS = 10
 
@@ -69,8 +69,8 @@ def fuse(
     """Fuse two aligned pictures of one scene (DDFM, Zhao et al., ICCV 2023, algorithm 1).
 
     Args:
-        a: the first source, the infrared image i of the paper: a path, an `Image` or PIL image, an array (H, W)
-            or (H, W, C) or a tensor (C, H, W); uint8, uint16, or floats in [0, 1].
+        a: the first source, the infrared image i of the paper: a path, an `Image`, a PIL image, an
+            array (H, W) or (H, W, C) or a tensor (C, H, W); uint8, uint16, or floats in [0, 1].
         b: the second source, the visible image v of the paper.
         prior: name, folder, or a loaded `Prior`.
         form: of the likelihood: ``"released"`` (what the authors' code computes) or ``"paper"`` (the
@@ -105,7 +105,11 @@ def fuse(
     # 4. Restore: the sources' size, chroma, depth and alpha.
     luma = likelihood.finish(padding.crop(luminance(f)))
     coloured = [image for image in pixels if image.shape[1] == 3]
-    fused = combine(luma, blend_chroma(coloured) if len(coloured) > 1 else chroma(coloured[0])) if coloured else luma
+    fused = (
+        combine(luma, blend_chroma(coloured) if len(coloured) > 1 else chroma(coloured[0]))
+        if coloured
+        else luma
+    )
     first = first_colour(sources)
     image = Image(
         pixels=fused[0].movedim(0, -1).cpu().numpy(),
@@ -147,7 +151,7 @@ def as_image(source: Source, name: str) -> Image:
         return read_image(Path(source))
     if isinstance(source, Image):
         return source
-    if isinstance(source, pil.Image):
+    if isinstance(source, PILImage.Image):
         return from_pil(source, name)
     if isinstance(source, Tensor):
         array = source.detach().cpu().numpy()
@@ -177,7 +181,7 @@ def resampled(image: Image, size: tuple[int, int]) -> Image:
     """The image at another height and width, bicubic with antialiasing."""
 
     def plane(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        resized = pil.fromarray(values).resize((size[1], size[0]), pil.Resampling.BICUBIC)
+        resized = PILImage.fromarray(values).resize((size[1], size[0]), PILImage.Resampling.BICUBIC)
         return np.asarray(resized).clip(0, 1)
 
     pixels = np.dstack([plane(channel) for channel in np.moveaxis(image.pixels, -1, 0)])

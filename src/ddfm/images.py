@@ -13,7 +13,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image as pil
+from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import putchunk
 
@@ -105,7 +105,9 @@ def from_array(samples: NDArray[Any], name: str = "array") -> Image:
         raise InputError(f"{name}: shape {samples.shape} is not H x W or H x W x (1 to 4 channels)")
     if min(samples.shape[:2]) < MINIMUM_SIDE:
         height, width = samples.shape[:2]
-        raise InputError(f"{name}: is {width}x{height} pixels; at least {MINIMUM_SIDE}x{MINIMUM_SIDE} are needed")
+        raise InputError(
+            f"{name}: is {width}x{height} pixels; at least {MINIMUM_SIDE}x{MINIMUM_SIDE} are needed"
+        )
     if samples.dtype in (np.uint8, np.uint16):
         depth = samples.dtype
         scaled = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
@@ -113,14 +115,18 @@ def from_array(samples: NDArray[Any], name: str = "array") -> Image:
         depth = np.dtype(np.float32)
         scaled = samples.astype(np.float32)
         if bad := int((~np.isfinite(samples)).sum()):
-            raise InputError(f"{name}: {bad} of {samples.size} samples are NaN or infinite; replace them first")
+            raise InputError(
+                f"{name}: {bad} of {samples.size} samples are NaN or infinite; replace them first"
+            )
         if samples.min() < 0 or samples.max() > 1:
             raise InputError(
-                f"{name}: float samples must lie in [0, 1], these are in [{samples.min():g}, {samples.max():g}]; "
-                "rescale them first"
+                f"{name}: float samples must lie in [0, 1], these are in "
+                f"[{samples.min():g}, {samples.max():g}]; rescale them first"
             )
     else:
-        raise InputError(f"{name}: samples are {samples.dtype}; 8- or 16-bit unsigned or float ones are needed")
+        raise InputError(
+            f"{name}: samples are {samples.dtype}; 8- or 16-bit unsigned or float ones are needed"
+        )
     has_alpha = samples.shape[2] in (2, 4)
     pixels = scaled[..., :-1] if has_alpha else scaled
     if pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
@@ -128,10 +134,10 @@ def from_array(samples: NDArray[Any], name: str = "array") -> Image:
     return Image(pixels, depth, scaled[..., -1] if has_alpha else None, name=name)
 
 
-def from_pil(image: pil.Image, name: str = "image") -> Image:
+def from_pil(image: PILImage.Image, name: str = "image") -> Image:
     """A PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied. Raises InputError."""
-    if getattr(image, "n_frames", 1) > 1:
-        raise InputError(f"{name}: has {image.n_frames} frames; save the one to fuse as a file of its own")
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        raise InputError(f"{name}: has {frames} frames; save the one to fuse as a file of its own")
     if image.mode in ("CMYK", "LAB", "HSV"):
         raise InputError(f"{name}: is in {image.mode} colours; convert it to RGB first")
     samples = np.asarray(_plain_mode(ImageOps.exif_transpose(image)))
@@ -140,7 +146,7 @@ def from_pil(image: pil.Image, name: str = "image") -> Image:
 
 def _read_with_pillow(data: bytes, name: str) -> Image:
     try:
-        with pil.open(io.BytesIO(data), formats=READABLE) as file:
+        with PILImage.open(io.BytesIO(data), formats=READABLE) as file:
             file.load()
             image = from_pil(file, name)
             if data.startswith(PNG_MAGIC) and data[24] == 16:
@@ -152,13 +158,13 @@ def _read_with_pillow(data: bytes, name: str) -> Image:
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: is not a PNG, JPEG, TIFF, BMP or WebP image") from error
-    except pil.DecompressionBombError as error:
+    except PILImage.DecompressionBombError as error:
         raise InputError(f"{name}: is too large ({error})") from error
     except (OSError, SyntaxError, ValueError, imagecodecs.PngError) as error:
         raise InputError(f"{name}: is damaged or cut short ({error})") from error
 
 
-def _plain_mode(image: pil.Image) -> pil.Image:
+def _plain_mode(image: PILImage.Image) -> PILImage.Image:
     """Palettes, bitmaps and colour keys unfolded to L, LA, RGB or RGBA."""
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         keyed = "transparency" in image.info
@@ -174,7 +180,9 @@ def _read_tiff(data: bytes, name: str) -> Image:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             if len(tiff.pages) != 1:
-                raise InputError(f"{name}: has {len(tiff.pages)} pages; save the one to fuse as a file of its own")
+                raise InputError(
+                    f"{name}: has {len(tiff.pages)} pages; save the one to fuse as a file of its own"
+                )
             page = tiff.pages[0]
             stored = zip(page.dataoffsets, page.databytecounts, strict=True)
             if any(start + count > len(data) for start, count in stored):
@@ -227,7 +235,9 @@ def check_writable(path: Path, depth: np.dtype[Any], has_alpha: bool) -> None:
     if depth == np.float32 and kind != "TIFF":
         raise InputError(f"{path}: {kind} cannot hold float samples; write .tif")
     if depth == np.uint16 and kind not in ("PNG", "TIFF"):
-        raise InputError(f"{path}: {kind} cannot hold 16 bits, which the first source has; write .png or .tif")
+        raise InputError(
+            f"{path}: {kind} cannot hold 16 bits, which the first source has; write .png or .tif"
+        )
     if has_alpha and kind in ("JPEG", "BMP"):
         raise InputError(f"{path}: {kind} cannot hold the source's alpha channel; write .png, .tif or .webp")
     if path.is_dir():
@@ -252,7 +262,7 @@ def write_image(path: Path, image: Image) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -284,5 +294,5 @@ def _encode(image: Image, kind: str) -> bytes:
             "WebP": {"lossless": True, "exact": True},
         }
         profile = {} if image.icc_profile is None or kind == "BMP" else {"icc_profile": image.icc_profile}
-        pil.fromarray(samples).save(buffer, format=kind, **options.get(kind, {}), **profile)
+        PILImage.fromarray(samples).save(buffer, format=kind, **options.get(kind, {}), **profile)
     return buffer.getvalue()

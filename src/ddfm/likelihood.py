@@ -47,7 +47,9 @@ class Likelihood(Protocol):
 # --- The equations of the paper ------------------------------------------------------------------
 
 
-def e_step(x: Tensor, y: Tensor, gamma: Tensor, rho: Tensor, epsilon: float = EPSILON) -> tuple[Tensor, Tensor]:
+def e_step(
+    x: Tensor, y: Tensor, gamma: Tensor, rho: Tensor, epsilon: float = EPSILON
+) -> tuple[Tensor, Tensor]:
     """Expected precisions m_bar = E[1/m] and n_bar = E[1/n] per pixel (paper, eq. 16 to 20)."""
     m_bar = (2 / (gamma * ((x - y) ** 2 + epsilon**2))).sqrt()
     n_bar = (2 / (rho * (x**2 + epsilon**2))).sqrt()

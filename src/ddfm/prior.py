@@ -14,6 +14,7 @@ keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import as_file, files
@@ -77,7 +78,8 @@ class Prior:
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Prior:
         """Move the network; inputs and outputs stay float32 whatever ``dtype`` it computes in."""
         # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-        torch.nn.Module.to(self.network, device=device, dtype=dtype, memory_format=torch.channels_last)
+        torch.nn.Module.to(self.network, device=device, dtype=dtype)
+        torch.nn.Module.to(self.network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
@@ -141,7 +143,7 @@ def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
     return (above - 1 + ((level - low) / (high - low)).clamp(0, 1)).float()
 
 
-def load_prior(name_or_path: str | Path = "natural") -> Prior:
+def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
     """The bundled prior by its name, or any unconditional UNet2DModel in a diffusers folder.
 
     Weights are read from safetensors only. Raises InputError, naming the folder, if anything is
@@ -182,7 +184,9 @@ def _load_folder(folder: Path, name: str) -> Prior:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{folder}: not a prior that can be loaded ({reason[:200]})") from error
     if wrong := report["missing_keys"] + report["unexpected_keys"] + report["mismatched_keys"]:
-        raise InputError(f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)")
+        raise InputError(
+            f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
+        )
     _check(prior, folder)
     return prior.to("cpu")
 
@@ -190,10 +194,16 @@ def _load_folder(folder: Path, name: str) -> Prior:
 def _check(prior: Prior, folder: Path) -> None:
     config = prior.network.config
     if prior.prediction_type not in PREDICTION_TYPES:
-        raise InputError(f"{folder}: predicts {prior.prediction_type!r}; a prior predicts {', '.join(PREDICTION_TYPES)}")
+        raise InputError(
+            f"{folder}: predicts {prior.prediction_type!r}; a prior predicts {', '.join(PREDICTION_TYPES)}"
+        )
     if config.class_embed_type is not None or config.num_class_embeds is not None:
         raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
     if config.in_channels not in (prior.pixel_unshuffle**2, 3 * prior.pixel_unshuffle**2):
-        raise InputError(f"{folder}: takes {config.in_channels} channels; a prior takes 1 (luminance) or 3 (RGB)")
+        raise InputError(
+            f"{folder}: takes {config.in_channels} channels; a prior takes 1 (luminance) or 3 (RGB)"
+        )
     if config.out_channels not in (config.in_channels, 2 * config.in_channels):
-        raise InputError(f"{folder}: turns {config.in_channels} channels into {config.out_channels}; no prior does")
+        raise InputError(
+            f"{folder}: turns {config.in_channels} channels into {config.out_channels}; no prior does"
+        )

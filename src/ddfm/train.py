@@ -6,6 +6,7 @@ killed and resumed sees the same batches as one that is not.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -82,8 +83,11 @@ def read_recipe(path: Path) -> Recipe:
         raise InputError(f"{path}: not a readable recipe ({error})") from error
     known = {field.name for field in fields(Recipe)}
     if unknown := sorted(set(values) - known):
-        raise InputError(f"{path}: unknown setting {unknown[0]!r}; a recipe may set {', '.join(sorted(known))}")
-    return Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        raise InputError(
+            f"{path}: unknown setting {unknown[0]!r}; a recipe may set {', '.join(sorted(known))}"
+        )
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Recipe(**settings)
 
 
 def build_prior(recipe: Recipe) -> Prior:
@@ -114,7 +118,9 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         candidates = path.rglob("*") if path.is_dir() else [path]
         found.update(p for p in candidates if p.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        raise InputError(f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) found")
+        raise InputError(
+            f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) found"
+        )
     return sorted(found)
 
 
@@ -138,7 +144,9 @@ class Crops:
         self.recipe, self.sigmas = recipe, sigmas
         self.native, self.half = load_pyramid(images, recipe.crop)
         if not self.native:
-            raise InputError(f"no image is at least {recipe.crop} pixels high and wide (crop = {recipe.crop})")
+            raise InputError(
+                f"no image is at least {recipe.crop} pixels high and wide (crop = {recipe.crop})"
+            )
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Clean crops (B, 1, crop, crop) in [-1, 1]; fractional timesteps (B,); noise like the crops."""
@@ -149,7 +157,8 @@ class Crops:
         clean[rng.random(r.batch) < r.inverted] *= -1
         timesteps = torch.from_numpy(rng.uniform(0, len(self.sigmas) - 1, r.batch)).float()
         low = rng.random(r.batch) < r.low_noise
-        levels = np.exp(rng.uniform(*np.log(r.low_noise_range), r.batch)) / 127.5
+        low_end, high_end = np.log(r.low_noise_range)
+        levels = np.exp(rng.uniform(low_end, high_end, r.batch)) / 127.5
         timesteps[low] = timestep_of(torch.from_numpy(levels), self.sigmas)[low]
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
         return clean, timesteps, noise
@@ -173,33 +182,37 @@ def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
     return 1 / (1 + level**2)
 
 
-def diffusion_loss(
-    network: UNet2DModel, prior: Prior, clean: Tensor, timesteps: Tensor, noise: Tensor
-) -> Tensor:
+def diffusion_loss(prior: Prior, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
     """Mean squared error of the prediction per image, shape (B,) (DDPM eq. 14; v: Salimans & Ho 2022)."""
     abar = alpha_cumprod_at(timesteps.cpu(), prior.sigmas).reshape(-1, 1, 1, 1)
     signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
     target = noise if prior.prediction_type == "epsilon" else signal * noise - sigma * clean
-    out = predict(network, signal * clean + sigma * noise, timesteps, prior.pixel_unshuffle)
+    out = predict(prior.network, signal * clean + sigma * noise, timesteps, prior.pixel_unshuffle)
     return F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
 
 
-@torch.no_grad()
-def held_out_loss(prior: Prior, images: Iterable[Path], recipe: Recipe) -> list[float]:
-    """Mean loss in each quarter of the timesteps on central crops, noise fixed: four numbers."""
+def central_crops(images: Iterable[Path], crop: int) -> Tensor:
+    """The middle of every image in which a crop fits, (N, 1, crop, crop) in [-1, 1]."""
     crops = []
-    for grey in load_pyramid(images, recipe.crop)[0]:
-        top, left = (grey.shape[0] - recipe.crop) // 2, (grey.shape[1] - recipe.crop) // 2
-        crops.append(grey[top : top + recipe.crop, left : left + recipe.crop])
-    clean = torch.from_numpy(np.stack(crops))[:, None].float() / 127.5 - 1
+    for grey in load_pyramid(images, crop)[0]:
+        top, left = (grey.shape[0] - crop) // 2, (grey.shape[1] - crop) // 2
+        crops.append(grey[top : top + crop, left : left + crop])
+    if not crops:
+        raise InputError(f"no held-out image is at least {crop} pixels high and wide")
+    return torch.from_numpy(np.stack(crops))[:, None].float() / 127.5 - 1
+
+
+@torch.no_grad()
+def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
+    """Mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
     generator = torch.Generator().manual_seed(0)
     quarter, losses = len(prior.sigmas) / 4, []
     for k in range(4):
         timesteps = (k + torch.rand(len(clean), generator=generator)) * quarter
         noise = torch.randn(clean.shape, generator=generator)
-        parts = zip(clean.split(recipe.batch), timesteps.split(recipe.batch), noise.split(recipe.batch), strict=True)
+        parts = zip(clean.split(batch), timesteps.split(batch), noise.split(batch), strict=True)
         batches = [[a.to(prior.device) for a in part] for part in parts]
-        losses.append(float(torch.cat([diffusion_loss(prior.network, prior, *b) for b in batches]).mean()))
+        losses.append(float(torch.cat([diffusion_loss(prior, *b) for b in batches]).mean()))
     return losses
 
 
@@ -222,17 +235,16 @@ def train(
     checkpoint_every: int = 500,
     progress: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Prior:
-    """Train a prior and leave it in ``folder/prior``; returns it (the EMA weights).
+    """Train a prior and leave it in ``folder/prior``; returns it (the average of the weights).
 
-    ``folder`` also holds ``checkpoint.pt`` (network, average, optimiser, step) and ``log.jsonl``
-    (one record per checkpoint: step, loss, images per second, held-out loss per quarter of t).
-    Raises InputError for unusable images, an existing run without ``resume``, or a checkpoint that
-    was made with another recipe.
+    ``folder`` also holds ``checkpoint.pt`` (network, average, optimiser, step, history) and
+    ``log.jsonl``, the history: a record per checkpoint with step, loss, images per second and
+    held-out loss per quarter of the timesteps. Raises InputError for unusable images, an existing run
+    without ``resume``, or a checkpoint of another recipe.
     """
-    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise InputError(f"{folder}: holds a training run already; --resume continues it")
-    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     prior, average = build_prior(recipe).to(device), build_prior(recipe).to(device)
     average.network.load_state_dict(prior.network.state_dict())
@@ -240,24 +252,25 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
     )
-    start = 0
-    if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["recipe"] != asdict(recipe):
-            raise InputError(f"{checkpoint}: was made with another recipe; resume it with its own")
+    start, history = 0, []
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint, recipe, device)
         network.load_state_dict(state["network"])
         average.network.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        start = state["step"]
-
+        start, history = state["step"], state["history"]
     crops = Crops(images, recipe, prior.sigmas)
+    measured = central_crops(held_out, recipe.crop) if held_out else None
+    folder.mkdir(parents=True, exist_ok=True)
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16)
+
     losses: list[Tensor] = []
     clock = time.perf_counter()
     for step in range(start, recipe.steps):
         # 1. A batch, and the loss on it.
         clean, timesteps, noise = (a.to(device) for a in crops.batch(step))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
-            loss = diffusion_loss(network, prior, clean, timesteps, noise).mean()
+        with autocast:
+            loss = diffusion_loss(prior, clean, timesteps, noise).mean()
         loss.backward()
         # 2. A step of AdamW along the clipped gradient.
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
@@ -271,36 +284,54 @@ def train(
         # 4. Now and then: what it is worth, and a place to go on from.
         losses.append(loss.detach())
         if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
-            seconds, clock = time.perf_counter() - clock, time.perf_counter()
+            seconds = time.perf_counter() - clock
             record: dict[str, Any] = {
                 "step": step + 1,
                 "loss": float(torch.stack(losses).mean()),
                 "images_per_second": len(losses) * recipe.batch / seconds,
             }
-            if held_out:
-                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16):
-                    record["held_out"] = held_out_loss(average, held_out, recipe)
-            losses.clear()
+            if measured is not None:
+                with autocast:
+                    record["held_out"] = held_out_loss(average, measured, recipe.batch)
+            history.append(record)
             state = {
                 "recipe": asdict(recipe),
                 "step": step + 1,
+                "history": history,
                 "network": network.state_dict(),
                 "average": average.network.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            save_atomically(state, checkpoint)
-            with log.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write_atomically(checkpoint, buffer.getvalue())
+            log = "".join(json.dumps(record) + "\n" for record in history)
+            write_atomically(folder / "log.jsonl", log.encode())
             progress(record)
+            losses.clear()
+            clock = time.perf_counter()
     average.save(folder / "prior")
     return average
 
 
-def save_atomically(state: dict[str, Any], path: Path) -> None:
-    """torch.save that leaves either the old file or the new one, whatever happens meanwhile."""
-    partial = path.with_suffix(".partial")
+def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
+    """The state of a run; raises InputError if it is damaged or of another recipe."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ...
+        raise InputError(
+            f"{path}: not a checkpoint that can be resumed ({str(error).splitlines()[0]})"
+        ) from error
+    if state["recipe"] != asdict(recipe):
+        raise InputError(f"{path}: was made with another recipe; resume it with its own")
+    return state
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Leave either the old file or the new one, whatever happens meanwhile."""
+    partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
-        torch.save(state, file)
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)

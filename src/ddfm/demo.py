@@ -1,0 +1,33 @@
+"""The demonstration: fuse the project's own scenes and lay the results out on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from ddfm.fuse import fuse
+from ddfm.images import prepare_folder
+from ddfm.prior import load_prior
+from ddfm.scenes import exposure, focus, night, overview
+
+
+def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = lambda line: None) -> Path:
+    """Fuse every scene, write sources, results and ``overview.png``; returns the overview's path.
+
+    Raises InputError if the folder cannot be written to or scikit-image, whose photographs two of
+    the scenes are made of, is not installed.
+    """
+    prepare_folder(folder)
+    prior, rows = load_prior(), []
+    for draw in (night, focus, exposure):
+        scene = draw()
+        progress(f"{scene.title}: {' + '.join(scene.labels)}")
+        fused = Image.fromarray(fuse(scene.a, scene.b, prior=prior, device=device).to_array())
+        for label, picture in zip((*scene.labels, "fused"), (scene.a, scene.b, fused), strict=True):
+            picture.save(folder / f"{scene.name}-{label.replace(' ', '-')}.png")
+        rows.append((scene, fused))
+    sheet = folder / "overview.png"
+    overview(rows).save(sheet)
+    return sheet

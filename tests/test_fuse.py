@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+import ddfm
+from ddfm import InputError, fuse
+from ddfm.colour import chroma, luminance
+from ddfm.fuse import Source
+from ddfm.images import read_image
+from ddfm.likelihood import FORMS
+from ddfm.prior import Prior, load_prior
+from ddfm.sampler import SCHEDULERS, Step
+from tests.conftest import picture
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    return load_prior()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (64, 48), (33, 130)])
+def test_any_size_and_both_forms(prior: Prior, form: str, size: tuple[int, int]) -> None:
+    a, b = picture(*size, 1, np.uint8, 1), picture(*size, 3, np.uint8, 2)
+    result = fuse(a, b, prior=prior, form=form, steps=2)
+    assert (result.to_array().shape, result.to_array().dtype.name) == ((*size, 3), "uint8")
+    assert result.settings["form"] == form
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_same_seed_gives_the_same_bytes(prior: Prior, scheduler: str) -> None:
+    a, b = picture(40, 56, 1, np.uint8, 1), picture(40, 56, 1, np.uint8, 2)
+    first, second, other = (
+        fuse(a, b, prior=prior, form="paper", scheduler=scheduler, steps=4, seed=seed).to_array()
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_paper_result_lies_between_the_sources(prior: Prior) -> None:
+    """At its last step x is a weighted mean of 0 and y, up to the splitting's tiny penalty."""
+    a, b = picture(48, 64, 1, np.uint8, 1).astype(int), picture(48, 64, 1, np.uint8, 2).astype(int)
+    fused = (
+        fuse(a.astype(np.uint8), b.astype(np.uint8), prior=prior, form="paper", steps=3)
+        .to_array()
+        .astype(int)
+    )
+    assert (fused >= np.minimum(a, b) - 1).all()
+    assert (fused <= np.maximum(a, b) + 1).all()
+
+
+def test_identical_sources_come_back(prior: Prior) -> None:
+    a = picture(48, 64, 1, np.uint16, 1)
+    fused = fuse(a, a, prior=prior, form="paper", steps=10).to_array()
+    assert fused.dtype == np.uint16
+    assert np.abs(fused.astype(int) - a).mean() < 0.002 * 65535
+
+
+def test_colour_in_colour_out_and_the_luminance_is_fused(prior: Prior) -> None:
+    thermal, visible = picture(48, 64, 1, np.uint8, 1), picture(48, 64, 3, np.uint8, 2)
+    fused = torch.from_numpy(fuse(thermal, visible, prior=prior, steps=3).image.pixels).movedim(-1, 0)
+    source = torch.from_numpy(visible).movedim(-1, 0) / 255
+    grey = fuse(thermal, np.asarray(luminance(source)[0]), prior=prior, steps=3).image
+    assert not grey.is_colour
+    assert torch.allclose(luminance(fused)[0], torch.from_numpy(grey.pixels[..., 0]), atol=1e-4)
+    along = (chroma(fused) * chroma(source)).sum(0) / (chroma(fused).norm(dim=0) * chroma(source).norm(dim=0))
+    strong = (chroma(fused).norm(dim=0) > 0.02) & (chroma(source).norm(dim=0) > 0.02)
+    assert strong.float().mean() > 0.3
+    assert along[strong].min() > 0.999  # the same hue everywhere
+
+
+def test_grey_stays_grey(prior: Prior) -> None:
+    a = picture(32, 32, 1, np.uint8, 1)
+    result = fuse(
+        np.dstack([a] * 3),
+        PILImage.fromarray(picture(32, 32, 1, np.uint8, 2)).convert("RGB"),
+        prior=prior,
+        steps=1,
+    )
+    assert result.to_array().shape == (32, 32)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_depth_is_the_first_sources(prior: Prior, dtype: type) -> None:
+    a, b = picture(32, 32, 1, dtype, 1), picture(32, 32, 3, np.uint8, 2)
+    assert fuse(a, b, prior=prior, steps=1).to_array().dtype == dtype
+
+
+def test_alpha_is_put_back_and_left_out(prior: Prior) -> None:
+    a, b = picture(32, 40, 1, np.uint8, 1), picture(32, 40, 4, np.uint8, 2)
+    with_alpha = fuse(a, b, prior=prior, steps=2).to_array()
+    assert np.array_equal(with_alpha[..., 3], b[..., 3])
+    assert np.array_equal(with_alpha[..., :3], fuse(a, b[..., :3], prior=prior, steps=2).to_array())
+
+
+def test_every_kind_of_source(prior: Prior, tmp_path: Path) -> None:
+    a, b = picture(32, 40, 1, np.uint8, 1), picture(32, 40, 3, np.uint8, 2)
+    PILImage.fromarray(a).save(tmp_path / "a.png")
+    reference = fuse(a, b, prior=prior, steps=1).to_array()
+    kinds: list[Source] = [
+        str(tmp_path / "a.png"),
+        tmp_path / "a.png",
+        PILImage.fromarray(a),
+        torch.from_numpy(a)[None],
+    ]
+    for kind in [*kinds, read_image(tmp_path / "a.png")]:
+        assert np.array_equal(
+            fuse(kind, torch.from_numpy(b).movedim(-1, 0), prior=prior, steps=1).to_array(), reference
+        )
+    with pytest.raises(InputError, match="a int is not a path"):
+        fuse(3, b, prior=prior)  # type: ignore[arg-type]
+
+
+def test_sizes_that_differ(prior: Prior) -> None:
+    a, b = picture(32, 40, 1, np.uint8, 1), picture(64, 80, 3, np.uint8, 2)
+    with pytest.raises(
+        InputError, match=r"40x32 and second source is 80x64|is 40x32 and .* is 80x64 pixels.*--resize"
+    ):
+        fuse(a, b, prior=prior)
+    resized = fuse(a, b, prior=prior, steps=1, resize=True)
+    assert resized.image.size == (64, 80)  # the colour source's
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"form": "best"}, "form 'best': not one of paper, released"),
+        ({"scheduler": "euler"}, "scheduler 'euler': not one of ddim, ddpm"),
+        ({"steps": 0}, "steps 0: not within 1 to 1000"),
+        ({"steps": 1001}, "steps 1001: not within 1 to 1000"),
+        ({"dtype": "int8"}, "dtype 'int8': not one of float32"),
+        ({"device": "abacus"}, "device 'abacus': not available here"),
+        ({"prior": "unnatural"}, "unnatural: no such prior"),
+    ],
+)
+def test_unknown_options(option: dict[str, Any], message: str) -> None:
+    a = picture(16, 16, 1, np.uint8, 1)
+    with pytest.raises(InputError, match=message):
+        fuse(a, a, **option)
+
+
+def test_an_rgb_prior_with_learned_variance(tiny_prior: Path) -> None:
+    a, b = picture(36, 44, 1, np.uint8, 1), picture(36, 44, 3, np.uint8, 2)
+    seen: list[Step] = []
+    for form in FORMS:
+        assert fuse(a, b, prior=tiny_prior, form=form, steps=2, callback=seen.append).to_array().shape == (
+            36,
+            44,
+            3,
+        )
+    assert [step.index for step in seen] == [0, 1, 0, 1]
+
+
+def test_bfloat16_is_close(prior: Prior) -> None:
+    a, b = picture(48, 64, 1, np.uint8, 1), picture(48, 64, 1, np.uint8, 2)
+    results = [
+        fuse(a, b, prior=load_prior(), form="released", steps=5, dtype=t).to_array()
+        for t in ("float32", "bfloat16")
+    ]
+    difference = np.abs(results[0].astype(int) - results[1])
+    assert difference.mean() < 4
+    assert difference.max() > 0
+
+
+def test_results_are_saved(prior: Prior, tmp_path: Path) -> None:
+    result = fuse(picture(20, 24, 1, np.uint8, 1), picture(20, 24, 3, np.uint8, 2), prior=prior, steps=1)
+    result.save(tmp_path / "new" / "fused.png")
+    assert np.array_equal(np.asarray(PILImage.open(tmp_path / "new" / "fused.png")), result.to_array())
+    with pytest.raises(InputError, match="unknown output format"):
+        result.save(tmp_path / "fused.xyz")
+
+
+def test_the_package_imports_lazily() -> None:
+    assert ddfm.fuse is fuse
+    with pytest.raises(AttributeError):
+        _ = ddfm.nothing
