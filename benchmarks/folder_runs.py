@@ -1,0 +1,64 @@
+"""Fuse whole data sets with the command at its defaults, twice, and check what comes out.
+
+    python benchmarks/folder_runs.py NAME A_DIR B_DIR [NAME A_DIR B_DIR ...]
+
+For every set: pairs fused, pairs whose output has not the first source's depth, the sources' size and
+the colour source's channels, files that differ between the two runs, seconds a pair. Written to
+results/folder_runs.json.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from ddfm.batch import match_folders
+from ddfm.images import read_image
+
+RESULTS = Path(__file__).parent / "results" / "folder_runs.json"
+
+
+def measure(a: Path, b: Path) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [Path(folder) / name for name in ("first", "second")]
+        start = time.perf_counter()
+        for run in runs:
+            subprocess.run([Path(sys.executable).with_name("ddfm"), "fuse", a, b, "-o", run], check=True)
+        seconds = time.perf_counter() - start
+        pairs, _ = match_folders(a, b)
+        wrong = different = 0
+        for pair in pairs:
+            outputs = [run / f"{pair.stem}.png" for run in runs]
+            different += outputs[0].read_bytes() != outputs[1].read_bytes()
+            fused, *sources = (read_image(path) for path in (outputs[0], pair.a, pair.b))
+            colour = any(source.is_colour for source in sources)
+            expected = (sources[0].size, sources[0].depth, colour)
+            wrong += (fused.size, fused.depth, fused.is_colour) != expected
+    return {
+        "pairs": len(pairs),
+        "wrong size, depth or colour": wrong,
+        "different bytes with the same seed": different,
+        "seconds a pair": round(seconds / 2 / len(pairs), 2),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if not arguments or len(arguments) % 3:
+        sys.exit(__doc__)
+    results = {}
+    for name, a, b in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
+        results[name] = measure(Path(a), Path(b))
+        print(name, results[name], flush=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
