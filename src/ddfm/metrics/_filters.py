@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 FLAT = 1e-10
 """A local variance below this is rounding error (float64, 0..255), not structure."""
 
-_BLOCK = 16
+_BLOCK = 16  # outputs of one small matrix product
+_STRIP = 40_000  # pixels of a strip: a dozen float64 maps of it fit a level-2 cache
 
 
 def gaussian(size: int, sigma: float) -> Tensor:
@@ -34,10 +36,12 @@ def filter_valid(x: Tensor, taps: Tensor, stride: int = 1) -> Tensor:
     loop over the taps, and a 17x17 window costs two passes of 17 taps, not one of 289.
     """
     band = _band(taps.to(x.device), stride)
-    rows = _blocks(x, -2, taps.numel(), stride, band.shape[0])
-    x = (band.mT @ rows.mT).flatten(-3, -2)[..., : _fits(x.shape[-2], taps.numel(), stride), :]
-    columns = _blocks(x, -1, taps.numel(), stride, band.shape[0])
-    return (columns @ band).flatten(-2)[..., : _fits(x.shape[-1], taps.numel(), stride)]
+    rows = _blocks(x, -2, taps.numel(), stride, band.shape[1])
+    x = (band @ rows.mT).flatten(-3, -2)[..., : _fits(x.shape[-2], taps.numel(), stride), :]
+    columns = _blocks(x, -1, taps.numel(), stride, band.shape[1])
+    # reshape copies here; left to itself, matmul would do the same three times more slowly.
+    filtered = columns.reshape(-1, band.shape[1]) @ band.mT
+    return filtered.view(*columns.shape[:-2], -1)[..., : _fits(x.shape[-1], taps.numel(), stride)]
 
 
 def _fits(length: int, taps: int, stride: int) -> int:
@@ -45,13 +49,11 @@ def _fits(length: int, taps: int, stride: int) -> int:
 
 
 def _band(taps: Tensor, stride: int) -> Tensor:
-    """Column j holds the taps, shifted down by j strides."""
+    """Row j holds the taps, shifted right by j strides."""
     span = (_BLOCK - 1) * stride + taps.numel()
-    index = torch.arange(span, device=taps.device)[:, None] - stride * torch.arange(
-        _BLOCK, device=taps.device
-    )
-    inside = (index >= 0) & (index < taps.numel())
-    return torch.where(inside, taps[index.clamp(0, taps.numel() - 1)], 0.0)
+    # Rows one stride too long, laid end to end and cut again at the right length.
+    long = F.pad(taps.expand(_BLOCK, -1), (0, span + stride - taps.numel()))
+    return long.flatten()[: _BLOCK * span].view(_BLOCK, span)
 
 
 def _blocks(x: Tensor, dim: int, taps: int, stride: int, span: int) -> Tensor:
@@ -68,6 +70,19 @@ def filter_same(x: Tensor, taps: Tensor) -> Tensor:
     return filter_valid(F.pad(x, (margin,) * 4), taps)
 
 
+def strips(*images: Tensor, window: int) -> Iterator[tuple[Tensor, ...]]:
+    """The images in strips of rows that overlap so that every window position lies in exactly one.
+
+    Sums over window positions add up over the strips, and what is computed on the way stays small
+    enough for the processor's cache: about three times faster than whole images, in less memory.
+    """
+    height, width = images[0].shape[2:]
+    planes = max(image.shape[0] * image.shape[1] for image in images)
+    rows = max(_STRIP // (planes * width) // _BLOCK, 1) * _BLOCK
+    for top in range(0, height - window + 1, rows):
+        yield tuple(image[..., top : top + rows + window - 1, :] for image in images)
+
+
 def mean_and_variance(x: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
     """Local mean and population variance (not below 0) under the window."""
     mean = filter_valid(x, taps)
@@ -79,14 +94,17 @@ def covariance(x: Tensor, y: Tensor, mean_x: Tensor, mean_y: Tensor, taps: Tenso
     return filter_valid(x * y, taps) - mean_x * mean_y
 
 
-def sobel(x: Tensor, padding: Literal["zeros", "replicate", "reflect"]) -> tuple[Tensor, Tensor]:
-    """Unnormalised 3x3 Sobel responses (right minus left, below minus above), same size as the image."""
-    x = F.pad(x, (1, 1, 1, 1), mode="constant" if padding == "zeros" else padding)
+def sobel(x: Tensor, padding: Literal["constant", "replicate", "reflect"]) -> tuple[Tensor, Tensor]:
+    """:func:`sobel_valid` at the size of the image; ``"constant"`` puts zeros around it."""
+    return sobel_valid(F.pad(x, (1, 1, 1, 1), mode=padding))
+
+
+def sobel_valid(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Unnormalised 3x3 Sobel responses (right minus left, below minus above), inside the image."""
     across = x[..., 2:] - x[..., :-2]
     smooth = x[..., 2:] + 2 * x[..., 1:-1] + x[..., :-2]
-    return across[..., 2:, :] + 2 * across[..., 1:-1, :] + across[..., :-2, :], smooth[..., 2:, :] - smooth[
-        ..., :-2, :
-    ]
+    gx = across[..., 2:, :] + 2 * across[..., 1:-1, :] + across[..., :-2, :]
+    return gx, smooth[..., 2:, :] - smooth[..., :-2, :]
 
 
 def magnitude(gx: Tensor, gy: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddfm.metrics._checks import over_channels, prepare, ratio
-from ddfm.metrics._filters import FLAT, covariance, filter_valid, gaussian, mean_and_variance
+from ddfm.metrics._filters import FLAT, covariance, filter_valid, gaussian, mean_and_variance, strips
 
 _ALL = (-2, -1)
 _SIZES = (17, 9, 5, 3)
@@ -32,13 +32,13 @@ def vif(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     which see :func:`viff`.
     """
     a, b, f = prepare("VIF", a, b, f, at_least=_AT_LEAST)
-    kept: list[Tensor | float] = [0.0, 0.0]
-    total: list[Tensor | float] = [0.0, 0.0]
-    for scale in _scales(a, b, f, noise=2.0):
-        for i, source in enumerate(scale):
-            kept[i] = kept[i] + source.kept.sum(_ALL)
-            total[i] = total[i] + source.total.sum(_ALL)
-    return over_channels(sum(ratio(k, t) for k, t in zip(kept, total, strict=True)))  # type: ignore[arg-type]
+    kept_a = kept_b = total_a = total_b = f.new_zeros(())
+    for taps, images in _scales(a, b, f):
+        for strip in strips(*images, window=taps.numel()):
+            from_a, from_b = _information(strip, taps, noise=2.0)
+            kept_a, total_a = kept_a + from_a.kept.sum(_ALL), total_a + from_a.total.sum(_ALL)
+            kept_b, total_b = kept_b + from_b.kept.sum(_ALL), total_b + from_b.total.sum(_ALL)
+    return over_channels(ratio(kept_a, total_a) + ratio(kept_b, total_b))
 
 
 def viff(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
@@ -54,13 +54,13 @@ def viff(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     """
     a, b, f = prepare("VIFF", a, b, f, at_least=_AT_LEAST)
     small = 1e-7
-    value: Tensor | float = 0.0
-    for weight, (from_a, from_b) in zip((1, 0, 0.15, 1), _scales(a, b, f, noise=0.005 * 255**2), strict=True):
+    value = f.new_zeros(())
+    for weight, (taps, images) in zip((1, 0, 0.15, 1), _scales(a, b, f), strict=True):
+        from_a, from_b = _information(images, taps, noise=0.005 * 255**2)
         use_a = from_a.gain < from_b.gain
         kept = torch.where(use_a, from_a.kept, from_b.kept)
         total = torch.where(use_a, from_a.total, from_b.total)
         value = value + weight / 2.15 * (kept + small).sum(_ALL) / (total + small).sum(_ALL)
-    assert isinstance(value, Tensor)
     return over_channels(value)
 
 
@@ -73,27 +73,27 @@ class _Information:
     gain: Tensor
 
 
-def _scales(a: Tensor, b: Tensor, f: Tensor, noise: float) -> Iterator[tuple[_Information, _Information]]:
+def _scales(a: Tensor, b: Tensor, f: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]]:
+    """The window of each scale and the images at that scale."""
     for size in _SIZES:
         taps = gaussian(size, size / 5)
         if size != _SIZES[0]:
             a, b, f = (filter_valid(x, taps, stride=2) for x in (a, b, f))
-        mean_f, variance_f = mean_and_variance(f, taps)
+        yield taps, (a, b, f)
 
-        def information(
-            source: Tensor,
-            taps: Tensor = taps,
-            f: Tensor = f,
-            mean_f: Tensor = mean_f,
-            variance_f: Tensor = variance_f,
-        ) -> _Information:
-            mean, variance = mean_and_variance(source, taps)
-            shared = covariance(source, f, mean, mean_f, taps)
-            flat = (variance < FLAT) | (variance_f < FLAT)
-            gain = torch.where(flat, 0.0, (shared / (variance + FLAT)).clamp(min=0))
-            residual = (variance_f - gain * shared).clamp(min=FLAT)
-            variance = torch.where(variance < FLAT, 0.0, variance)
-            kept = torch.log10(1 + gain**2 * variance / (residual + noise))
-            return _Information(kept, torch.log10(1 + variance / noise), gain)
 
-        yield information(a), information(b)
+def _information(images: tuple[Tensor, ...], taps: Tensor, noise: float) -> tuple[_Information, _Information]:
+    a, b, f = images
+    mean_f, variance_f = mean_and_variance(f, taps)
+
+    def of(source: Tensor) -> _Information:
+        mean, variance = mean_and_variance(source, taps)
+        variance = torch.threshold(variance, FLAT, 0.0)
+        shared = covariance(source, f, mean, mean_f, taps)
+        gain = (shared / (variance + FLAT)).clamp(min=0)
+        gain = torch.where((variance == 0) | (variance_f < FLAT), 0.0, gain)
+        residual = (variance_f - gain * shared).clamp(min=FLAT)
+        kept = torch.log10(1 + gain * gain * variance / (residual + noise))
+        return _Information(kept, torch.log10(1 + variance / noise), gain)
+
+    return of(a), of(b)

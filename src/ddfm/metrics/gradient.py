@@ -6,9 +6,12 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ddfm.metrics._checks import over_channels, prepare, ratio
-from ddfm.metrics._filters import magnitude, sobel
+from ddfm.metrics._filters import magnitude, sobel, sobel_valid, strips
+
+_ALL = (-2, -1)
 
 
 def qabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
@@ -27,19 +30,13 @@ def qabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     reaches -1 for two nearly vertical edges.
     """
     a, b, f = prepare("Qabf", a, b, f)
-    strength_f, angle_f = _edges(f)
-    kept: Tensor | float = 0.0
-    total: Tensor | float = 0.0
-    for source in (a, b):
-        strength, angle = _edges(source)
-        relative = torch.minimum(strength, strength_f) / torch.maximum(strength, strength_f)
-        relative = torch.where(strength == strength_f, strength_f, relative)
-        alignment = 1 - (angle - angle_f).abs() / (math.pi / 2)
-        quality = torch.sigmoid(15 * (relative - 0.5)) * torch.sigmoid(22 * (alignment - 0.8))
-        kept = kept + 0.9994 * 0.9879 * (quality * strength).sum((-2, -1))
-        total = total + strength.sum((-2, -1))
-    assert isinstance(kept, Tensor)
-    assert isinstance(total, Tensor)
+    kept = total = f.new_zeros(())
+    for strip in strips(*(F.pad(image, (1, 1, 1, 1)) for image in (a, b, f)), window=3):
+        (strength_a, angle_a), (strength_b, angle_b), (strength_f, angle_f) = map(_edges, strip)
+        for strength, angle in ((strength_a, angle_a), (strength_b, angle_b)):
+            quality = _preservation(strength, angle, strength_f, angle_f)
+            kept = kept + (quality * strength).sum(_ALL)
+            total = total + strength.sum(_ALL)
     return over_channels(ratio(kept, total))
 
 
@@ -60,30 +57,33 @@ def nabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     up with a loss to 1.
     """
     a, b, f = prepare("Nabf", a, b, f, at_least=2)
-    gx_f, gy_f = sobel(f, "reflect")
-    strength_f, angle_f = magnitude(gx_f, gy_f) / 8, _angle_or_zero(gx_f, gy_f)
-    invented = torch.ones((), dtype=torch.bool, device=f.device)
-    lost: Tensor | float = 0.0
-    weights: Tensor | float = 0.0
-    for source in (a, b):
-        gx, gy = sobel(source, "reflect")
-        strength = magnitude(gx, gy) / 8
+    gradients = [sobel(image, "reflect") for image in (a, b, f)]
+    strength_a, strength_b, strength_f = (magnitude(gx, gy) / 8 for gx, gy in gradients)
+    angle_a, angle_b, angle_f = (_angle_or_zero(gx, gy) for gx, gy in gradients)
+    lost = weights = f.new_zeros(())
+    for strength, angle in ((strength_a, angle_a), (strength_b, angle_b)):
         relative = ratio(torch.minimum(strength, strength_f), torch.maximum(strength, strength_f))
-        alignment = ((_angle_or_zero(gx, gy) - angle_f).abs() - math.pi / 2).abs() / (math.pi / 2)
-        quality = (
-            0.9999 * torch.sigmoid(19 * (relative - 0.5)) * 0.9995 * torch.sigmoid(22 * (alignment - 0.5))
-        ).sqrt()
+        alignment = ((angle - angle_f).abs() - math.pi / 2).abs() / (math.pi / 2)
+        strength_kept = 0.9999 * torch.sigmoid(19 * (relative - 0.5))
+        angle_kept = 0.9995 * torch.sigmoid(22 * (alignment - 0.5))
         weight = torch.where(strength >= 2, strength**1.5, 0.001)
-        invented = invented & (strength_f > strength)
-        lost = lost + (1 - quality) * weight
-        weights = weights + weight.sum((-2, -1))
-    return over_channels((lost * invented).sum((-2, -1)) / weights)
+        lost = lost + (1 - (strength_kept * angle_kept).sqrt()) * weight
+        weights = weights + weight.sum(_ALL)
+    invented = (strength_f > strength_a) & (strength_f > strength_b)
+    return over_channels((lost * invented).sum(_ALL) / weights)
 
 
 def _edges(x: Tensor) -> tuple[Tensor, Tensor]:
-    gx, gy = sobel(x, "zeros")
+    gx, gy = sobel_valid(x)
     # Xydeas and Petrovic's s_x is left minus right. The sign matters: s_x = 0 always gives +pi/2.
     return magnitude(gx, gy), torch.where(gx == 0, math.pi / 2, torch.atan(gy / -gx))
+
+
+def _preservation(strength: Tensor, angle: Tensor, strength_f: Tensor, angle_f: Tensor) -> Tensor:
+    relative = torch.minimum(strength, strength_f) / torch.maximum(strength, strength_f)
+    relative = torch.where(strength == strength_f, strength_f, relative)
+    alignment = 1 - (angle - angle_f).abs() / (math.pi / 2)
+    return 0.9994 * 0.9879 * torch.sigmoid(15 * (relative - 0.5)) * torch.sigmoid(22 * (alignment - 0.8))
 
 
 def _angle_or_zero(gx: Tensor, gy: Tensor) -> Tensor:

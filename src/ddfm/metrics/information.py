@@ -60,7 +60,8 @@ def mutual_information(a: Tensor, b: Tensor, f: Tensor, *, stretched: bool = Fal
     a, b, f = prepare("MI", a, b, f)
     if stretched:
         a, b, f = stretch(a), stretch(b), stretch(f)
-    return over_channels(sum(_shared(source, f)[0] for source in (a, b)))
+    levels_a, levels_b, levels_f = (_levels(image) for image in (a, b, f))
+    return over_channels(_shared(levels_a, levels_f)[0] + _shared(levels_b, levels_f)[0])
 
 
 def normalized_mutual_information(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
@@ -70,8 +71,12 @@ def normalized_mutual_information(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     (0/0) counts 0. M. Hossny, S. Nahavandi, D. Creighton, Electronics Letters 44(18), 2008.
     """
     a, b, f = prepare("NMI", a, b, f)
-    pairs = (_shared(source, f) for source in (a, b))
-    return over_channels(sum(2 * ratio(shared, h_s + h_f) for shared, h_s, h_f in pairs))
+    levels_a, levels_b, levels_f = (_levels(image) for image in (a, b, f))
+    total = f.new_zeros(())
+    for levels in (levels_a, levels_b):
+        shared, h_s, h_f = _shared(levels, levels_f)
+        total = total + 2 * ratio(shared, h_s + h_f)
+    return over_channels(total)
 
 
 def feature_mutual_information(
@@ -100,13 +105,18 @@ def feature_mutual_information(
 
 def _histogram(x: Tensor) -> Tensor:
     """Shares of the 256 grey levels, shape (B, C, 256)."""
-    return _shares((x + 0.5).floor().long(), 256)
+    return _shares(_levels(x), 256)
+
+
+def _levels(x: Tensor) -> Tensor:
+    return (x + 0.5).to(torch.int32)
 
 
 def _shares(bins: Tensor, count: int) -> Tensor:
     batch, channels, height, width = bins.shape
-    first = count * torch.arange(batch * channels, device=bins.device).view(batch, channels, 1, 1)
-    counts = torch.bincount((bins + first).flatten(), minlength=batch * channels * count)
+    if batch * channels > 1:
+        bins = bins + count * torch.arange(batch * channels, device=bins.device).view(batch, channels, 1, 1)
+    counts = torch.bincount(bins.flatten(), minlength=batch * channels * count)
     return counts.view(batch, channels, count).double() / (height * width)
 
 
@@ -116,9 +126,8 @@ def _entropy(p: Tensor, dims: int) -> Tensor:
 
 
 def _shared(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """MI(X, Y), H(X) and H(Y) in nats, each (B, C)."""
-    bins = 256 * (x + 0.5).floor().long() + (y + 0.5).floor().long()
-    joint = _shares(bins, 256 * 256).unflatten(-1, (256, 256))
+    """MI(X, Y), H(X) and H(Y) in nats, each (B, C), from whole grey levels."""
+    joint = _shares(256 * x + y, 256 * 256).unflatten(-1, (256, 256))
     h_x, h_y = _entropy(joint.sum(-1), 1), _entropy(joint.sum(-2), 1)
     return h_x + h_y - _entropy(joint, 2), h_x, h_y
 

@@ -6,7 +6,7 @@ contrast, and both filter in the Fourier domain, where the image wraps around at
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import torch
 from torch import Tensor
@@ -34,13 +34,12 @@ def qcb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     have contrast of their own; 30 pixels per degree at any size.
     """
     a, b, f = prepare("Qcb", a, b, f)
-    contrast_a, contrast_b, contrast_f = (_masked_contrast(x) for x in (a, b, f))
+    sensitivity = _difference_of_gaussians(_frequency(f, scale=30))
+    contrast_a, contrast_b, contrast_f = (_masked_contrast(x, sensitivity) for x in (a, b, f))
     total = contrast_a**2 + contrast_b**2
-    quality = sum(
-        contrast**2 * ratio(torch.minimum(contrast, contrast_f), torch.maximum(contrast, contrast_f))
-        for contrast in (contrast_a, contrast_b)
-    )
-    return over_channels(ratio(quality, total).mean(_ALL))  # type: ignore[arg-type]
+    kept_a = contrast_a**2 * _smaller_over_larger(contrast_a, contrast_f)
+    kept_b = contrast_b**2 * _smaller_over_larger(contrast_b, contrast_f)
+    return over_channels(ratio(kept_a + kept_b, total).mean(_ALL))
 
 
 def qcv(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
@@ -57,29 +56,32 @@ def qcv(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     Quirk: blocks over the right and lower edge are filled with zeros and still count 256 pixels.
     """
     a, b, f = (stretch(x) for x in prepare("Qcv", a, b, f))
-    seen: Tensor | float = 0.0
-    total: Tensor | float = 0.0
+    sensitivity = _mannos_sakrison(_frequency(f, scale=8))
+    seen = total = f.new_zeros(())
     for source in (a, b):
-        saliency = _block_sums(magnitude(*sobel(source, "zeros")) ** 5)
-        difference = _filter_by_frequency(source - f, 8, _mannos_sakrison)
+        saliency = _block_sums(magnitude(*sobel(source, "constant")) ** 5)
+        difference = _filter_spectrum(source - f, sensitivity)
         seen = seen + (saliency * _block_sums(difference**2) / 256).sum(_ALL)
         total = total + saliency.sum(_ALL)
-    assert isinstance(seen, Tensor)
-    assert isinstance(total, Tensor)
     return over_channels(ratio(seen, total))
 
 
-def _masked_contrast(x: Tensor) -> Tensor:
-    x = _filter_by_frequency(stretch(x), 30, _difference_of_gaussians)
+def _smaller_over_larger(x: Tensor, y: Tensor) -> Tensor:
+    return ratio(torch.minimum(x, y), torch.maximum(x, y))
+
+
+def _masked_contrast(x: Tensor, sensitivity: Tensor) -> Tensor:
+    x = _filter_spectrum(stretch(x), sensitivity)
     narrow, wide = filter_same(x, _cut_gaussian(2)), filter_same(x, _cut_gaussian(4))
     contrast = torch.where(wide == 0, 0.0, (narrow / wide - 1).abs())
-    return contrast**3 / (contrast**2 + 0.0001)
+    squared: Tensor = contrast * contrast
+    return squared * contrast / (squared + 0.0001)
 
 
 def _cut_gaussian(sigma: float) -> Tensor:
     """31 taps with the amplitude of the infinite Gaussian: cut, not renormalised."""
     t = torch.arange(-15, 16, dtype=torch.float64)
-    return torch.exp(-(t**2) / (2 * sigma**2)) / (2 * torch.pi) ** 0.5 / sigma
+    return torch.exp(-(t**2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
 
 
 def _difference_of_gaussians(r: Tensor) -> Tensor:
@@ -90,13 +92,17 @@ def _mannos_sakrison(r: Tensor) -> Tensor:
     return 2.6 * (0.0192 + 0.144 * r) * torch.exp(-((0.144 * r) ** 1.1))
 
 
-def _filter_by_frequency(x: Tensor, scale: float, sensitivity: Callable[[Tensor], Tensor]) -> Tensor:
-    """Multiply the spectrum by sensitivity(r), r = hypot(u W, v H) / scale with u, v in [-1, 1)."""
+def _frequency(x: Tensor, scale: int) -> Tensor:
+    """r = hypot(u W, v H) / scale with u, v in [-1, 1), on the grid of the real-input transform."""
     height, width = x.shape[-2:]
     u = 2 * torch.fft.rfftfreq(width, dtype=x.dtype, device=x.device)
     v = 2 * torch.fft.fftfreq(height, dtype=x.dtype, device=x.device)
-    r = torch.hypot(u * width / scale, v[:, None] * height / scale)
-    return torch.fft.irfft2(torch.fft.rfft2(x) * sensitivity(r), s=(height, width))
+    return torch.hypot(u * width / scale, v[:, None] * height / scale)
+
+
+def _filter_spectrum(x: Tensor, response: Tensor) -> Tensor:
+    filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * response, s=x.shape[-2:])
+    return filtered
 
 
 def _block_sums(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ddfm.metrics._checks import over_channels, prepare, ratio
 from ddfm.metrics._filters import magnitude, sobel
@@ -131,7 +132,12 @@ def average_gradient(f: Tensor, *, mean_over: Literal["pixels", "interior"] = "p
             (M-1)(N-1), as VIFB does.
     """
     (f,) = prepare("AG", f, at_least=2)
-    dy, dx = torch.gradient(f, dim=_ALL)
+    padded = F.pad(f, (1, 1, 1, 1), mode="replicate")
+    dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+    dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+    # At an edge this was one step over a distance of one, not two.
+    dx[..., [0, -1]] *= 2
+    dy[..., [0, -1], :] *= 2
     height, width = f.shape[2:]
     count = height * width if mean_over == "pixels" else (height - 1) * (width - 1)
     return over_channels(((dx * dx + dy * dy) / 2).sqrt().sum(_ALL) / count)

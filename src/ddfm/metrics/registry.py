@@ -42,6 +42,7 @@ def _of_fused(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor,
     return lambda a, b, f: function(f)
 
 
+_GRADIENT_VIFB = partial(pixel.average_gradient, mean_over="interior")
 _PAPER: tuple[Convention, ...] = ("paper",)
 _VIFB: tuple[Convention, ...] = ("vifb",)
 
