@@ -29,19 +29,26 @@ def uniform(size: int) -> Tensor:
 
 
 def filter_valid(x: Tensor, taps: Tensor, stride: int = 1) -> Tensor:
-    """Correlate (..., H, W) with taps (x) taps where the window fits; keep every ``stride``-th result.
+    """Correlate (B, C, H, W) with taps (x) taps where the window fits; keep every ``stride``-th result.
 
     float64 has no fast convolution on the CPU, but it has a fast matrix product: each run of 16
     outputs is a short stretch of input times a small banded matrix. Several times faster than a
     loop over the taps, and a 17x17 window costs two passes of 17 taps, not one of 289.
     """
-    band = _band(taps.to(x.device), stride)
-    rows = _blocks(x, -2, taps.numel(), stride, band.shape[1])
-    x = (band @ rows.mT).flatten(-3, -2)[..., : _fits(x.shape[-2], taps.numel(), stride), :]
-    columns = _blocks(x, -1, taps.numel(), stride, band.shape[1])
+    taps = taps.to(x.device)
+    planes = [_filter_plane(plane, taps, stride) for plane in x.flatten(0, 1)]
+    stacked = torch.stack(planes) if len(planes) > 1 else planes[0][None]
+    return stacked.view(*x.shape[:2], *stacked.shape[1:])
+
+
+def _filter_plane(x: Tensor, taps: Tensor, stride: int) -> Tensor:
+    band = _band(taps, stride)
+    rows = _blocks(x, 0, taps.numel(), stride, band.shape[1])
+    x = (band @ rows.mT).flatten(0, 1)[: _fits(x.shape[0], taps.numel(), stride)]
+    columns = _blocks(x, 1, taps.numel(), stride, band.shape[1])
     # reshape copies here; left to itself, matmul would do the same three times more slowly.
-    filtered = columns.reshape(-1, band.shape[1]) @ band.mT
-    return filtered.view(*columns.shape[:-2], -1)[..., : _fits(x.shape[-1], taps.numel(), stride)]
+    filtered = (columns.reshape(-1, band.shape[1]) @ band.mT).view(len(columns), -1)
+    return filtered[:, : _fits(x.shape[1], taps.numel(), stride)]
 
 
 def _fits(length: int, taps: int, stride: int) -> int:
@@ -60,7 +67,7 @@ def _blocks(x: Tensor, dim: int, taps: int, stride: int, span: int) -> Tensor:
     """Overlapping stretches of ``span`` inputs along ``dim``, one for each run of outputs, as a view."""
     blocks = -(-_fits(x.shape[dim], taps, stride) // _BLOCK)
     short = (blocks - 1) * _BLOCK * stride + span - x.shape[dim]
-    x = F.pad(x, (0, 0, 0, short) if dim == -2 else (0, short))
+    x = F.pad(x, (0, 0, 0, short) if dim == 0 else (0, short))
     return x.unfold(dim, span, _BLOCK * stride)
 
 
@@ -78,7 +85,7 @@ def strips(*images: Tensor, window: int) -> Iterator[tuple[Tensor, ...]]:
     """
     height, width = images[0].shape[2:]
     planes = max(image.shape[0] * image.shape[1] for image in images)
-    rows = max(_STRIP // (planes * width) // _BLOCK, 1) * _BLOCK
+    rows = max(_STRIP // (planes * width) // _BLOCK, 2) * _BLOCK
     for top in range(0, height - window + 1, rows):
         yield tuple(image[..., top : top + rows + window - 1, :] for image in images)
 

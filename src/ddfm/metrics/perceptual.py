@@ -74,7 +74,7 @@ def _masked_contrast(x: Tensor, sensitivity: Tensor) -> Tensor:
     x = _filter_spectrum(stretch(x), sensitivity)
     narrow, wide = filter_same(x, _cut_gaussian(2)), filter_same(x, _cut_gaussian(4))
     contrast = torch.where(wide == 0, 0.0, (narrow / wide - 1).abs())
-    squared: Tensor = contrast * contrast
+    squared = contrast * contrast
     return squared * contrast / (squared + 0.0001)
 
 
@@ -108,4 +108,5 @@ def _filter_spectrum(x: Tensor, response: Tensor) -> Tensor:
 def _block_sums(x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     x = F.pad(x, (0, -width % 16, 0, -height % 16))
-    return x.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16)).sum((-3, -1))
+    blocks: Tensor = x.unflatten(-1, (-1, 16)).unflatten(-3, (-1, 16))
+    return blocks.sum((-3, -1))
