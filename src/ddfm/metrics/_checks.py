@@ -30,9 +30,8 @@ def prepare(metric: str, *images: Tensor, at_least: int = 1) -> tuple[Tensor, ..
         raise InputError(f"{metric}: images differ in size (width x height): {sizes}")
     height, width = images[0].shape[2:]
     if min(height, width) < at_least:
-        raise InputError(
-            f"{metric} needs at least {at_least}x{at_least} pixels; these images have {width}x{height}"
-        )
+        least, actual = f"{at_least}x{at_least}", f"{width}x{height}"
+        raise InputError(f"{metric} needs images of at least {least} pixels; these have {actual}")
     return tuple(_as_float64(metric, image) for image in images)
 
 

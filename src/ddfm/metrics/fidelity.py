@@ -13,7 +13,7 @@ from ddfm.metrics._filters import FLAT, covariance, filter_valid, gaussian, mean
 
 _ALL = (-2, -1)
 _SIZES = (17, 9, 5, 3)
-_AT_LEAST = 41  # leaves 17 -> 8 -> ... pixels, so that the 3x3 window still fits the fourth scale
+_AT_LEAST = 41  # 41 -> 17 -> 7 -> 3 pixels: the fourth scale has one 3x3 window
 
 
 def vif(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def vif(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
     From 0 up, higher is better; a copy of both sources has 2, enhanced contrast can exceed it. A
     source without structure (0/0) counts 0.
-    H. Sheikh, A. Bovik, IEEE TIP 15(2), 2006, eq. 21, and its pixel-domain release (vifp_mscale).
+    H. Sheikh, A. Bovik, IEEE TIP 15(2), 2006, and its pixel-domain release (vifp_mscale).
 
     Quirk: the DDFM authors' tables call this VIF, their evaluator VIFF; it is not Han's VIFF, for
     which see :func:`viff`.
@@ -48,7 +48,7 @@ def viff(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     window they come from one source only, the one whose gain g in F is smaller (B on a tie).
 
     From 0 up, higher is better; a copy of two equal sources has 1; flat sources have 1 (C / C).
-    Y. Han, Y. Cai, Y. Cao, X. Xu, Information Fusion 14(2), 2013, eq. 17-21, and its release.
+    Y. Han, Y. Cai, Y. Cao, X. Xu, Information Fusion 14(2), 2013, and its release.
 
     Quirk: colour was measured on CIELAB lightness there; here it is averaged over the channels.
     """

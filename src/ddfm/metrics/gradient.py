@@ -22,8 +22,9 @@ def qabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     A = 1 - |angle_S - angle_F| / (pi/2), and
     Q = 0.9994 / (1 + exp(-15 (G - 0.5))) * 0.9879 / (1 + exp(-22 (A - 0.8))).
 
-    Range 0..about 0.975 (a perfect copy of both sources), higher is better. Sources without any edge
-    (0/0) score 0. C. S. Xydeas, V. Petrovic, Electronics Letters 36(4), 2000, eq. 1-8.
+    Range 0..about 0.975 (a perfect copy of both sources), higher is better. Black sources have no
+    edge (0/0) and score 0; other constant ones have the edge to the zeros around the image.
+    C. S. Xydeas, V. Petrovic, Electronics Letters 36(4), 2000.
 
     Quirks, inherited by every implementation: where g_S = g_F exactly, G is g_F itself rather than 1,
     so that the value depends on the grey scale and on exact equality; angles are not wrapped, so A

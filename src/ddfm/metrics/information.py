@@ -20,7 +20,7 @@ def entropy(f: Tensor) -> Tensor:
     """EN: Shannon entropy of the fused image, ``-sum_i p_i log2 p_i``.
 
     Range 0..8 bits, higher is better; a constant image has 0. Noise raises it too.
-    J. van Aardt, J. Appl. Remote Sens. 2(1), 2008.
+    J. W. Roberts, J. van Aardt, F. Ahmed, J. Appl. Remote Sens. 2(1), 2008.
     """
     (f,) = prepare("EN", f)
     p = _histogram(f)
@@ -51,7 +51,7 @@ def mutual_information(a: Tensor, b: Tensor, f: Tensor, *, stretched: bool = Fal
     """MI: ``MI(A, F) + MI(B, F)``, with ``MI(X, Y) = H(X) + H(Y) - H(X, Y)``.
 
     In nats, from 0 (a constant F, say) up; higher is better.
-    G. Qu, D. Zhang, P. Yan, Electronics Letters 38(7), 2002, eq. 2-3.
+    G. Qu, D. Zhang, P. Yan, Electronics Letters 38(7), 2002.
 
     Args:
         stretched: VIFB's quirk: every channel is first stretched to 0..255, which redistributes

@@ -28,7 +28,7 @@ def qcb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     Q_S = min(C_S, C_F) / max(C_S, C_F).
 
     Range 0..1, higher is better. A pixel without contrast (0/0) counts 0.
-    Y. Chen, R. Blum, Image and Vision Computing 27(10), 2009, eq. 2-14.
+    Y. Chen, R. Blum, Image and Vision Computing 27(10), 2009.
 
     Quirks of the usual code, kept: Gaussians cut at 31x31 and zeros around the image, so that borders
     have contrast of their own; 30 pixels per degree at any size.
@@ -51,7 +51,7 @@ def qcv(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     2.6 (0.0192 + 0.144 r) exp(-(0.144 r)^1.1) (Mannos, Sakrison).
 
     From 0 up, lower is better; 0 for two equal sources and their copy. Sources without edges (0/0)
-    give 0. H. Chen, P. Varshney, Information Fusion 8(2), 2007, eq. 2-7.
+    give 0. H. Chen, P. Varshney, Information Fusion 8(2), 2007.
 
     Quirk: blocks over the right and lower edge are filled with zeros and still count 256 pixels.
     """

@@ -80,7 +80,7 @@ def sum_of_correlations_of_differences(a: Tensor, b: Tensor, f: Tensor) -> Tenso
 
     Range -2..2, higher is better; F = A + B has 2. Where F equals B, F - B is constant and its
     correlation (0/0) counts 0: nothing of A was added.
-    V. Aslantas, E. Bendes, AEU 69(12), 2015, eq. 2-5.
+    V. Aslantas, E. Bendes, AEU 69(12), 2015.
     """
     a, b, f = prepare("SCD", a, b, f)
     return over_channels(_pearson(a, f - b) + _pearson(b, f - a))

@@ -108,7 +108,7 @@ def qs(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     """Qs (Piella's Q): mean over 8x8 windows of ``l Q0(A, F) + (1 - l) Q0(B, F)``.
 
     l = v_A / (v_A + v_B), the saliency by local variance; 1/2 where both are flat.
-    Range -1..1, higher is better. G. Piella, H. Heijmans, ICIP 2003, eq. 4.
+    Range -1..1, higher is better. G. Piella, H. Heijmans, ICIP 2003.
     """
     a, b, f = prepare("Qs", a, b, f, at_least=8)
     return over_channels(_Pair(a, b, f, uniform(8)).mixed().mean(_ALL))
@@ -118,7 +118,7 @@ def qw(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     """Qw (Piella): as :func:`qs`, each window weighted by ``max(v_A, v_B)``.
 
     Range -1..1, higher is better; sources that are flat everywhere (0/0) score 0.
-    G. Piella, H. Heijmans, ICIP 2003, eq. 5.
+    G. Piella, H. Heijmans, ICIP 2003.
     """
     a, b, f = prepare("Qw", a, b, f, at_least=8)
     return over_channels(_weighted(a, b, f))
@@ -127,7 +127,7 @@ def qw(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 def qe(a: Tensor, b: Tensor, f: Tensor, *, alpha: float = 1.0) -> Tensor:
     """Qe (Piella): ``Qw(A, B, F) * Qw(A', B', F')^alpha``, with A' the Sobel magnitude of A.
 
-    Range -1..1 (alpha = 1), higher is better. G. Piella, H. Heijmans, ICIP 2003, eq. 6; the edge
+    Range -1..1 (alpha = 1), higher is better. G. Piella, H. Heijmans, ICIP 2003; the edge
     operator is left open there. A negative edge term has no real power unless alpha is whole: it
     counts 0 then.
     """
@@ -146,7 +146,7 @@ def qy(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
     S: structural similarity without constants, 7x7 Gaussian window, sigma 1.5; l as in :func:`qs`.
 
     Range -1..1, higher is better. C. Yang, J.-Q. Zhang, X.-R. Wang, X. Liu, Information Fusion 9(2),
-    2008, eq. 7; window and (vanishing) constants as in Z. Liu's toolbox (TPAMI 34(1), 2012).
+    2008; window and (vanishing) constants as in Z. Liu's toolbox (TPAMI 34(1), 2012).
     """
     a, b, f = prepare("Qy", a, b, f, at_least=7)
     taps = gaussian(7, 1.5)
