@@ -13,7 +13,7 @@ FLAT = 1e-10
 """A local variance below this is rounding error (float64, 0..255), not structure."""
 
 _BLOCK = 16  # outputs of one small matrix product
-_STRIP = 40_000  # pixels of a strip: a dozen float64 maps of it fit a level-2 cache
+_STRIP = 80_000  # pixels of a strip; 20 000 to 160 000 take about as long
 
 
 def gaussian(size: int, sigma: float) -> Tensor:
@@ -67,7 +67,8 @@ def _blocks(x: Tensor, dim: int, taps: int, stride: int, span: int) -> Tensor:
     """Overlapping stretches of ``span`` inputs along ``dim``, one for each run of outputs, as a view."""
     blocks = -(-_fits(x.shape[dim], taps, stride) // _BLOCK)
     short = (blocks - 1) * _BLOCK * stride + span - x.shape[dim]
-    x = F.pad(x, (0, 0, 0, short) if dim == 0 else (0, short))
+    if short:  # otherwise pad would still copy
+        x = F.pad(x, (0, 0, 0, short) if dim == 0 else (0, short))
     return x.unfold(dim, span, _BLOCK * stride)
 
 
@@ -80,8 +81,8 @@ def filter_same(x: Tensor, taps: Tensor) -> Tensor:
 def strips(*images: Tensor, window: int) -> Iterator[tuple[Tensor, ...]]:
     """The images in strips of rows that overlap so that every window position lies in exactly one.
 
-    Sums over window positions add up over the strips, and what is computed on the way stays small
-    enough for the processor's cache: about three times faster than whole images, in less memory.
+    Sums over window positions add up over the strips, so that a dozen maps of a large image need not
+    be held at once; they stay in the processor's cache, which is also up to a third faster.
     """
     height, width = images[0].shape[2:]
     planes = max(image.shape[0] * image.shape[1] for image in images)

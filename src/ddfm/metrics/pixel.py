@@ -163,7 +163,7 @@ def _rmse_vifb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 def _pearson(x: Tensor, y: Tensor) -> Tensor:
     x, y = x - x.mean(_ALL, keepdim=True), y - y.mean(_ALL, keepdim=True)
-    norm_x, norm_y = x.square().sum(_ALL).sqrt(), y.square().sum(_ALL).sqrt()
+    norm_x, norm_y = torch.linalg.vector_norm(x, dim=_ALL), torch.linalg.vector_norm(y, dim=_ALL)
     # A constant picture of fractional values leaves rounding behind its mean: not a signal.
     rounding = 1e-10 * x[0, 0].numel() ** 0.5
     norm = torch.where((norm_x < rounding) | (norm_y < rounding), 0.0, norm_x * norm_y)
