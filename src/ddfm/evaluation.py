@@ -1,0 +1,196 @@
+"""Measuring folders of fused images against folders of their sources, files matched by stem."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum, isfinite
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from rich.table import Table
+from torch import Tensor
+
+from ddfm.errors import InputError
+from ddfm.metrics import METRICS, Convention, evaluate
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+_GREY, _COLOUR = {"1", "L", "LA"}, {"P", "RGB", "RGBA", "CMYK", "YCbCr"}
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One method's values: the mean over its images, and each image by stem."""
+
+    mean: dict[str, float]
+    images: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The values of one or more methods on the same images.
+
+    Attributes:
+        convention: whose definitions they are.
+        methods: by the name of the method's folder, in the order given.
+        mean_rank: for more than one method, its rank by mean value (1 the best, ties share their mean
+            rank), averaged over the metrics.
+    """
+
+    convention: Convention
+    methods: dict[str, MethodResult]
+    mean_rank: dict[str, float] | None
+
+    def as_dict(self) -> dict[str, object]:
+        """``{"convention", "methods": {name: {"mean", "images"}}, "mean_rank"}``, ready for JSON."""
+        methods = {
+            name: {"mean": result.mean, "images": result.images} for name, result in self.methods.items()
+        }
+        return {"convention": self.convention, "methods": methods, "mean_rank": self.mean_rank}
+
+
+def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Convention = "paper") -> Evaluation:
+    """Measure every image of every folder in ``fused`` against its sources in ``a`` and ``b``.
+
+    All fused folders must hold the same stems, each with one file in ``a`` and one in ``b``; the
+    sources may have more. Files other than images are ignored.
+
+    Raises:
+        InputError: a folder or file that is missing, double, unreadable, or of another size.
+    """
+    if not fused:
+        raise InputError("no folder of fused images given")
+    sources_a, sources_b = _images_by_stem(a), _images_by_stem(b)
+    outputs: dict[str, dict[str, Path]] = {}
+    for folder in fused:
+        name = folder.resolve().name
+        if name in outputs:
+            raise InputError(
+                f"two folders of fused images are called {name}: rename one, methods go by that name"
+            )
+        outputs[name] = _images_by_stem(folder)
+    stems = sorted(set().union(*outputs.values()))
+    for folder, files in ((a, sources_a), (b, sources_b), *zip(fused, outputs.values(), strict=True)):
+        if missing := [stem for stem in stems if stem not in files]:
+            raise InputError(f"{folder} has no image called {_some(missing)}")
+
+    images: dict[str, dict[str, dict[str, float]]] = {name: {} for name in outputs}
+    for stem in stems:
+        pair = read_image(sources_a[stem]), read_image(sources_b[stem])
+        for name, files in outputs.items():
+            try:
+                values = evaluate(*pair, read_image(files[stem]), convention)
+            except InputError as error:
+                raise InputError(f"{files[stem]}: {error}") from error
+            images[name][stem] = {metric: value.item() for metric, value in values.items()}
+    methods = {name: MethodResult(_mean(list(values.values())), values) for name, values in images.items()}
+    return Evaluation(convention, methods, _mean_ranks(methods) if len(methods) > 1 else None)
+
+
+def read_image(path: Path) -> Tensor:
+    """An 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
+    try:
+        with Image.open(path) as image:
+            if image.mode not in _GREY | _COLOUR:
+                raise InputError(
+                    f"{path}: metrics are defined on 8-bit images; this one has mode {image.mode}"
+                )
+            pixels = np.array(image.convert("L" if image.mode in _GREY else "RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: not a readable image ({error})") from error
+    image_tensor = torch.from_numpy(pixels)
+    return (image_tensor[None] if pixels.ndim == 2 else image_tensor.permute(2, 0, 1))[None]
+
+
+def write_json(evaluation: Evaluation, path: Path) -> None:
+    """:meth:`Evaluation.as_dict` as JSON; infinite values (a perfect PSNR) become null."""
+    text = json.dumps(_finite(evaluation.as_dict()), indent=2, allow_nan=False)
+    _write(path, text + "\n")
+
+
+def write_csv(evaluation: Evaluation, path: Path) -> None:
+    """A row for each method and image, then one with the method's mean, its image called ``(mean)``."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = _metric_names(evaluation)
+    writer.writerow(["method", "image", *names])
+    for method, result in evaluation.methods.items():
+        for image, values in [*result.images.items(), ("(mean)", result.mean)]:
+            writer.writerow([method, image, *(repr(values[name]) for name in names)])
+    _write(path, text.getvalue())
+
+
+def as_table(evaluation: Evaluation) -> Table:
+    """Mean values for the terminal: a row for each metric, a column for each method, the best in bold."""
+    count = len(next(iter(evaluation.methods.values())).images)
+    table = Table(title=f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}")
+    table.add_column("metric")
+    for method in evaluation.methods:
+        table.add_column(method, justify="right")
+    for name in _metric_names(evaluation):
+        values = [result.mean[name] for result in evaluation.methods.values()]
+        higher = METRICS[name].higher_is_better
+        best = (max if higher else min)(values)
+        cells = [f"[bold]{v:.4f}[/bold]" if v == best and len(values) > 1 else f"{v:.4f}" for v in values]
+        table.add_row(f"{name} {'↑' if higher else '↓'}", *cells)
+    if evaluation.mean_rank:
+        table.add_section()
+        table.add_row("mean rank ↓", *(f"{rank:.2f}" for rank in evaluation.mean_rank.values()))
+    return table
+
+
+def _images_by_stem(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        if path.stem in found:
+            raise InputError(f"{found[path.stem]} and {path.name} have the same stem: keep one")
+        found[path.stem] = path
+    if not found:
+        raise InputError(f"{folder} holds no images")
+    return found
+
+
+def _some(stems: list[str]) -> str:
+    more = f" and {len(stems) - 3} more" if len(stems) > 3 else ""
+    return ", ".join(stems[:3]) + more
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def _mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
+    ranks: dict[str, list[float]] = {name: [] for name in methods}
+    for metric in next(iter(methods.values())).mean:
+        sign = -1 if METRICS[metric].higher_is_better else 1
+        costs = {name: sign * result.mean[metric] for name, result in methods.items()}
+        for name, cost in costs.items():
+            better, equal = sum(c < cost for c in costs.values()), sum(c == cost for c in costs.values())
+            ranks[name].append(better + (equal + 1) / 2)
+    return {name: fsum(values) / len(values) for name, values in ranks.items()}
+
+
+def _metric_names(evaluation: Evaluation) -> list[str]:
+    return list(next(iter(evaluation.methods.values())).mean)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
