@@ -73,6 +73,13 @@ def ddfm(monkeypatch: pytest.MonkeyPatch) -> Command:
     return run
 
 
+class Poison:
+    """Pickled, it makes whoever unpickles it carelessly create a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("poisoned"),))
+
+
 def picture(height: int, width: int, channels: int, dtype: type, seed: int = 0) -> NDArray[Any]:
     """A smooth random picture over the whole range of ``dtype``: (H, W) or (H, W, channels)."""
     rng = np.random.default_rng(seed)

@@ -21,6 +21,7 @@ from ddfm.convert import (
 )
 from ddfm.errors import InputError
 from ddfm.prior import load_prior
+from tests.conftest import Poison
 
 
 def test_converted_network_matches_the_original(golden: Path, tiny_prior: Path) -> None:
@@ -120,11 +121,6 @@ def test_configuration_files(tmp_path: Path) -> None:
 def test_configurations_that_no_prior_has(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         network_config(OPENAI_256_UNCONDITIONAL | changes)
-
-
-class Poison:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path("poisoned"),))
 
 
 def test_bad_checkpoints_are_refused_and_leave_nothing(

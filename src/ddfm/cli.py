@@ -266,7 +266,10 @@ def train(
     device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
 ) -> None:
-    """Train an unconditional luminance prior; it is left in OUTPUT/prior."""
+    """Train an unconditional luminance prior; it is left in OUTPUT/prior.
+
+    Several GPUs or machines: torchrun --nproc-per-node N -m ddfm.cli train ... (the batch is shared out).
+    """
     from ddfm import train as trainer
     from ddfm.fuse import pick_device
 
@@ -281,15 +284,16 @@ def train(
             flush=True,
         )
 
-    trainer.train(
-        trainer.find_images(images),
-        output,
-        settings,
-        held_out=trainer.find_images(held_out) if held_out else None,
-        device=str(pick_device(device)),
-        resume=resume,
-        progress=show,
-    )
+    with trainer.process_group(str(pick_device(device))) as place:
+        trainer.train(
+            trainer.find_images(images),
+            output,
+            settings,
+            held_out=trainer.find_images(held_out) if held_out else None,
+            device=place,
+            resume=resume,
+            progress=show,
+        )
     print(f"{output / 'prior'}: done")
 
 

@@ -44,6 +44,16 @@ class Likelihood(Protocol):
         ...
 
 
+class Unconditional:
+    """A likelihood without sources, for drawing from the prior alone."""
+
+    def rectify(self, f0: Tensor) -> Tensor:
+        return f0
+
+    def finish(self, luma: Tensor) -> Tensor:
+        return ((luma + 1) / 2).clamp(0, 1)
+
+
 # --- The equations of the paper ------------------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ import math
 import os
 import time
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from ddfm.errors import InputError
 from ddfm.prior import Prior, predict, timestep_of
+from ddfm.train_pictures import draw_losses, draw_samples
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -182,13 +185,20 @@ def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
     return 1 / (1 + level**2)
 
 
-def diffusion_loss(prior: Prior, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the prediction per image, shape (B,) (DDPM eq. 14; v: Salimans & Ho 2022)."""
-    abar = alpha_cumprod_at(timesteps.cpu(), prior.sigmas).reshape(-1, 1, 1, 1)
-    signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
-    target = noise if prior.prediction_type == "epsilon" else signal * noise - sigma * clean
-    out = predict(prior.network, signal * clean + sigma * noise, timesteps, prior.pixel_unshuffle)
-    return F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
+class DiffusionLoss(nn.Module):
+    """Mean squared error of a prior's prediction; a module so that it can be distributed."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.network, self.prior = prior.network, prior
+
+    def forward(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
+        abar = alpha_cumprod_at(timesteps.cpu(), self.prior.sigmas).reshape(-1, 1, 1, 1)
+        signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
+        target = noise if self.prior.prediction_type == "epsilon" else signal * noise - sigma * clean
+        out = predict(self.network, signal * clean + sigma * noise, timesteps, self.prior.pixel_unshuffle)
+        return F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
 
 
 def central_crops(images: Iterable[Path], crop: int) -> Tensor:
@@ -206,13 +216,14 @@ def central_crops(images: Iterable[Path], crop: int) -> Tensor:
 def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
     """Mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
     generator = torch.Generator().manual_seed(0)
+    loss_of = DiffusionLoss(prior)
     quarter, losses = len(prior.sigmas) / 4, []
     for k in range(4):
         timesteps = (k + torch.rand(len(clean), generator=generator)) * quarter
         noise = torch.randn(clean.shape, generator=generator)
         parts = zip(clean.split(batch), timesteps.split(batch), noise.split(batch), strict=True)
         batches = [[a.to(prior.device) for a in part] for part in parts]
-        losses.append(float(torch.cat([diffusion_loss(prior, *b) for b in batches]).mean()))
+        losses.append(float(torch.cat([loss_of(*b) for b in batches]).mean()))
     return losses
 
 
@@ -239,9 +250,16 @@ def train(
 
     ``folder`` also holds ``checkpoint.pt`` (network, average, optimiser, step, history) and
     ``log.jsonl``, the history: a record per checkpoint with step, loss, images per second and
-    held-out loss per quarter of the timesteps. Raises InputError for unusable images, an existing run
-    without ``resume``, or a checkpoint of another recipe.
+    held-out loss per quarter of the timesteps; ``loss.png`` draws it, ``samples.png`` shows what the
+    prior takes for natural. Within `process_group` the batch is shared out between the processes,
+    their gradients are averaged, and the first one writes. Raises InputError for unusable images, an
+    existing run without ``resume``, or a checkpoint of another recipe.
     """
+    rank, processes = (
+        (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    )
+    if recipe.batch % processes:
+        raise InputError(f"batch = {recipe.batch} cannot be shared out evenly between {processes} processes")
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not resume:
         raise InputError(f"{folder}: holds a training run already; --resume continues it")
@@ -262,15 +280,18 @@ def train(
     crops = Crops(images, recipe, prior.sigmas)
     measured = central_crops(held_out, recipe.crop) if held_out else None
     folder.mkdir(parents=True, exist_ok=True)
+    loss_of: nn.Module = DiffusionLoss(prior)
+    if processes > 1:
+        loss_of = DistributedDataParallel(loss_of)
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16)
 
     losses: list[Tensor] = []
     clock = time.perf_counter()
     for step in range(start, recipe.steps):
-        # 1. A batch, and the loss on it.
-        clean, timesteps, noise = (a.to(device) for a in crops.batch(step))
+        # 1. A batch (this process's share of it), and the loss on it.
+        clean, timesteps, noise = (a[rank::processes].to(device) for a in crops.batch(step))
         with autocast:
-            loss = diffusion_loss(prior, clean, timesteps, noise).mean()
+            loss = loss_of(clean, timesteps, noise).mean()
         loss.backward()
         # 2. A step of AdamW along the clipped gradient.
         torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
@@ -283,7 +304,7 @@ def train(
             torch._foreach_lerp_(list(average.network.parameters()), list(network.parameters()), 1 - decay)
         # 4. Now and then: what it is worth, and a place to go on from.
         losses.append(loss.detach())
-        if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
+        if rank == 0 and ((step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps):
             seconds = time.perf_counter() - clock
             record: dict[str, Any] = {
                 "step": step + 1,
@@ -307,11 +328,31 @@ def train(
             write_atomically(checkpoint, buffer.getvalue())
             log = "".join(json.dumps(record) + "\n" for record in history)
             write_atomically(folder / "log.jsonl", log.encode())
+            draw_losses(history, folder / "loss.png")
+            draw_samples(average, folder / "samples.png")
             progress(record)
             losses.clear()
             clock = time.perf_counter()
-    average.save(folder / "prior")
+    if rank == 0:
+        average.save(folder / "prior")
     return average
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[str]:
+    """Join the other processes if torchrun started this one; yields the device to train on.
+
+    On GPUs each process of a machine takes its own; on CPUs they talk through gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    gpu = torch.device(device).type == "cuda"
+    distributed.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield f"cuda:{os.environ['LOCAL_RANK']}" if gpu else device
+    finally:
+        distributed.destroy_process_group()
 
 
 def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:

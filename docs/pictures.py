@@ -1,0 +1,37 @@
+"""Make the pictures of README and docs: from the project's own scenes and priors only.
+
+python docs/pictures.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ddfm.fuse import fuse
+from ddfm.prior import Prior, load_prior
+from ddfm.scenes import night
+from ddfm.train_pictures import draw_samples
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def night_strip(prior: Prior) -> Image.Image:
+    """Thermal, visible and fused, side by side."""
+    scene = night()
+    fused = Image.fromarray(fuse(scene.a, scene.b, prior=prior).to_array())
+    parts = [np.asarray(picture.convert("RGB")) for picture in (scene.a, scene.b, fused)]
+    gap = np.full((parts[0].shape[0], 8, 3), 255, np.uint8)
+    strip = Image.fromarray(np.concatenate([parts[0], gap, parts[1], gap, parts[2]], 1))
+    return strip.resize((1280, round(strip.height * 1280 / strip.width)), Image.Resampling.LANCZOS)
+
+
+def main() -> None:
+    prior = load_prior("natural")
+    IMAGES.mkdir(exist_ok=True)
+    night_strip(prior).save(IMAGES / "night.jpg", quality=90)
+    draw_samples(prior, IMAGES / "natural-samples.png", rows=3, steps=250)
+
+
+if __name__ == "__main__":
+    main()
