@@ -10,7 +10,8 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from ddfm.errors import InputError
-from ddfm.prior import Prior, bundled_priors, load_prior, timestep_of
+from ddfm.prior import Prior, bundled_priors, list_priors, load_prior, timestep_of
+from tests.conftest import Command
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,42 @@ def test_any_unconditional_network_serves(channels: int, outputs: int, tmp_path:
             torch.equal(a, b)
             for a, b in zip(weights.values(), prior.network.state_dict().values(), strict=True)
         )
+
+
+def test_every_way_to_name_a_prior(golden: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    by_folder, x = load_prior(tiny_prior), torch.rand(1, 3, 32, 32)
+    reference = by_folder.denoise(x, 0.2)
+    assert torch.equal(
+        load_prior(tiny_prior / "diffusion_pytorch_model.safetensors").denoise(x, 0.2), reference
+    )
+    # The checkpoint's configuration lies beside it under the same name.
+    assert torch.equal(load_prior(golden / "guided_diffusion_tiny.pt").denoise(x, 0.2), reference)
+    for name in ("absent.safetensors", "absent.pt"):
+        with pytest.raises(InputError, match=f"{name}: no such file"):
+            load_prior(tmp_path / name)
+
+
+def test_hub_models_come_from_the_cache_and_offline_is_said(
+    tiny_prior: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert "cached" not in {row["where"] for row in list_priors()}
+    with pytest.raises(InputError, match=r"somebody/model: no such folder here, not in the cache.*offline"):
+        load_prior("somebody/model")
+    # The cache's layout: a folder per model, a reference to a revision, its snapshot.
+    model = tmp_path / "models--somebody--model"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(tiny_prior, model / "snapshots" / ("0" * 40))
+    assert load_prior("somebody/model").channels == 3
+    assert {"name": "somebody/model", "where": "cached"}.items() <= list_priors()[1].items()
+
+
+def test_the_command_lists_priors(ddfm: Command) -> None:
+    listed = ddfm("priors")
+    assert listed.stdout.startswith("natural ")
+    assert json.loads(ddfm("priors", "--json").stdout)[0]["where"] == "bundled"
 
 
 def test_a_saved_prior_is_the_same_prior(natural: Prior, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_training_lowers_the_loss_and_the_average_is_left(photographs: Path, tmp
     assert [record["step"] for record in records] == [20, 40, 60]
     for before, after in zip(untrained, records[-1]["held_out"], strict=True):
         assert after < before
-    assert sum(records[-1]["held_out"]) < 0.5 * sum(untrained)
+    assert sum(records[-1]["held_out"]) < 0.75 * sum(untrained)
     for name, size in (("loss.png", (800, 500)), ("samples.png", (6 * 128, 128))):
         with Image.open(tmp_path / "run" / name) as drawn:
             assert drawn.size == size

@@ -82,7 +82,9 @@ def fuse(
     seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 3407,
     form: Annotated[str, typer.Option(help="Form of the likelihood: released or paper.")] = "released",
     scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
-    prior: Annotated[str, typer.Option(help="Name of a bundled prior, or a folder.")] = "natural",
+    prior: Annotated[
+        str, typer.Option(help="Name, folder, .safetensors, .pt or hub id; see ddfm priors.")
+    ] = "natural",
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
@@ -224,6 +226,21 @@ def progress_bars() -> Progress:
     )
 
 
+@app.command(epilog="Example: ddfm priors")
+def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """List the priors that --prior takes by name: bundled, cached from the hub, and to be had elsewhere."""
+    import json
+
+    from ddfm.prior import list_priors
+
+    rows = list_priors()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['name']:<28} {row['where']:<8} {row['what']}")
+
+
 @app.command(epilog="Example: ddfm demo -o ddfm-demo")
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("ddfm-demo"),
@@ -244,13 +261,15 @@ def convert_guided_diffusion(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
     config: Annotated[
         Path | None,
-        typer.Option(help="Its configuration, JSON or YAML; default: OpenAI's 256x256 unconditional."),
+        typer.Option(
+            help="Its configuration, JSON or YAML; default: the one beside it, or OpenAI's 256x256."
+        ),
     ] = None,
 ) -> None:
     """Turn an OpenAI guided-diffusion checkpoint into a prior for --prior."""
     from ddfm import convert as converter
 
-    settings = converter.read_config(config) if config else converter.OPENAI_256_UNCONDITIONAL
+    settings = converter.read_config(config) if config else None
     prior = converter.convert_guided_diffusion(checkpoint, output, settings)
     print(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
 

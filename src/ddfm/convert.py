@@ -223,14 +223,16 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any]) -> Prior:
-    """Write a guided-diffusion checkpoint as a prior folder, whole or not at all; returns the prior.
+def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None) -> Prior:
+    """A guided-diffusion checkpoint as a prior; its tensors are mapped from disk, not copied.
 
-    Raises InputError if the checkpoint is missing, damaged, unsafe or of another architecture, or if
-    the folder exists and holds something.
+    Without ``config`` it is read from a .json, .yaml or .yml file of the checkpoint's name beside it, or
+    taken for OpenAI's 256x256 unconditional one. Raises InputError if the checkpoint is missing,
+    damaged, unsafe or of another architecture.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists already; name a new folder")
+    if config is None:
+        beside = (checkpoint.with_suffix(suffix) for suffix in (".json", ".yaml", ".yml"))
+        config = next((read_config(path) for path in beside if path.is_file()), OPENAI_256_UNCONDITIONAL)
     unet = network_config(config)
     weights = load_checkpoint(checkpoint)
     with torch.device("meta"):
@@ -242,7 +244,20 @@ def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, A
     except (InputError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error
-    prior = Prior(network.eval().requires_grad_(False), DDPMScheduler(clip_sample=False))
+    prior = Prior(
+        network.eval().requires_grad_(False), DDPMScheduler(clip_sample=False), name=str(checkpoint)
+    )
+    return prior.to("cpu")
+
+
+def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any] | None = None) -> Prior:
+    """Write a guided-diffusion checkpoint as a prior folder, whole or not at all; returns the prior.
+
+    Raises InputError as `read_guided_diffusion` does, or if the folder exists and holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already; name a new folder")
+    prior = read_guided_diffusion(checkpoint, config)
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         prior.save(partial)
