@@ -26,7 +26,7 @@ from ddfm.geometry import Padding
 from ddfm.prior import load_prior
 from ddfm.train import find_images
 
-SIGMAS = (5, 10, 15, 25, 50)
+SIGMAS = (15, 25, 50)
 RESULTS = Path(__file__).parent / "results" / "denoising.json"
 Denoiser = Callable[[NDArray[np.float64], float], NDArray[Any]]
 

@@ -295,15 +295,18 @@ def train(
     settings = trainer.read_recipe(recipe) if recipe else trainer.Recipe()
 
     def show(record: dict[str, Any]) -> None:
-        losses = " ".join(f"{loss:.4f}" for loss in record.get("held_out", ()))
         left = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
-        print(
-            f"step {record['step']}/{settings.steps}  loss {record['loss']:.4f}  held out {losses or '-'}  "
-            f"{record['images_per_second']:.0f} images/s  {left:.0f} min left",
-            flush=True,
+        line = (
+            f"step {record['step']}/{settings.steps}  loss {record['loss']:.4f}  "
+            f"{record['images_per_second']:.0f} images/s  {left:.0f} min left"
         )
+        if "held_out" in record:
+            losses = " ".join(f"{loss:.4f}" for loss in record["held_out"])
+            print(f"{line}  held out {losses}", flush=True)
+        else:
+            live.update(line)
 
-    with trainer.process_group(str(pick_device(device))) as place:
+    with stderr.status("first steps") as live, trainer.process_group(str(pick_device(device))) as place:
         trainer.train(
             trainer.find_images(images),
             output,

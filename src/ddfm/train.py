@@ -32,6 +32,7 @@ from ddfm.prior import Prior, predict, timestep_of
 from ddfm.train_pictures import draw_losses, draw_samples
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+LIVE_EVERY = 10  # steps between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Recipe:
             uniform timesteps.
         low_noise_range: sigma in grey levels of 255.
         batch, steps, learning_rate, warmup_steps, weight_decay, clip_norm, ema_decay, seed: as usual.
-        bf16: compute in bfloat16 (autocast); weights and optimiser stay float32.
+        bf16: compute in bfloat16 (autocast) where the machine is fast at it; weights and optimiser stay
+            float32.
     """
 
     channels: tuple[int, ...] = (32, 48, 64, 128)
@@ -252,8 +254,9 @@ def train(
     ``log.jsonl``, the history: a record per checkpoint with step, loss, images per second and
     held-out loss per quarter of the timesteps; ``loss.png`` draws it, ``samples.png`` shows what the
     prior takes for natural. Within `process_group` the batch is shared out between the processes,
-    their gradients are averaged, and the first one writes. Raises InputError for unusable images, an
-    existing run without ``resume``, or a checkpoint of another recipe.
+    their gradients are averaged, and the first one writes. ``progress`` is told every tenth step, and
+    every checkpoint with what it measured. Raises InputError for unusable images, an existing run
+    without ``resume``, or a checkpoint of another recipe.
     """
     rank, processes = (
         (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
@@ -283,7 +286,9 @@ def train(
     loss_of: nn.Module = DiffusionLoss(prior)
     if processes > 1:
         loss_of = DistributedDataParallel(loss_of)
-    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=recipe.bf16)
+    autocast = torch.autocast(
+        torch.device(device).type, torch.bfloat16, enabled=recipe.bf16 and fast_bfloat16(device)
+    )
 
     losses: list[Tensor] = []
     clock = time.perf_counter()
@@ -304,13 +309,15 @@ def train(
             torch._foreach_lerp_(list(average.network.parameters()), list(network.parameters()), 1 - decay)
         # 4. Now and then: what it is worth, and a place to go on from.
         losses.append(loss.detach())
-        if rank == 0 and ((step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps):
-            seconds = time.perf_counter() - clock
-            record: dict[str, Any] = {
-                "step": step + 1,
-                "loss": float(torch.stack(losses).mean()),
-                "images_per_second": len(losses) * recipe.batch / seconds,
-            }
+        due = (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps
+        if rank > 0 or not (due or (step + 1) % LIVE_EVERY == 0):
+            continue
+        record: dict[str, Any] = {
+            "step": step + 1,
+            "loss": float(torch.stack(losses).mean()),
+            "images_per_second": len(losses) * recipe.batch / (time.perf_counter() - clock),
+        }
+        if due:
             if measured is not None:
                 with autocast:
                     record["held_out"] = held_out_loss(average, measured, recipe.batch)
@@ -323,19 +330,31 @@ def train(
                 "average": average.network.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            write_atomically(checkpoint, buffer.getvalue())
-            log = "".join(json.dumps(record) + "\n" for record in history)
-            write_atomically(folder / "log.jsonl", log.encode())
-            draw_losses(history, folder / "loss.png")
-            draw_samples(average, folder / "samples.png")
-            progress(record)
+            leave(folder, state, average)
             losses.clear()
             clock = time.perf_counter()
+        progress(record)
     if rank == 0:
         average.save(folder / "prior")
     return average
+
+
+def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
+    """Write the checkpoint, the log and the pictures of a run so far."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(folder / "checkpoint.pt", buffer.getvalue())
+    log = "".join(json.dumps(record) + "\n" for record in state["history"])
+    write_atomically(folder / "log.jsonl", log.encode())
+    draw_losses(state["history"], folder / "loss.png")
+    draw_samples(average, folder / "samples.png")
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether the machine computes in bfloat16 itself; elsewhere it is emulated, slower than float32."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager
