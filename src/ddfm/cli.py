@@ -180,12 +180,13 @@ def fuse_folders(
 
 
 def load_checked_prior(name: str, options: dict[str, Any]) -> Prior:
-    from ddfm.fuse import check_options
+    """The prior, moved where it will work, once for all pairs; raises InputError for bad options."""
+    from ddfm.fuse import check_options, pick_device, pick_dtype
     from ddfm.prior import load_prior
 
     model = load_prior(name)
     check_options(model, **options)
-    return model
+    return model.to(pick_device(options["device"]), pick_dtype(options["dtype"]))
 
 
 def read_pair(a: Path, b: Path, resize: bool) -> list[Image]:

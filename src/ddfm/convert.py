@@ -244,10 +244,8 @@ def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None
     except (InputError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error
-    prior = Prior(
-        network.eval().requires_grad_(False), DDPMScheduler(clip_sample=False), name=str(checkpoint)
-    )
-    return prior.to("cpu")
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return Prior(network, DDPMScheduler(clip_sample=False), name=str(checkpoint))
 
 
 def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any] | None = None) -> Prior:

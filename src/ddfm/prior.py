@@ -13,10 +13,11 @@ keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -89,11 +90,17 @@ class Prior:
         return self.network.device
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Prior:
-        """Move the network; inputs and outputs stay float32 whatever ``dtype`` it computes in."""
+        """This prior computing in ``dtype`` on ``device``: itself, or a copy if that is a change.
+
+        A copy, because weights rounded to bfloat16 cannot be rounded back. Inputs and outputs of the
+        methods keep their own type whatever the network computes in.
+        """
+        if self.network.device == torch.device(device) and self.network.dtype == dtype:
+            return self
+        network = copy.deepcopy(self.network)
         # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-        torch.nn.Module.to(self.network, device=device, dtype=dtype)
-        torch.nn.Module.to(self.network, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return self
+        torch.nn.Module.to(network, device=device, dtype=dtype)
+        return replace(self, network=network)
 
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
         """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
@@ -264,7 +271,9 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
             f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
         )
     _check(prior, folder)
-    return prior.to("cpu")
+    network.to(torch.float32)
+    network.to(memory_format=torch.channels_last)
+    return prior
 
 
 def _check(prior: Prior, folder: Path) -> None:

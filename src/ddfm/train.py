@@ -111,6 +111,7 @@ def build_prior(recipe: Recipe) -> Prior:
     scheduler = DDPMScheduler(
         beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, clip_sample=False
     )
+    network.to(memory_format=torch.channels_last)
     return Prior(network, scheduler, recipe.pixel_unshuffle)
 
 
