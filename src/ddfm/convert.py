@@ -244,7 +244,7 @@ def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None
     except (InputError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error
-    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
     return Prior(network, DDPMScheduler(clip_sample=False), name=str(checkpoint))
 
 

@@ -176,7 +176,12 @@ def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
         InputError: naming what is missing, damaged or of a kind that cannot serve as a prior. Weights
             are never made up.
     """
-    name, path = str(name_or_path), Path(name_or_path)
+    prior = _read_prior(str(name_or_path), Path(name_or_path))
+    prior.network.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+    return prior
+
+
+def _read_prior(name: str, path: Path) -> Prior:
     if name in bundled_priors():
         with as_file(files("ddfm") / "assets" / name) as folder:
             return _load_folder(folder, name)
@@ -272,7 +277,6 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
         )
     _check(prior, folder)
     network.to(torch.float32)
-    network.to(memory_format=torch.channels_last)
     return prior
 
 
