@@ -11,11 +11,11 @@ from PIL import Image as PILImage
 import ddfm
 from ddfm import InputError, fuse
 from ddfm.colour import chroma, luminance
-from ddfm.fuse import Source
 from ddfm.images import read_image
 from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step
+from ddfm.sources import Source
 from tests.conftest import picture
 
 
@@ -135,6 +135,8 @@ def test_sizes_that_differ(prior: Prior) -> None:
         ({"scheduler": "euler"}, "scheduler 'euler': not one of ddim, ddpm"),
         ({"steps": 0}, "steps 0: not within 1 to 1000"),
         ({"steps": 1001}, "steps 1001: not within 1 to 1000"),
+        ({"seed": -1}, "seed -1: not within 0 to"),
+        ({"seed": 2**63}, "not within 0 to"),
         ({"dtype": "int8"}, "dtype 'int8': not one of float32"),
         ({"device": "abacus"}, "device 'abacus': not available here"),
         ({"prior": "unnatural"}, "unnatural: no such prior"),

@@ -181,7 +181,8 @@ def fuse_folders(
 
 def load_checked_prior(name: str, options: dict[str, Any]) -> Prior:
     """The prior, moved where it will work, once for all pairs; raises InputError for bad options."""
-    from ddfm.fuse import check_options, pick_device, pick_dtype
+    from ddfm.devices import pick_device, pick_dtype
+    from ddfm.fuse import check_options
     from ddfm.prior import load_prior
 
     model = load_prior(name)
@@ -190,8 +191,8 @@ def load_checked_prior(name: str, options: dict[str, Any]) -> Prior:
 
 
 def read_pair(a: Path, b: Path, resize: bool) -> list[Image]:
-    from ddfm.fuse import match_sizes
     from ddfm.images import read_image
+    from ddfm.sources import match_sizes
 
     return match_sizes([read_image(a), read_image(b)], resize)
 
@@ -291,7 +292,7 @@ def train(
     Several GPUs or machines: torchrun --nproc-per-node N -m ddfm.cli train ... (the batch is shared out).
     """
     from ddfm import train as trainer
-    from ddfm.fuse import pick_device
+    from ddfm.devices import pick_device
 
     settings = trainer.read_recipe(recipe) if recipe else trainer.Recipe()
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as PILImage
-from torch import Tensor
 
 from ddfm import __version__
-from ddfm.colour import blend_chroma, chroma, combine, luminance
+from ddfm.colour import blend_chroma, combine, luminance
+from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.geometry import Padding
-from ddfm.images import Image, check_writable, from_array, from_pil, read_image, write_image
+from ddfm.images import Image, check_writable, write_image
 from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step, sample
-
-Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
+from ddfm.sources import Source, as_image, first_colour, match_sizes
 
 DEFAULT_STEPS = 10
 
@@ -77,7 +74,7 @@ def fuse(
             published equations, which have no opinion between two sources: see README).
         scheduler: ``"ddim"``, ``"ddpm"`` or ``"dpm++"``.
         steps: network evaluations, 1 to the length of the prior's schedule.
-        seed: of the starting noise, and of the scheduler's if it has any.
+        seed: of the starting noise, and of the scheduler's if it has any; 0 or more.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         resize: bring the other source to the size of the first colour source (bicubic) instead of
@@ -91,7 +88,7 @@ def fuse(
     sources = match_sizes([as_image(a, "first source"), as_image(b, "second source")], resize)
     # 2. Prepare: luminance in [-1, 1], padded to what the network takes.
     model = prior if isinstance(prior, Prior) else load_prior(prior)
-    check_options(model, form=form, scheduler=scheduler, steps=steps, device=device, dtype=dtype)
+    check_options(model, form=form, scheduler=scheduler, steps=steps, seed=seed, device=device, dtype=dtype)
     place = pick_device(device)
     model = model.to(place, pick_dtype(dtype))
     pixels = [torch.from_numpy(source.pixels).movedim(-1, 0)[None].to(place) for source in sources]
@@ -105,17 +102,12 @@ def fuse(
     # 4. Restore: the sources' size, chroma, depth and alpha.
     luma = likelihood.finish(padding.crop(luminance(f)))
     coloured = [image for image in pixels if image.shape[1] == 3]
-    fused = (
-        combine(luma, blend_chroma(coloured) if len(coloured) > 1 else chroma(coloured[0]))
-        if coloured
-        else luma
-    )
-    first = first_colour(sources)
+    fused = combine(luma, blend_chroma(coloured)) if coloured else luma
     image = Image(
         pixels=fused[0].movedim(0, -1).cpu().numpy(),
         depth=sources[0].depth,
         alpha=next((source.alpha for source in sources if source.alpha is not None), None),
-        icc_profile=first.icc_profile if coloured else None,
+        icc_profile=first_colour(sources).icc_profile if coloured else None,
         name="fused",
     )
     settings = {
@@ -132,7 +124,15 @@ def fuse(
 
 
 def check_options(
-    prior: Prior, *, form: str, scheduler: str, steps: int, device: str, dtype: str, **unchecked: Any
+    prior: Prior,
+    *,
+    form: str,
+    scheduler: str,
+    steps: int,
+    seed: int,
+    device: str,
+    dtype: str,
+    **unchecked: Any,
 ) -> None:
     """Refuse what `fuse` would refuse of its options, before any picture is read. Raises InputError."""
     if form not in FORMS:
@@ -141,68 +141,7 @@ def check_options(
         raise InputError(f"scheduler {scheduler!r}: not one of {', '.join(SCHEDULERS)}")
     if not 1 <= steps <= len(prior.alphas_cumprod):
         raise InputError(f"steps {steps}: not within 1 to {len(prior.alphas_cumprod)}")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed {seed}: not within 0 to 2^63 - 1")
     pick_device(device)
     pick_dtype(dtype)
-
-
-def as_image(source: Source, name: str) -> Image:
-    """Whatever stands for a picture as an `Image`; raises InputError for what does not."""
-    if isinstance(source, str | os.PathLike):
-        return read_image(Path(source))
-    if isinstance(source, Image):
-        return source
-    if isinstance(source, PILImage.Image):
-        return from_pil(source, name)
-    if isinstance(source, Tensor):
-        array = source.detach().cpu().numpy()
-        return from_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, name)
-    if isinstance(source, np.ndarray):
-        return from_array(source, name)
-    raise InputError(f"{name}: a {type(source).__name__} is not a path, PIL image, array or tensor")
-
-
-def first_colour(sources: list[Image]) -> Image:
-    """The source whose size and colour profile the result takes."""
-    return next((source for source in sources if source.is_colour), sources[0])
-
-
-def match_sizes(sources: list[Image], resize: bool) -> list[Image]:
-    """Sources of one size: refuse others, or resample them to the first colour source's."""
-    target = first_colour(sources)
-    if all(source.size == target.size for source in sources):
-        return sources
-    if not resize:
-        sizes = " and ".join(f"{s.name} is {s.size[1]}x{s.size[0]}" for s in sources)
-        raise InputError(f"{sizes} pixels; sources must be aligned and of one size (--resize resamples)")
-    return [source if source.size == target.size else resampled(source, target.size) for source in sources]
-
-
-def resampled(image: Image, size: tuple[int, int]) -> Image:
-    """The image at another height and width, bicubic with antialiasing."""
-
-    def plane(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        resized = PILImage.fromarray(values).resize((size[1], size[0]), PILImage.Resampling.BICUBIC)
-        return np.asarray(resized).clip(0, 1)
-
-    pixels = np.dstack([plane(channel) for channel in np.moveaxis(image.pixels, -1, 0)])
-    return replace(image, pixels=pixels, alpha=None if image.alpha is None else plane(image.alpha))
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is a CUDA GPU, else Apple's, else the CPU. Raises InputError if there is none such."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}: not available here ({str(error).splitlines()[0]})") from error
-
-
-def pick_dtype(name: str) -> torch.dtype:
-    """The network's number format by name. Raises InputError for others."""
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in dtypes:
-        raise InputError(f"dtype {name!r}: not one of {', '.join(dtypes)}")
-    return dtypes[name]
