@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ddfm.demo.scenes import night
 from ddfm.fuse import fuse
 from ddfm.prior import Prior, load_prior
-from ddfm.scenes import night
 from ddfm.train_pictures import draw_samples
 
 IMAGES = Path(__file__).parent / "images"

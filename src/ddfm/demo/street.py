@@ -1,24 +1,20 @@
-"""The example pairs of ``ddfm demo``: a street at night, two focus distances, two exposures.
+"""A wet street at night, drawn by a small ray caster: one geometry, read as light and as heat.
 
-The street is drawn here: every pixel gets a surface (what it reflects, what it emits, how warm it is and
-where it lies in the world), and the visible and the thermal picture are two readings of that one
-surface, so they are aligned exactly. The other two start from photographs that scikit-image carries in
-its wheel. Nothing is downloaded, and each call gives the same bytes.
+Every pixel gets a surface (what it reflects, what it emits, how warm it is and where it lies in the
+world), and the visible and the thermal picture are two readings of that one surface.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from ddfm.errors import InputError
+from ddfm.demo.rendering import Array, blur, developed
 
-Array = NDArray[np.float32]
 Point = tuple[float, float, float]
 Colour = tuple[float, float, float]
 
@@ -66,129 +62,14 @@ PERSON = {
 # fmt: on
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A pair of aligned pictures to fuse.
-
-    Attributes:
-        name: ``"night"``, ``"focus"`` or ``"exposure"``.
-        title: one line for the overview.
-        a: first picture, mode L (night: thermal) or RGB (near focus, under-exposed).
-        b: second picture, RGB, of the same size.
-        labels: captions of ``a`` and ``b``.
-    """
-
-    name: str
-    title: str
-    a: Image.Image
-    b: Image.Image
-    labels: tuple[str, str]
-
-
-def scenes() -> list[Scene]:
-    """All example pairs, in the order of the overview."""
-    return [night(), focus(), exposure()]
-
-
-def night() -> Scene:
-    """A wet street at night, 480 x 640: thermal (L) and visible (RGB), from one geometry."""
+def draw() -> tuple[Image.Image, Image.Image]:
+    """The street in thermal (L) and in visible light (RGB): 480 x 640, aligned, always the same."""
     street, mirrored = _street(1), _street(-1)
     wet = _wetness(street)
-    warmth = street.heat + 0.6 * wet * (_blur(mirrored.heat, 6, 3) - street.heat)
+    warmth = street.heat + 0.6 * wet * (blur(mirrored.heat, 6, 3) - street.heat)
     light = _shade(street) + wet[..., None] * _streaks(_shade(mirrored))
     rng = np.random.default_rng(5)
-    pair = _thermal(warmth, rng), _photograph(light, rng)
-    return Scene("night", "A street at night: infrared and visible", *pair, ("thermal", "visible"))
-
-
-def focus() -> Scene:
-    """A motorcycle in a garage, 500 x 741 RGB: focused on the motorcycle, and on the wall behind it.
-
-    The depth is the measured one that comes with the photograph.
-    """
-    left, _, disparity = _photographs().stereo_motorcycle()
-    light, near = _to_linear(left), _filled(disparity)
-    pair = _refocus(light, near, 48), _refocus(light, near, 12)
-    return Scene("focus", "Two focus distances", *pair, ("near focus", "far focus"))
-
-
-def exposure() -> Scene:
-    """A cup of coffee, 400 x 600 RGB: 2.5 stops under and 2 stops over."""
-    light = _to_linear(_photographs().coffee())
-    pair = _developed(light * 2**-2.5), _developed(light * 2**2.0)
-    return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"))
-
-
-def overview(rows: Sequence[tuple[Scene, Image.Image]]) -> Image.Image:
-    """A contact sheet, RGB: per scene a line of text and ``a``, ``b`` and the fused picture, equally high."""
-    width, gap, margin, line = 440, 8, 16, 30
-    heights = [round(scene.a.height * width / scene.a.width) for scene, _ in rows]
-    size = (2 * margin + 3 * width + 2 * gap, 2 * margin + sum(heights) + len(rows) * (2 * line + gap) - gap)
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    y = margin
-    for (scene, fused), height in zip(rows, heights, strict=True):
-        draw.text((margin, y), scene.title, (20, 20, 20), ImageFont.load_default(20))
-        captions = (*scene.labels, "fused")
-        for k, (picture, caption) in enumerate(zip((scene.a, scene.b, fused), captions, strict=True)):
-            x = margin + k * (width + gap)
-            resized = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
-            sheet.paste(resized, (x, y + line))
-            below = (x + width / 2, y + line + height + 4)
-            draw.text(below, caption, (90, 90, 90), ImageFont.load_default(16), anchor="ma")
-        y += height + 2 * line + gap
-    return sheet
-
-
-# --- the photographs -----------------------------------------------------------------------------------
-
-
-def _photographs() -> Any:
-    try:
-        from skimage import data
-    except ImportError as error:
-        message = "the demo's photographs come with scikit-image: pip install 'ddfm[demo]'"
-        raise InputError(message) from error
-    return data
-
-
-def _filled(disparity: Array) -> Array:
-    """Disparity with its gaps (H, W) closed by the farther neighbour in the row: gaps are occlusions."""
-    known = np.isfinite(disparity)
-    column = np.arange(disparity.shape[1])
-    before = np.maximum.accumulate(np.where(known, column, 0), axis=1)
-    after = np.minimum.accumulate(np.where(known, column, column[-1])[:, ::-1], axis=1)[:, ::-1]
-    left, right = (np.take_along_axis(disparity, at, axis=1) for at in (before, after))
-    farther: Array = np.fmin(np.nan_to_num(left, posinf=np.nan), np.nan_to_num(right, posinf=np.nan))
-    return farther
-
-
-def _refocus(light: Array, disparity: Array, sharp: float) -> Image.Image:
-    """Defocus by layers, far to near, so that a blurred edge never takes in what lies behind it."""
-    picture, cover = np.zeros_like(light), np.zeros_like(disparity)[..., None]
-    for low in range(6, 62, 4):
-        layer = ((disparity >= low) & (disparity < low + 4)).astype(np.float32)[..., None]
-        # inverse depth is what defocus is proportional to; within two layers the lens is sharp
-        sigma = 0.1 * max(abs(low + 2 - sharp) - 8, 0)
-        colour, alpha = (_blur(part, sigma, sigma) for part in (light * layer, layer))
-        picture, cover = picture * (1 - alpha) + colour, cover * (1 - alpha) + alpha
-    return _developed(picture / cover.clip(1e-3))
-
-
-def _to_linear(image: NDArray[np.uint8]) -> Array:
-    """Linear light in [0, 1] from sRGB of 8 bits."""
-    value = image.astype(np.float32) / 255
-    return np.where(value < 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
-def _developed(light: Array, noise: Array | float = 0.0) -> Image.Image:
-    """sRGB of 8 bits from linear light, clipped to [0, 1]; ``noise`` in grey levels."""
-    light = light.clip(0, 1)
-    value = np.where(light < 0.0031308, 12.92 * light, 1.055 * light.clip(1e-9) ** (1 / 2.4) - 0.055)
-    return Image.fromarray((255 * value + noise).round().clip(0, 255).astype(np.uint8))
-
-
-# --- the street at night -------------------------------------------------------------------------------
+    return _thermal(warmth, rng), _photograph(light, rng)
 
 
 class _Surface:
@@ -285,19 +166,6 @@ def _texture(noise: Array, x: Array, y: Array, scale: float) -> Array:
     row, column = (y * scale).astype(np.int64) % 512, (x * scale).astype(np.int64) % 512
     laid: Array = noise[row, column]
     return laid
-
-
-def _blur(image: Array, sigma_y: float, sigma_x: float) -> Array:
-    """Gaussian blur of (H, W) or (H, W, C), edges continued."""
-    pad = int(3 * max(sigma_y, sigma_x)) + 1
-    extent = [(pad, pad + -(n + 2 * pad) % 64) for n in image.shape[:2]]  # sizes that the FFT likes
-    flat = (1,) * (image.ndim - 2)
-    wide = np.pad(image, (*extent, *((0, 0) for _ in flat)), mode="edge")
-    fy, fx = np.fft.fftfreq(wide.shape[0])[:, None], np.fft.rfftfreq(wide.shape[1])[None]
-    gain = np.exp(-2 * np.pi**2 * ((sigma_y * fy) ** 2 + (sigma_x * fx) ** 2)).astype(np.float32)
-    spectrum = np.fft.rfft2(wide, axes=(0, 1)) * gain.reshape(*gain.shape, *flat)
-    blurred = np.fft.irfft2(spectrum, wide.shape[:2], axes=(0, 1)).astype(np.float32)
-    return blurred[pad : pad + image.shape[0], pad : pad + image.shape[1]]
 
 
 def _soften(mask: Array, sigma: float) -> Array:
@@ -548,20 +416,20 @@ def _wetness(s: _Surface) -> Array:
 def _streaks(light: Array) -> Array:
     """Reflections in rough wet asphalt: drawn out towards the camera."""
     light = light.clip(0, 25)
-    return 0.35 * _blur(light, 5, 2) + 0.65 * _blur(light, 34, 3)
+    return 0.35 * blur(light, 5, 2) + 0.65 * blur(light, 34, 3)
 
 
 def _photograph(light: Array, rng: np.random.Generator) -> Image.Image:
     """Lens glare, a film-like shoulder and sensor noise: RGB of 480 x 640."""
     light = _halved(light.clip(0, 60))
     for weight, sigma_y, sigma_x in ((0.10, 2.5, 2.5), (0.06, 9, 9), (0.05, 34, 34), (0.025, 1, 42)):
-        light = light + weight * _blur(light, sigma_y, sigma_x)
-    return _developed(1 - np.exp(-1.5 * light), rng.normal(0, 3, light.shape).astype(np.float32))
+        light = light + weight * blur(light, sigma_y, sigma_x)
+    return developed(1 - np.exp(-1.5 * light), rng.normal(0, 3, light.shape).astype(np.float32))
 
 
 def _thermal(heat: Array, rng: np.random.Generator) -> Image.Image:
     """The softer picture of a microbolometer: L of 480 x 640."""
-    soft = 255 * _halved(_blur(heat, 1.8, 1.8))
+    soft = 255 * _halved(blur(heat, 1.8, 1.8))
     return Image.fromarray((soft + rng.normal(0, 2, soft.shape)).round().clip(0, 255).astype(np.uint8))
 
 

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddfm.demo.scenes import Scene, exposure, focus, night, overview, scenes
 from ddfm.errors import InputError
-from ddfm.scenes import Scene, exposure, focus, night, overview, scenes
 
 Box = tuple[int, int, int, int]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from ddfm.demo.scenes import overview, scenes
 from ddfm.fuse import fuse
 from ddfm.images import prepare_folder
 from ddfm.prior import load_prior
-from ddfm.scenes import exposure, focus, night, overview
 
 
 def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = lambda line: None) -> Path:
@@ -21,8 +21,7 @@ def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = la
     """
     prepare_folder(folder)
     prior, rows = load_prior(), []
-    for draw in (night, focus, exposure):
-        scene = draw()
+    for scene in scenes():
         progress(f"{scene.title}: {' + '.join(scene.labels)}")
         fused = Image.fromarray(fuse(scene.a, scene.b, prior=prior, device=device).to_array())
         for label, picture in zip((*scene.labels, "fused"), (scene.a, scene.b, fused), strict=True):

@@ -1,0 +1,35 @@
+"""Light and lenses for the drawn scenes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[np.float32]
+
+
+def to_linear(image: NDArray[np.uint8]) -> Array:
+    """Linear light in [0, 1] from sRGB of 8 bits."""
+    value = image.astype(np.float32) / 255
+    return np.where(value < 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def developed(light: Array, noise: Array | float = 0.0) -> Image.Image:
+    """sRGB of 8 bits from linear light, clipped to [0, 1]; ``noise`` in grey levels."""
+    light = light.clip(0, 1)
+    value = np.where(light < 0.0031308, 12.92 * light, 1.055 * light.clip(1e-9) ** (1 / 2.4) - 0.055)
+    return Image.fromarray((255 * value + noise).round().clip(0, 255).astype(np.uint8))
+
+
+def blur(image: Array, sigma_y: float, sigma_x: float) -> Array:
+    """Gaussian blur of (H, W) or (H, W, C), edges continued."""
+    pad = int(3 * max(sigma_y, sigma_x)) + 1
+    extent = [(pad, pad + -(n + 2 * pad) % 64) for n in image.shape[:2]]  # sizes that the FFT likes
+    flat = (1,) * (image.ndim - 2)
+    wide = np.pad(image, (*extent, *((0, 0) for _ in flat)), mode="edge")
+    fy, fx = np.fft.fftfreq(wide.shape[0])[:, None], np.fft.rfftfreq(wide.shape[1])[None]
+    gain = np.exp(-2 * np.pi**2 * ((sigma_y * fy) ** 2 + (sigma_x * fx) ** 2)).astype(np.float32)
+    spectrum = np.fft.rfft2(wide, axes=(0, 1)) * gain.reshape(*gain.shape, *flat)
+    blurred = np.fft.irfft2(spectrum, wide.shape[:2], axes=(0, 1)).astype(np.float32)
+    return blurred[pad : pad + image.shape[0], pad : pad + image.shape[1]]
