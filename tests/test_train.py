@@ -239,6 +239,14 @@ def test_the_command_trains(ddfm: Command, photographs: Path, tmp_path: Path) ->
     assert not Path("poisoned").exists()
 
 
+def test_damaged_photographs_are_named(photographs: Path, tmp_path: Path) -> None:
+    whole = (photographs / "2.jpg").read_bytes()
+    (photographs / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"2\.jpg: cannot be read as an image"):
+        train(find_images([photographs]), tmp_path / "run", SMALL)
+    assert not (tmp_path / "run").exists()
+
+
 def test_small_images_are_refused(tmp_path: Path) -> None:
     Image.fromarray(picture(20, 20, 1, np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="no image is at least 128 pixels"):

@@ -28,10 +28,10 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ddfm.errors import InputError
+from ddfm.images import SUFFIXES
 from ddfm.prior import Prior, predict, timestep_of
 from ddfm.train_pictures import draw_losses, draw_samples
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 LIVE_EVERY = 10  # steps between two reports of progress
 
 
@@ -122,10 +122,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         candidates = path.rglob("*") if path.is_dir() else [path]
-        found.update(p for p in candidates if p.suffix.lower() in IMAGE_SUFFIXES)
+        found.update(p for p in candidates if p.suffix.lower() in SUFFIXES)
     if not found:
         raise InputError(
-            f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(IMAGE_SUFFIXES))}) found"
+            f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(SUFFIXES))}) found"
         )
     return sorted(found)
 
@@ -134,8 +134,11 @@ def load_pyramid(paths: Iterable[Path], crop: int) -> tuple[list[NDArray[np.uint
     """Luminance of every image at its own scale and at half of it, where a crop fits."""
     native, half = [], []
     for path in paths:
-        with Image.open(path) as image:
-            grey = image.convert("L")
+        try:
+            with Image.open(path) as image:
+                grey = image.convert("L")
+        except (OSError, SyntaxError) as error:
+            raise InputError(f"{path}: cannot be read as an image; remove it or mend it ({error})") from error
         if min(grey.size) >= crop:
             native.append(np.asarray(grey))
         if min(grey.size) >= 2 * crop:
