@@ -30,6 +30,7 @@ convert = typer.Typer(help="Turn other projects' checkpoints into priors.", no_a
 app.add_typer(convert, name="convert")
 stderr = Console(stderr=True)
 
+ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
 
 
@@ -83,7 +84,8 @@ def fuse(
     form: Annotated[str, typer.Option(help="Form of the likelihood: released or paper.")] = "released",
     scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
     prior: Annotated[str, typer.Option(help="Name of a bundled prior, or a folder.")] = "natural",
-    device: DeviceOption = "auto",
+    device: ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
+DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
     overwrite: Annotated[
@@ -224,10 +226,45 @@ def progress_bars() -> Progress:
     )
 
 
+@app.command(epilog="Example: ddfm evaluate --a ir --b vi --fused fused --json values.json")
+def evaluate(
+    a: Annotated[Path, typer.Option("--a", help="Folder of the first sources.")],
+    b: Annotated[Path, typer.Option("--b", help="Folder of the second sources.")],
+    fused: Annotated[list[Path], typer.Option(help="Folder of fused images; repeat it to compare methods.")],
+    convention: ConventionOption = "paper",
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write values as JSON; - prints them.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write values as CSV.")
+    ] = None,
+) -> None:
+    """Measure folders of fused images against their sources, files matched by name.
+
+    With several --fused folders the methods are ranked as well; each goes by its folder's name.
+    """
+    from ddfm import evaluation
+    from ddfm.metrics import check_convention
+
+    for path in (json_file if json_file != "-" else None, csv_file):
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise InputError(f"{path}: cannot be written ({Path(path).parent} is not a folder)")
+    result = evaluation.evaluate_folders(a, b, fused, check_convention(convention))
+    if csv_file:
+        evaluation.write_csv(result, csv_file)
+    if json_file == "-":
+        print(evaluation.as_json(result.as_dict()), end="")
+        return
+    if json_file:
+        evaluation.write_json(result, Path(json_file))
+    Console().print(evaluation.as_table(result))
+
+
 @app.command(epilog="Example: ddfm demo -o ddfm-demo")
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("ddfm-demo"),
-    device: DeviceOption = "auto",
+    device: ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
+DeviceOption = "auto",
 ) -> None:
     """Fuse three scenes that the project draws itself: a night street, two focus distances, two exposures."""
     from ddfm import demo as demonstration
@@ -263,7 +300,8 @@ def train(
         list[Path] | None, typer.Option(help="Photographs that are measured and never trained on.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings of the run, TOML.")] = None,
-    device: DeviceOption = "auto",
+    device: ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
+DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
 ) -> None:
     """Train an unconditional luminance prior; it is left in OUTPUT/prior."""
