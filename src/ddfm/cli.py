@@ -84,8 +84,7 @@ def fuse(
     form: Annotated[str, typer.Option(help="Form of the likelihood: released or paper.")] = "released",
     scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
     prior: Annotated[str, typer.Option(help="Name of a bundled prior, or a folder.")] = "natural",
-    device: ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
-DeviceOption = "auto",
+    device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
     overwrite: Annotated[
@@ -263,8 +262,7 @@ def evaluate(
 @app.command(epilog="Example: ddfm demo -o ddfm-demo")
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("ddfm-demo"),
-    device: ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
-DeviceOption = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Fuse three scenes that the project draws itself: a night street, two focus distances, two exposures."""
     from ddfm import demo as demonstration
@@ -300,8 +298,7 @@ def train(
         list[Path] | None, typer.Option(help="Photographs that are measured and never trained on.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings of the run, TOML.")] = None,
-    device: ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
-DeviceOption = "auto",
+    device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
 ) -> None:
     """Train an unconditional luminance prior; it is left in OUTPUT/prior."""
