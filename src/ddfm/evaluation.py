@@ -76,7 +76,7 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
     check_convention(convention)
     if not fused:
         raise InputError("no folder of fused images given")
-    sources_a, sources_b = _images(a), _images(b)
+    sources_a, sources_b = image_files(a), image_files(b)
     outputs: dict[str, dict[str, Path]] = {}
     for folder in fused:
         name = folder.resolve().name
@@ -84,7 +84,7 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
             raise InputError(
                 f"two folders of fused images are called {name}: rename one, methods go by that name"
             )
-        outputs[name] = _images(folder)
+        outputs[name] = image_files(folder)
     stems = sorted(set().union(*outputs.values()))
     for folder, files in ((a, sources_a), (b, sources_b), *zip(fused, outputs.values(), strict=True)):
         if missing := [stem for stem in stems if stem not in files]:
@@ -99,7 +99,9 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
             except InputError as error:
                 raise InputError(f"{files[stem]}: {error}") from error
             images[name][stem] = {metric: value.item() for metric, value in values.items()}
-    methods = {name: MethodResult(mean_values(list(values.values())), values) for name, values in images.items()}
+    methods = {
+        name: MethodResult(mean_values(list(values.values())), values) for name, values in images.items()
+    }
     return Evaluation(convention, methods, mean_ranks(methods) if len(methods) > 1 else None)
 
 
@@ -159,7 +161,8 @@ def as_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _images(folder: Path) -> dict[str, Path]:
+def image_files(folder: Path) -> dict[str, Path]:
+    """The images that can be measured, by stem; raises InputError if there are none, or two of one stem."""
     found = images_by_stem(folder, SUFFIXES)
     if not found:
         raise InputError(f"{folder} holds no images")
