@@ -19,6 +19,7 @@ from ddfm.metrics import METRICS
 
 # The page may load nothing: what is not in the file, a browser must not fetch.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+DECIMALS = {"mean rank": 2, "MiB": 0}  # of the columns that are no metric
 TASKS = {
     "infrared": "infrared and visible",
     "medical": "medical",
@@ -126,7 +127,7 @@ def _summary(benchmark: Benchmark) -> str:
     rows = "".join(
         f"<tr>{_method_cell(by_name[method])}"
         + "".join(
-            _cell(values[method], places.get(method, ""), decimals=2 if title == "mean rank" else None)
+            _cell(values[method], places.get(method, ""), DECIMALS.get(title))
             for (title, _, values), places in zip(columns, placed, strict=True)
         )
         + "</tr>"
@@ -142,8 +143,8 @@ def _summary(benchmark: Benchmark) -> str:
         '<table id="summary"><caption class="unseen">Mean of every metric for every method</caption>'
         '<thead><tr><th scope="col"><button type="button" data-first="ascending">method</button></th>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-        '<p class="small">s / image is the median time of one fusion, files not counted; MiB is the most that '
-        "the process grew by during one. A dash: not known, or not finite.</p></section>"
+        '<p class="small">s / image is the median time of one fusion, files not counted; MiB is the most '
+        "that the process grew by during one. A dash: not known, or not finite.</p></section>"
     )
 
 
@@ -211,7 +212,8 @@ def _published(benchmark: Benchmark, rows: list[Published]) -> str:
     ]
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     table = (
-        "<p>Beside this run. Papers choose their own pairs and prepare them in their own way: compare with care.</p>"
+        "<p>Beside this run. Papers choose their own pairs and prepare them in their own way: "
+        "compare with care.</p>"
         '<div class="scroll" role="region" aria-label="Published numbers" tabindex="0"><table id="published">'
         '<caption class="unseen">Published numbers beside this run</caption>'
         f'<thead><tr><th scope="col">method</th>{head}<th scope="col" class="text">source</th></tr></thead>'
@@ -235,8 +237,9 @@ def _plots(benchmark: Benchmark, count: int) -> str:
             f"{box_plot(name, samples)}</figure>"
         )
     return (
-        "<section><h2>Spread over the pairs</h2><p>The box holds the middle half of the pairs, the line in it is "
-        "the median, whiskers reach to the last value within one and a half boxes, dots lie beyond.</p>"
+        "<section><h2>Spread over the pairs</h2><p>The box holds the middle half of the pairs, the line "
+        "in it is the median, whiskers reach to the last value within one and a half boxes, dots lie "
+        "beyond.</p>"
         f'<div class="plots">{"".join(figures)}</div></section>'
     )
 

@@ -266,5 +266,6 @@ def describe() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "diffusers", "numpy", "pillow")},
         },
-        "system": f"{platform.system()} {platform.machine()}, {device}, {torch.get_num_threads()} threads",
+        "system": f"{platform.system()} {platform.machine()}, {device}",
+        "threads": torch.get_num_threads(),
     }
