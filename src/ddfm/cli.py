@@ -249,6 +249,8 @@ def evaluate(
     for path in (json_file if json_file != "-" else None, csv_file):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise InputError(f"{path}: cannot be written ({Path(path).parent} is not a folder)")
+        if path is not None and Path(path).is_dir():
+            raise InputError(f"{path}: is a folder; name a file in it")
     result = evaluation.evaluate_folders(a, b, fused, check_convention(convention))
     if csv_file:
         evaluation.write_csv(result, csv_file)

@@ -19,7 +19,7 @@ from ddfm.datasets import DATASETS
 from ddfm.errors import InputError
 from ddfm.evaluation import evaluate_folders
 from ddfm.images import Image
-from ddfm.metrics import METRICS
+from ddfm.metrics import METRICS, Convention
 from tests.conftest import picture
 
 FOLDER = DATASETS["folder"]
@@ -47,13 +47,13 @@ def outputs(tmp_path: Path, pairs: list[Pair]) -> Method:
 
 
 @pytest.mark.parametrize("convention", ["paper", "vifb"])
-def test_values_are_those_of_evaluate(tmp_path: Path, pairs: list[Pair], convention: str) -> None:
+def test_values_are_those_of_evaluate(tmp_path: Path, pairs: list[Pair], convention: Convention) -> None:
     theirs = outputs(tmp_path, pairs)
     same = Method("same", lambda a, b: a)
-    result = run(FOLDER, tmp_path, pairs, [theirs, same], convention)  # type: ignore[arg-type]
+    result = run(FOLDER, tmp_path, pairs, [theirs, same], convention)
     expected = evaluate_folders(
         tmp_path / "a", tmp_path / "b", [tmp_path / "theirs", tmp_path / "a"], convention
-    )  # type: ignore[arg-type]
+    )
     values = result.evaluation.methods
     assert values["theirs"] == expected.methods["theirs"]
     assert values["same"].images == expected.methods["a"].images
