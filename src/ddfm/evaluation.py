@@ -145,7 +145,8 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
 def as_table(evaluation: Evaluation) -> Table:
     """Mean values for the terminal: a row for each metric, a column for each method, the best in bold."""
     count = len(next(iter(evaluation.methods.values())).images)
-    table = Table(title=f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}")
+    title = f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}"
+    table = Table(title=title, min_width=len(title))  # a title is wrapped to its table's width
     table.add_column("metric")
     for method in evaluation.methods:
         table.add_column(method, justify="right")

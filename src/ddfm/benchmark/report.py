@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
@@ -153,8 +152,8 @@ def _sortable(title: str, higher_is_better: bool) -> str:
     arrow = "↑" if higher_is_better else "↓"
     better = "higher" if higher_is_better else "lower"
     return (
-        f'<th scope="col"><button type="button" data-first="{first}">{escape(title).replace("_", "_<wbr>")} '
-        f'<span aria-hidden="true">{arrow}</span><span class="unseen">({better} is better)</span>'
+        f'<th scope="col"><button type="button" data-first="{first}">{escape(title).replace("_", "_<wbr>")}'
+        f'<span aria-hidden="true">&nbsp;{arrow}</span><span class="unseen"> ({better} is better)</span>'
         "</button></th>"
     )
 
@@ -276,7 +275,7 @@ def _again(benchmark: Benchmark) -> str:
     command = about.pop("command", "")
     settings = {method.name: method.settings for method in benchmark.methods if method.settings}
     facts = {
-        **{key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()},
+        **{key: str(value) for key, value in about.items() if value is not None},
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "data": f"{benchmark.dataset.title}, {benchmark.dataset.source}",
         **{name: ", ".join(f"{k} {v}" for k, v in values.items()) for name, values in settings.items()},

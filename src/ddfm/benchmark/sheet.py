@@ -45,7 +45,7 @@ def thumbnail(picture: Picture, window: Window) -> str:
     far = [corner + max(2, round(scale * window.side)) - 1 for corner in corners]
     draw = ImageDraw.Draw(small)
     draw.rectangle((corners[0] - 2, corners[1] - 2, far[0] + 2, far[1] + 2), outline="black")
-    draw.rectangle((corners[0] - 1, corners[1] - 1, far[0] + 1, far[1] + 1), outline=(255, 200, 60), width=2)
+    draw.rectangle((corners[0] - 1, corners[1] - 1, far[0] + 1, far[1] + 1), outline=(255, 64, 96), width=2)
     return data_uri(small)
 
 
