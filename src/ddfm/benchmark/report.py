@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 from ddfm.benchmark.methods import Method, is_ours
 from ddfm.benchmark.plots import DASH, box_plot, short
@@ -18,7 +19,6 @@ from ddfm.metrics import METRICS
 
 # The page may load nothing: what is not in the file, a browser must not fetch.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-DECIMALS = {"mean rank": 2, "MiB": 0}  # of the columns that are no metric
 TASKS = {
     "infrared": "infrared and visible",
     "medical": "medical",
@@ -105,32 +105,48 @@ def _failures(benchmark: Benchmark) -> str:
     )
 
 
-def _summary(benchmark: Benchmark) -> str:
+class Column(NamedTuple):
+    """One column of the summary: a value for each method, or None where there is none."""
+
+    title: str
+    higher_is_better: bool
+    values: dict[str, float | None]
+    marked: bool = True
+    decimals: int | None = None
+
+
+def _columns(benchmark: Benchmark) -> list[Column]:
     evaluation, costs = benchmark.evaluation, benchmark.costs
-    names = metric_names(evaluation)
-    ranks = evaluation.mean_rank or dict.fromkeys(evaluation.methods, 1.0)
-    columns: list[tuple[str, bool, dict[str, float | None]]] = [("mean rank", False, dict(ranks))]
-    for name in names:
-        means: dict[str, float | None] = {m: r.mean[name] for m, r in evaluation.methods.items()}
-        columns.append((name, METRICS[name].higher_is_better, means))
-    columns.append(("s / image", False, {name: costs[name].seconds for name in evaluation.methods}))
-    columns.append(("MiB", False, {name: costs[name].peak_mib for name in evaluation.methods}))
-    placed = [
-        marks({m: v for m, v in values.items() if v is not None}, higher)
-        if title not in ("s / image", "MiB")
-        else {}
-        for title, higher, values in columns
+    methods = evaluation.methods
+    return [
+        Column("mean rank", False, dict(evaluation.mean_rank or {}), decimals=2),
+        *(
+            Column(name, METRICS[name].higher_is_better, {m: methods[m].mean[name] for m in methods})
+            for name in metric_names(evaluation)
+        ),
+        Column("s / image", False, {m: costs[m].seconds for m in methods}, marked=False),
+        Column("MiB", False, {m: costs[m].peak_mib for m in methods}, marked=False, decimals=0),
     ]
-    head = "".join(_sortable(title, higher) for title, higher, _ in columns)
+
+
+def _summary(benchmark: Benchmark) -> str:
+    columns = _columns(benchmark)
+    placed = [
+        marks({m: v for m, v in column.values.items() if v is not None}, column.higher_is_better)
+        if column.marked
+        else {}
+        for column in columns
+    ]
+    head = "".join(_sortable(column.title, column.higher_is_better) for column in columns)
     by_name = {method.name: method for method in benchmark.methods}
     rows = "".join(
         f"<tr>{_method_cell(by_name[method])}"
         + "".join(
-            _cell(values[method], places.get(method, ""), DECIMALS.get(title))
-            for (title, _, values), places in zip(columns, placed, strict=True)
+            _cell(column.values.get(method), places.get(method, ""), column.decimals)
+            for column, places in zip(columns, placed, strict=True)
         )
         + "</tr>"
-        for method in by_rank(evaluation)
+        for method in by_rank(benchmark.evaluation)
     )
     return (
         "<section><h2>Summary</h2>"
