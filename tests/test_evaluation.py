@@ -102,13 +102,23 @@ def test_json_and_csv_give_the_values_back(folders: tuple[Path, Path, list[Path]
         assert {name: float(value) for name, value in row.items()} == values
 
 
+def test_json_of_one_method_is_its_values(folders: tuple[Path, Path, list[Path]]) -> None:
+    a, b, fused = folders
+    result = evaluate_folders(a, b, fused[:1])
+    assert result.as_dict() == {
+        "convention": "paper",
+        "mean": result.methods["copy"].mean,
+        "images": result.methods["copy"].images,
+    }
+
+
 def test_an_infinite_psnr_is_null_in_json(tmp_path: Path) -> None:
     for name in ("a", "b", "f"):
         save(tmp_path / name / "same.png", 0)
     result = evaluate_folders(tmp_path / "a", tmp_path / "b", [tmp_path / "f"])
     assert result.methods["f"].mean["PSNR"] == inf
     write_json(result, tmp_path / "out.json")
-    assert json.loads((tmp_path / "out.json").read_text())["methods"]["f"]["mean"]["PSNR"] is None
+    assert json.loads((tmp_path / "out.json").read_text())["mean"]["PSNR"] is None
 
 
 def test_the_table_shows_means_and_ranks(folders: tuple[Path, Path, list[Path]]) -> None:
@@ -156,7 +166,7 @@ def test_doubtful_files_are_refused(folders: tuple[Path, Path, list[Path]], tmp_
     with pytest.raises(InputError, match=r"night\.png: .*8-bit.*I;16"):
         evaluate_folders(a, b, fused)
     save(a / "night.bmp", 0)
-    with pytest.raises(InputError, match="same stem"):
+    with pytest.raises(InputError, match=r"night\.bmp and night\.png.* same stem"):
         evaluate_folders(a, b, fused)
     with pytest.raises(InputError, match="cannot write"):
         write_json(evaluate_folders(b, b, fused[1:]), tmp_path / "absent" / "out.json")

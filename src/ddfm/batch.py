@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.images import SUFFIXES
+from ddfm.images import images_by_stem
 
 OUTPUT_SUFFIXES = (".png", ".tif")
 
@@ -29,7 +29,7 @@ def match_folders(a: Path, b: Path) -> tuple[list[Pair], list[Path]]:
 
     Raises InputError if a folder cannot be listed or holds one stem twice, or if nothing matches.
     """
-    left, right = _images_by_stem(a), _images_by_stem(b)
+    left, right = images_by_stem(a), images_by_stem(b)
     pairs = [Pair(stem, left[stem], right[stem]) for stem in sorted(left.keys() & right.keys())]
     if not pairs:
         raise InputError(
@@ -37,22 +37,6 @@ def match_folders(a: Path, b: Path) -> tuple[list[Pair], list[Path]]:
             f"{len(left)} and {len(right)} images found"
         )
     return pairs, sorted((left | right)[stem] for stem in left.keys() ^ right.keys())
-
-
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror})") from error
-    for path in entries:
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            if path.stem in found:
-                raise InputError(
-                    f"{folder}: holds both {found[path.stem].name} and {path.name}; keep one of them"
-                )
-            found[path.stem] = path
-    return found
 
 
 def output_name(pair: Pair, depth: np.dtype[Any]) -> str:

@@ -17,9 +17,11 @@ from rich.table import Table
 from torch import Tensor
 
 from ddfm.errors import InputError
-from ddfm.metrics import METRICS, Convention, evaluate
+from ddfm.images import SUFFIXES as FUSION_SUFFIXES
+from ddfm.images import images_by_stem
+from ddfm.metrics import METRICS, Convention, check_convention, evaluate
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
 _GREY, _COLOUR = {"1", "L", "LA"}, {"P", "RGB", "RGBA", "CMYK", "YCbCr"}
 
 
@@ -47,10 +49,17 @@ class Evaluation:
     mean_rank: dict[str, float] | None
 
     def as_dict(self) -> dict[str, object]:
-        """``{"convention", "methods": {name: {"mean", "images"}}, "mean_rank"}``, ready for JSON."""
+        """Ready for JSON.
+
+        One method: ``{"convention", "mean", "images"}``. Several:
+        ``{"convention", "methods": {name: {"mean", "images"}}, "mean_rank"}``.
+        """
         methods = {
             name: {"mean": result.mean, "images": result.images} for name, result in self.methods.items()
         }
+        if self.mean_rank is None:
+            (result,) = methods.values()
+            return {"convention": self.convention, **result}
         return {"convention": self.convention, "methods": methods, "mean_rank": self.mean_rank}
 
 
@@ -61,11 +70,13 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
     sources may have more. Files other than images are ignored.
 
     Raises:
-        InputError: a folder or file that is missing, double, unreadable, or of another size.
+        InputError: a folder or file that is missing, double, unreadable, or of another size; an
+            unknown convention.
     """
+    check_convention(convention)
     if not fused:
         raise InputError("no folder of fused images given")
-    sources_a, sources_b = _images_by_stem(a), _images_by_stem(b)
+    sources_a, sources_b = image_files(a), image_files(b)
     outputs: dict[str, dict[str, Path]] = {}
     for folder in fused:
         name = folder.resolve().name
@@ -73,7 +84,7 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
             raise InputError(
                 f"two folders of fused images are called {name}: rename one, methods go by that name"
             )
-        outputs[name] = _images_by_stem(folder)
+        outputs[name] = image_files(folder)
     stems = sorted(set().union(*outputs.values()))
     for folder, files in ((a, sources_a), (b, sources_b), *zip(fused, outputs.values(), strict=True)):
         if missing := [stem for stem in stems if stem not in files]:
@@ -88,8 +99,10 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
             except InputError as error:
                 raise InputError(f"{files[stem]}: {error}") from error
             images[name][stem] = {metric: value.item() for metric, value in values.items()}
-    methods = {name: MethodResult(_mean(list(values.values())), values) for name, values in images.items()}
-    return Evaluation(convention, methods, _mean_ranks(methods) if len(methods) > 1 else None)
+    methods = {
+        name: MethodResult(mean_values(list(values.values())), values) for name, values in images.items()
+    }
+    return Evaluation(convention, methods, mean_ranks(methods) if len(methods) > 1 else None)
 
 
 def read_image(path: Path) -> Tensor:
@@ -107,32 +120,37 @@ def read_image(path: Path) -> Tensor:
     return (image_tensor[None] if pixels.ndim == 2 else image_tensor.permute(2, 0, 1))[None]
 
 
+def as_json(values: object) -> str:
+    """Indented JSON; infinite values (a perfect PSNR) become null, which JSON can hold."""
+    return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
+
+
 def write_json(evaluation: Evaluation, path: Path) -> None:
-    """:meth:`Evaluation.as_dict` as JSON; infinite values (a perfect PSNR) become null."""
-    text = json.dumps(_finite(evaluation.as_dict()), indent=2, allow_nan=False)
-    _write(path, text + "\n")
+    """:meth:`Evaluation.as_dict` as JSON."""
+    write_text(path, as_json(evaluation.as_dict()))
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """A row for each method and image, then one with the method's mean, its image called ``(mean)``."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = _metric_names(evaluation)
+    names = metric_names(evaluation)
     writer.writerow(["method", "image", *names])
     for method, result in evaluation.methods.items():
         for image, values in [*result.images.items(), ("(mean)", result.mean)]:
             writer.writerow([method, image, *(repr(values[name]) for name in names)])
-    _write(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def as_table(evaluation: Evaluation) -> Table:
     """Mean values for the terminal: a row for each metric, a column for each method, the best in bold."""
     count = len(next(iter(evaluation.methods.values())).images)
-    table = Table(title=f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}")
+    title = f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}"
+    table = Table(title=title, min_width=len(title))  # a title is wrapped to its table's width
     table.add_column("metric")
     for method in evaluation.methods:
         table.add_column(method, justify="right")
-    for name in _metric_names(evaluation):
+    for name in metric_names(evaluation):
         values = [result.mean[name] for result in evaluation.methods.values()]
         higher = METRICS[name].higher_is_better
         best = (max if higher else min)(values)
@@ -144,16 +162,9 @@ def as_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def _images_by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path.name} have the same stem: keep one")
-        found[path.stem] = path
+def image_files(folder: Path) -> dict[str, Path]:
+    """The images that can be measured, by stem; raises InputError if there are none, or two of one stem."""
+    found = images_by_stem(folder, SUFFIXES)
     if not found:
         raise InputError(f"{folder} holds no images")
     return found
@@ -164,11 +175,13 @@ def _some(stems: list[str]) -> str:
     return ", ".join(stems[:3]) + more
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+def mean_values(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over images."""
     return {name: fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
-def _mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
+def mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
+    """Each method's rank by mean value (1 the best, ties share theirs), averaged over the metrics."""
     ranks: dict[str, list[float]] = {name: [] for name in methods}
     for metric in next(iter(methods.values())).mean:
         sign = -1 if METRICS[metric].higher_is_better else 1
@@ -179,7 +192,8 @@ def _mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
     return {name: fsum(values) / len(values) for name, values in ranks.items()}
 
 
-def _metric_names(evaluation: Evaluation) -> list[str]:
+def metric_names(evaluation: Evaluation) -> list[str]:
+    """The metrics measured, in the order of the registry."""
     return list(next(iter(evaluation.methods.values())).mean)
 
 
@@ -189,7 +203,8 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file; raises InputError if it cannot be."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

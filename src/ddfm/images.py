@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,29 @@ class Image:
             top = np.iinfo(self.depth).max
             samples = np.rint(samples.astype(np.float64) * top).clip(0, top)
         return np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples).astype(self.depth)
+
+
+def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) -> dict[str, Path]:
+    """The image files of a folder by their name before the suffix, sorted; hidden files are left out.
+
+    Raises InputError if the folder is none, cannot be listed, or holds one stem twice.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror})") from error
+    found: dict[str, Path] = {}
+    for path in entries:
+        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith("."):
+            if path.stem in found:
+                raise InputError(
+                    f"{folder}: holds both {found[path.stem].name} and {path.name}, "
+                    "which have the same stem; keep one of them"
+                )
+            found[path.stem] = path
+    return found
 
 
 def read_image(path: Path | str) -> Image:

@@ -124,9 +124,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
         candidates = path.rglob("*") if path.is_dir() else [path]
         found.update(p for p in candidates if p.suffix.lower() in SUFFIXES)
     if not found:
-        raise InputError(
-            f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(SUFFIXES))}) found"
-        )
+        raise InputError(f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(SUFFIXES))}) found")
     return sorted(found)
 
 

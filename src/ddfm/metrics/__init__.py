@@ -33,7 +33,7 @@ from ddfm.metrics.pixel import (
     standard_deviation,
     sum_of_correlations_of_differences,
 )
-from ddfm.metrics.registry import METRICS, Convention, Metric, evaluate, to_grey
+from ddfm.metrics.registry import METRICS, Convention, Metric, check_convention, evaluate, to_grey
 from ddfm.metrics.structural import ms_ssim, q0, qe, qs, qw, qy, ssim
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Convention",
     "Metric",
     "average_gradient",
+    "check_convention",
     "correlation_coefficient",
     "cross_entropy",
     "edge_intensity",

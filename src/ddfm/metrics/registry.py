@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -108,10 +108,7 @@ def evaluate(
     Raises:
         InputError: unknown names, or images that do not fit together or a metric.
     """
-    if convention not in get_args(Convention):
-        raise InputError(
-            f"unknown metric convention {convention!r}; known: {', '.join(get_args(Convention))}"
-        )
+    check_convention(convention)
     if metrics is None:
         metrics = [metric.name for metric in _ALL if convention in metric.conventions]
     if unknown := [name for name in metrics if name not in METRICS]:
@@ -120,6 +117,14 @@ def evaluate(
         a, b, fused = to_grey(a), to_grey(b), to_grey(fused)
     a, b, fused = (image.double() for image in (a, b, fused))
     return {name: METRICS[name].compute(a, b, fused) for name in metrics}
+
+
+def check_convention(name: str) -> Convention:
+    """The name, if it is one of :data:`Convention`; else InputError."""
+    for convention in get_args(Convention):
+        if name == convention:
+            return cast(Convention, convention)
+    raise InputError(f"unknown metric convention {name!r}; known: {', '.join(get_args(Convention))}")
 
 
 def to_grey(image: Tensor) -> Tensor:

@@ -1,0 +1,200 @@
+"""What a benchmark compares: trivial baselines, OpenCV's exposure fusion, ours, folders of others' outputs.
+
+The baselines are in every table because each of them wins single metrics: a number only says something
+beside theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# From the package, and first: importing the module ddfm.fuse on its own would leave the module, not the
+# function, under the name ddfm.fuse for everybody.
+from ddfm import fuse
+from ddfm.colour import blend_chroma, combine, luminance
+from ddfm.datasets import Dataset
+from ddfm.errors import InputError
+from ddfm.evaluation import image_files
+from ddfm.fuse import DEFAULT_STEPS, check_options
+from ddfm.images import Image
+from ddfm.likelihood import FORMS
+from ddfm.prior import Prior, load_prior
+
+Rule = Callable[[Tensor, Tensor, int], Tensor]
+"""Two luminances (1, H, W) in [0, 1] and a seed to a fused luminance, to be clipped to [0, 1]."""
+
+SEED = 3407  # of our sampling and of mean-noise
+NOISE = 10 / 255  # standard deviation: enough to win SF and AG, and plain to see
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: a function to run, or the outputs that somebody else's program left.
+
+    Attributes:
+        name: the row's name.
+        fuse: two sources of one size to the fused image; None if the outputs lie in files.
+        outputs: those files by the pair's stem.
+        baseline: whether it is one of the trivial ones.
+        settings: what a run was made with; ours fill it in.
+    """
+
+    name: str
+    fuse: Callable[[Image, Image], Image] | None = None
+    outputs: dict[str, Path] = field(default_factory=dict)
+    baseline: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    return (a + b) / 2
+
+
+def maximum(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    return torch.maximum(a, b)
+
+
+def stretched_mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """The mean, its darkest pixel made black and its brightest white."""
+    fused = (a + b) / 2
+    low, high = fused.aminmax()
+    return (fused - low) / (high - low).clamp_min(torch.finfo(fused.dtype).tiny)
+
+
+def clipped_sum(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """a + b about middle grey (128 of 255): wins EN, SD and SCD at once."""
+    total = a + b
+    return total - total.mean() + 128 / 255
+
+
+def mean_noise(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """The mean with Gaussian noise of ten grey levels on it."""
+    generator = torch.Generator().manual_seed(seed)
+    return (a + b) / 2 + NOISE * torch.randn(a.shape, generator=generator)
+
+
+RULES: dict[str, Rule] = {
+    "mean": mean,
+    "max": maximum,
+    "stretched-mean": stretched_mean,
+    "clipped-sum": clipped_sum,
+    "mean-noise": mean_noise,
+}
+BASELINES = (*RULES, "a-only", "b-only")
+
+
+def on_luminance(rule: Rule, seed: int, a: Image, b: Image) -> Image:
+    """The rule's luminance with the chroma of the sources that are in colour, as `ddfm.fuse` does it."""
+    pixels = [torch.from_numpy(image.pixels).movedim(-1, 0) for image in (a, b)]
+    fused = rule(luminance(pixels[0]), luminance(pixels[1]), seed).clamp(0, 1)
+    coloured = [image for image in pixels if image.shape[0] == 3]
+    if coloured:
+        fused = combine(fused, blend_chroma(coloured))
+    return Image(fused.movedim(0, -1).numpy(), a.depth)
+
+
+def merge_mertens(a: Image, b: Image) -> Image:
+    """OpenCV's exposure fusion (Mertens, Kautz, Van Reeth, Pacific Graphics 2007) at its defaults."""
+    import cv2
+
+    pictures = [as_bytes(image) for image in (a, b)]
+    channels = max(picture.shape[2] for picture in pictures)
+    stack = [np.ascontiguousarray(np.broadcast_to(p, (*p.shape[:2], channels))) for p in pictures]
+    fused = np.asarray(cv2.createMergeMertens().process(stack), np.float32)
+    return Image(fused.reshape(*a.size, channels).clip(0, 1), a.depth)
+
+
+def as_bytes(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Pixels as uint8, (H, W, 1) or (H, W, 3), alpha left out: what the metrics are defined on."""
+    return np.rint(image.pixels * 255).astype(np.uint8)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a method of that name is this package's fusion, in whatever form."""
+    return name == "ddfm" or name.startswith("ddfm:")
+
+
+def find_methods(
+    names: Sequence[str],
+    dataset: Dataset,
+    stems: Sequence[str],
+    *,
+    steps: int | None = None,
+    seed: int = SEED,
+    device: str = "auto",
+) -> list[Method]:
+    """The methods of those names in that order, then the baselines that were not named.
+
+    Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, those in
+    `BASELINES`, or the path of a folder with one output for each of ``stems``.
+
+    Raises InputError: an unknown name, a folder that lacks an output, an option that `ddfm.fuse` refuses.
+    """
+    found: dict[str, Method] = {}
+    prior = load_prior() if any(map(is_ours, names)) else None
+    for name in (*names, *BASELINES):
+        if name in found:
+            continue
+        if prior is not None and is_ours(name):
+            method = _diffusion(name, prior, DEFAULT_STEPS if steps is None else steps, seed, device)
+        elif name in BASELINES:
+            method = _baseline(name, seed)
+        elif name == "mergemertens":
+            method = _mertens(dataset)
+        else:
+            method = _folder(name, stems)
+        if method.name in found or (method.outputs and method.name in BASELINES):
+            raise InputError(f"two methods are called {method.name}: rename one, they go by that name")
+        found[method.name] = method
+    return list(found.values())
+
+
+def _baseline(name: str, seed: int) -> Method:
+    if name in RULES:
+        return Method(name, partial(on_luminance, RULES[name], seed), baseline=True)
+    return Method(name, (lambda a, b: a) if name == "a-only" else (lambda a, b: b), baseline=True)
+
+
+def _mertens(dataset: Dataset) -> Method:
+    if dataset.task not in ("exposure", "any"):
+        raise InputError(f"mergemertens fuses exposures; {dataset.title} is not a set of those")
+    try:
+        import cv2
+    except ImportError as error:
+        raise InputError("mergemertens needs OpenCV: pip install 'ddfm[bench]'") from error
+    return Method("mergemertens", merge_mertens, settings={"opencv": cv2.__version__})
+
+
+def _folder(name: str, stems: Sequence[str]) -> Method:
+    folder = Path(name)
+    if not folder.is_dir():
+        known = ("ddfm", *(f"ddfm:{form}" for form in FORMS), "mergemertens", *BASELINES)
+        raise InputError(f"{name}: neither a method ({', '.join(known)}) nor a folder of fused images")
+    files = image_files(folder)
+    if missing := [stem for stem in stems if stem not in files]:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{folder}: has no image called {missing[0]}{more}; each pair needs its output")
+    return Method(folder.resolve().name, outputs={stem: files[stem] for stem in stems})
+
+
+def _diffusion(name: str, prior: Prior, steps: int, seed: int, device: str) -> Method:
+    """``ddfm`` at its defaults, or ``ddfm:<form>``."""
+    options: dict[str, Any] = {} if name == "ddfm" else {"form": name.removeprefix("ddfm:")}
+    checked = {"form": next(iter(FORMS)), "scheduler": "ddim", "dtype": "float32", **options}
+    check_options(prior, steps=steps, seed=seed, device=device, **checked)
+    settings: dict[str, Any] = {}
+
+    def run(a: Image, b: Image) -> Image:
+        result = fuse(a, b, prior=prior, steps=steps, seed=seed, device=device, **options)
+        settings.update(result.settings)
+        return result.image
+
+    return Method(name, run, settings=settings)
