@@ -13,7 +13,16 @@ from PIL import Image as PILImage
 from PIL import ImageCms, ImageOps
 
 from ddfm.errors import InputError
-from ddfm.images import Image, check_writable, from_array, from_pil, prepare_folder, read_image, write_image
+from ddfm.images import (
+    Image,
+    check_writable,
+    from_array,
+    from_pil,
+    images_by_stem,
+    prepare_folder,
+    read_image,
+    write_image,
+)
 from tests.conftest import picture
 
 
@@ -278,3 +287,16 @@ def test_pil_images_of_every_kind() -> None:
 def test_shapes_that_are_no_picture(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="is not H x W"):
         from_array(np.zeros(shape, np.uint8))
+
+
+def test_images_of_a_folder_by_stem(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpeg", "a.txt", ".hidden.png", "c.ppm"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert images_by_stem(tmp_path) == {"a": tmp_path / "a.jpeg", "b": tmp_path / "b.PNG"}
+    assert images_by_stem(tmp_path, {".ppm"}) == {"c": tmp_path / "c.ppm"}
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(InputError, match=r"holds both a\.jpeg and a\.tif"):
+        images_by_stem(tmp_path)
+    with pytest.raises(InputError, match=r"a\.tif is not a folder"):
+        images_by_stem(tmp_path / "a.tif")

@@ -204,8 +204,11 @@ def _finite(value: object) -> object:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file; raises InputError if it cannot be."""
+    """Write a file whole or not at all; raises InputError if it cannot be."""
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
     except OSError as error:
+        partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}") from error
