@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ddfm.demo.scenes import night
-from ddfm.fuse import fuse
+from ddfm.fusion import fuse
 from ddfm.prior import Prior, load_prior
 from ddfm.train_pictures import draw_samples
 

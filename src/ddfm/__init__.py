@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
-    from ddfm.fuse import FusionResult, fuse
+    from ddfm.fusion import FusionResult, fuse
     from ddfm.prior import Prior, load_prior
 
 __version__ = version("ddfm")
 __all__ = ["FusionResult", "InputError", "Prior", "__version__", "fuse", "load_prior"]
 
-_HOME = {"fuse": "ddfm.fuse", "FusionResult": "ddfm.fuse", "Prior": "ddfm.prior", "load_prior": "ddfm.prior"}
+_HOME = {
+    "fuse": "ddfm.fusion",
+    "FusionResult": "ddfm.fusion",
+    "Prior": "ddfm.prior",
+    "load_prior": "ddfm.prior",
+}
 
 
 def __getattr__(name: str) -> Any:

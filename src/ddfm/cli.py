@@ -184,7 +184,7 @@ def fuse_folders(
 def load_checked_prior(name: str, options: dict[str, Any]) -> Prior:
     """The prior, moved where it will work, once for all pairs; raises InputError for bad options."""
     from ddfm.devices import pick_device, pick_dtype
-    from ddfm.fuse import check_options
+    from ddfm.fusion import check_options
     from ddfm.prior import load_prior
 
     model = load_prior(name)
@@ -209,7 +209,7 @@ def fuse_one(
     images: list[Image], output: Path, prior: Prior, options: dict[str, Any], bars: Progress
 ) -> None:
     """Fuse and write one pair, with a bar over its steps."""
-    from ddfm.fuse import fuse as fuse_images
+    from ddfm.fusion import fuse as fuse_images
     from ddfm.images import write_image
 
     task = bars.add_task(output.name, total=options["steps"])

@@ -16,14 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# From the package, and first: importing the module ddfm.fuse on its own would leave the module, not the
-# function, under the name ddfm.fuse for everybody.
-from ddfm import fuse
 from ddfm.colour import blend_chroma, combine, luminance
 from ddfm.datasets import Dataset
 from ddfm.errors import InputError
 from ddfm.evaluation import image_files
-from ddfm.fuse import DEFAULT_STEPS, check_options
+from ddfm.fusion import DEFAULT_STEPS, check_options, fuse
 from ddfm.images import Image
 from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior

@@ -1,4 +1,7 @@
-"""The way of one pair: read, prepare, sample, restore."""
+"""The way of one pair: read, prepare, sample, restore.
+
+Not called fuse.py, because `ddfm.fuse` is the function.
+"""
 
 from __future__ import annotations
 
