@@ -143,6 +143,10 @@ class Prior:
         folder = Path(folder)
         self.network.save_pretrained(folder)
         self.scheduler.save_pretrained(folder)
+        # diffusers notes down where the network was loaded from, which is nobody else's business.
+        config = json.loads((folder / "config.json").read_text())
+        config.pop("_name_or_path", None)
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         if self.pixel_unshuffle > 1:
             (folder / "prior.json").write_text(json.dumps({"pixel_unshuffle": self.pixel_unshuffle}) + "\n")
 
