@@ -3,7 +3,7 @@
     python benchmarks/folder_runs.py NAME A_DIR B_DIR [NAME A_DIR B_DIR ...]
 
 For every set: pairs fused, pairs whose output has not the first source's depth, the sources' size and
-the colour source's channels, files that differ between the two runs, seconds a pair. Written to
+the colour source's channels, files that differ between the two runs, seconds a pair. Merged into
 results/folder_runs.json.
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not arguments or len(arguments) % 3:
         sys.exit(__doc__)
-    results = {}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name, a, b in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
         results[name] = measure(Path(a), Path(b))
         print(name, results[name], flush=True)

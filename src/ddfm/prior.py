@@ -280,7 +280,7 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
             f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
         )
     _check(prior, folder)
-    network.to(torch.float32)
+    torch.nn.Module.to(network, torch.float32)  # see Prior.to
     return prior
 
 
