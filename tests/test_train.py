@@ -153,6 +153,16 @@ def test_training_lowers_the_loss_and_the_average_is_left(photographs: Path, tmp
     assert (prior.channels, prior.multiple, prior.pixel_unshuffle) == (1, 4, 2)
 
 
+def test_cosine_schedule_and_noise_prediction(photographs: Path, tmp_path: Path) -> None:
+    recipe = replace(SMALL, beta_schedule="squaredcos_cap_v2", prediction_type="epsilon", steps=2)
+    train(find_images([photographs]), tmp_path / "run", recipe)
+    prior = load_prior(tmp_path / "run" / "prior")
+    assert prior.prediction_type == "epsilon"
+    cosine = DDPMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod.double()
+    assert torch.allclose(prior.alphas_cumprod, cosine, rtol=1e-4)
+    assert prior.denoise(torch.zeros(1, 1, 16, 16), 0.1).isfinite().all()
+
+
 def test_batches_depend_on_seed_and_step_alone(photographs: Path) -> None:
     sigmas = build_prior(SMALL).sigmas
     first, second = (Crops(find_images([photographs]), SMALL, sigmas) for _ in range(2))
