@@ -1,4 +1,4 @@
-"""Fuse whole data sets with the command at its defaults, twice, and check what comes out.
+"""Fuse whole data sets with the command, ten steps a pair, twice, and check what comes out.
 
     python benchmarks/folder_runs.py NAME A_DIR B_DIR [NAME A_DIR B_DIR ...]
 
@@ -29,7 +29,9 @@ def measure(a: Path, b: Path) -> dict[str, float]:
         runs = [Path(folder) / name for name in ("first", "second")]
         start = time.perf_counter()
         for run in runs:
-            subprocess.run([Path(sys.executable).with_name("ddfm"), "fuse", a, b, "-o", run], check=True)
+            subprocess.run(
+                [Path(sys.executable).with_name("ddfm"), "fuse", a, b, "-o", run, "--steps", "10"], check=True
+            )
         seconds = time.perf_counter() - start
         pairs, _ = match_folders(a, b)
         wrong = different = 0
@@ -42,6 +44,7 @@ def measure(a: Path, b: Path) -> dict[str, float]:
             wrong += (fused.size, fused.depth, fused.is_colour) != expected
     return {
         "pairs": len(pairs),
+        "steps": 10,
         "wrong size, depth or colour": wrong,
         "different bytes with the same seed": different,
         "seconds a pair": round(seconds / 2 / len(pairs), 2),

@@ -80,7 +80,7 @@ def root(
 def fuse(
     sources: Annotated[list[Path], typer.Argument(metavar="A B", help="Two image files, or two folders.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
-    steps: Annotated[int, typer.Option(help="Network evaluations, 1 to 1000.")] = 10,
+    steps: Annotated[int, typer.Option(help="Network evaluations, 1 to 1000.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 3407,
     form: Annotated[str, typer.Option(help="Form of the likelihood: released or paper.")] = "released",
     scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
