@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image as PILImage
 
+from ddfm import cli, fusion
 from tests.conftest import Command, picture
 
 
@@ -166,6 +168,13 @@ def test_the_installed_command(pair: tuple[Path, Path], tmp_path: Path) -> None:
         check=False,
     )
     assert (refused.returncode, refused.stderr) == (2, "ddfm: absent: no such file or folder\n")
+
+
+def test_the_command_and_the_function_have_the_same_defaults() -> None:
+    command, function = (inspect.signature(f).parameters for f in (cli.fuse, fusion.fuse))
+    shared = command.keys() & function.keys()
+    assert shared >= {"steps", "seed", "form", "scheduler", "prior", "device", "dtype", "resize"}
+    assert {n: command[n].default for n in shared} == {n: function[n].default for n in shared}
 
 
 def test_version_and_help_load_nothing_heavy() -> None:

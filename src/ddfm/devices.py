@@ -10,10 +10,10 @@ from ddfm.errors import InputError
 def pick_device(name: str) -> torch.device:
     """``auto`` is a CUDA GPU, else Apple's, else the CPU. Raises InputError if there is none such."""
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        apple = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if apple else "cpu"
     try:
+        # A tensor's device, because that one has its index: "cuda" and "cuda:0" do not compare equal.
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r}: not available here ({str(error).splitlines()[0]})") from error
