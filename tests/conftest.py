@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +71,18 @@ def ddfm(monkeypatch: pytest.MonkeyPatch) -> Command:
         return Finished(code or 0, out.getvalue(), err.getvalue())
 
     return run
+
+
+def check_refusals(ddfm: Command, mistakes: Mapping[tuple[object, ...], str], folder: Path) -> None:
+    """Each mistake gets one plain line with its message, exit status 2, and leaves nothing in ``folder``."""
+    before = sorted(folder.rglob("*"))
+    for arguments, message in mistakes.items():
+        done = ddfm(*arguments)
+        assert done.returncode == 2, (arguments, done)
+        assert message in done.stderr
+        assert done.stderr.startswith("ddfm: ")
+        assert done.stderr.count("\n") == 1, done.stderr
+    assert sorted(folder.rglob("*")) == before
 
 
 class Poison:

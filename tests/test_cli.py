@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image as PILImage
 
 from ddfm import cli, fusion
-from tests.conftest import Command, picture
+from tests.conftest import Command, check_refusals, picture
 
 
 @pytest.fixture
@@ -140,14 +140,7 @@ def test_mistakes_get_one_plain_line(
         ("train", tmp_path / "nothing", "-o", tmp_path / "run"): "no images",
         ("dance",): "No such command",
     }
-    before = sorted(tmp_path.rglob("*"))
-    for arguments, message in mistakes.items():
-        done = ddfm(*arguments)
-        assert done.returncode == 2, (arguments, done)
-        assert message in done.stderr
-        assert done.stderr.startswith("ddfm: ")
-        assert done.stderr.count("\n") == 1, done.stderr
-    assert sorted(tmp_path.rglob("*")) == before
+    check_refusals(ddfm, mistakes, tmp_path)
 
 
 def test_help_has_examples(ddfm: Command) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PILImage
 
 from ddfm.benchmark.methods import BASELINES
-from tests.conftest import Command, picture
+from tests.conftest import Command, check_refusals, picture
 
 
 @pytest.fixture
@@ -125,14 +125,7 @@ def test_mistakes_get_one_plain_line(ddfm: Command, root: Path, tmp_path: Path) 
         (*tno, "--steps", 0): "steps 0",
         (*tno[:4], "-o", root / "ir" / "0.png", "--methods", "mean"): "cannot be written",
     }
-    before = sorted(tmp_path.rglob("*"))
-    for arguments, message in mistakes.items():
-        done = ddfm(*arguments)
-        assert done.returncode == 2, (arguments, done)
-        assert message in done.stderr
-        assert done.stderr.startswith("ddfm: ")
-        assert done.stderr.count("\n") == 1, done.stderr
-    assert sorted(tmp_path.rglob("*")) == before
+    check_refusals(ddfm, mistakes, tmp_path)
 
 
 def test_help_has_examples(ddfm: Command) -> None:
