@@ -33,7 +33,7 @@ def test_released_sampling_matches_the_released_code(
     arrays = np.load(golden / "sampling_released.npz")
     tensors = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
     prior = load_prior(tiny_prior).to("cpu", dtype)
-    timesteps = spaced_timesteps(1000, 20)
+    timesteps = spaced_timesteps(999, 0, 20)
     assert timesteps.flip(0).tolist() == tensors["timestep_map"].tolist()
     kept = prior.alphas_cumprod[timesteps.flip(0)]
     assert torch.allclose(kept, tensors["alphas_cumprod"], rtol=1e-5, atol=0)
@@ -41,7 +41,7 @@ def test_released_sampling_matches_the_released_code(
     seen: dict[int, Step] = {}
     likelihood = ReleasedLikelihood(infrared=tensors["ir"].to(dtype), visible=tensors["vi"].to(dtype))
     x_t = tensors["x_T"].to(dtype)
-    final = sample(prior, likelihood, x_t, 20, callback=lambda step: seen.update({19 - step.index: step}))
+    final = sample(prior, likelihood, x_t, timesteps, callback=lambda step: seen.update({19 - step.index: step}))
     for row, step in enumerate(tensors["steps"].tolist()):
         assert (seen[step].rectified - tensors["pred_x0"][row]).abs().max() < 1e-3
         assert (seen[step].sample - tensors["samples"][row]).abs().max() < 1e-3
@@ -79,7 +79,7 @@ def test_every_scheduler_samples_the_prior(name: str) -> None:
     prior = Prior(GaussianNetwork(abar, spread), scheduler)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 96, 96, generator=generator)
-    out = sample(prior, NoLikelihood(), noise, 1000, scheduler=name, generator=generator)
+    out = sample(prior, NoLikelihood(), noise, spaced_timesteps(999, 0, 1000), scheduler=name, generator=generator)
     assert float(out.std()) == pytest.approx(spread, rel=0.05)
 
 
@@ -90,19 +90,20 @@ def test_the_last_rectified_estimate_is_the_result(name: str, steps: int) -> Non
     abar = torch.cumprod(1 - scheduler.betas.double(), 0)
     prior = Prior(GaussianNetwork(abar, 0.2), scheduler)
     seen: list[Step] = []
+    timesteps = spaced_timesteps(999, 0, steps)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 16, 16, generator=generator)
     out = sample(
-        prior, NoLikelihood(), noise, steps, scheduler=name, generator=generator, callback=seen.append
+        prior, NoLikelihood(), noise, timesteps, scheduler=name, generator=generator, callback=seen.append
     )
     assert [step.index for step in seen] == list(range(steps))
-    assert [step.timestep for step in seen] == spaced_timesteps(1000, steps).tolist()
+    assert [step.timestep for step in seen] == timesteps.tolist()
     assert torch.allclose(out, seen[-1].rectified, atol=1e-6)
 
 
 def test_respaced_scheduler_keeps_the_noise_levels() -> None:
     abar = torch.cumprod(1 - DDPMScheduler().betas.double(), 0)
-    timesteps = spaced_timesteps(1000, 13)
+    timesteps = spaced_timesteps(999, 0, 13)
     for name in SCHEDULERS:
         process = respaced_scheduler(name, abar, timesteps)
         assert process.timesteps.tolist() == list(range(12, -1, -1))

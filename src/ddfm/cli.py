@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,9 +81,24 @@ def root(
 def fuse(
     sources: Annotated[list[Path], typer.Argument(metavar="A B", help="Two image files, or two folders.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
-    steps: Annotated[int, typer.Option(help="Network evaluations, 1 to 1000.")] = 100,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Network evaluations; 0 for the likelihood alone (form ddfm).",
+            show_default="5 for form ddfm, 100 for the others",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 3407,
-    form: Annotated[str, typer.Option(help="Form of the likelihood: released or paper.")] = "released",
+    form: Annotated[str, typer.Option(help="Form of the likelihood: ddfm, released or paper.")] = "ddfm",
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|S1,S2",
+            help="Noise of the sources: found out, left alone, or given in 8-bit grey levels.",
+            show_default="auto for form ddfm, off for the others",
+        ),
+    ] = None,
+    stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
     prior: Annotated[
         str, typer.Option(help="Name, folder, .safetensors, .pt or hub id; see ddfm priors.")
@@ -110,6 +126,8 @@ def fuse(
         "seed": seed,
         "form": form,
         "scheduler": scheduler,
+        "noise": parse_noise(noise),
+        "stretch": stretch,
         "device": device,
         "dtype": dtype,
         "resize": resize,
@@ -125,12 +143,24 @@ def fuse(
         fuse_files(a, b, output, prior, options)
 
 
+def parse_noise(text: str | None) -> str | list[float] | None:
+    """auto and off as they are, "10,2.5" as numbers."""
+    if text is None or text in ("auto", "off"):
+        return text
+    try:
+        return [float(level) for level in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--noise {text}: not auto, off or one level for each source, as in 10,2.5"
+        ) from None
+
+
 def fuse_files(a: Path, b: Path, output: Path, prior: str, options: dict[str, Any]) -> None:
     """One pair, with a progress bar over the steps."""
     if output.exists() and any(output.samefile(path) for path in (a, b)):
         raise InputError(f"{output}: is one of the sources; name another output")
     start = time.perf_counter()
-    model = load_checked_prior(prior, options)
+    model = checked_prior(prior, options)
     images = read_pair(a, b, options["resize"])
     check_output(output, images)
     with progress_bars() as bars:
@@ -151,7 +181,7 @@ def fuse_folders(
     if output.exists() and any(output.samefile(path) for path in (a, b)):
         raise InputError(f"{output}: is one of the sources; name another output folder")
     pairs, lonely = batch.match_folders(a, b)
-    model = load_checked_prior(prior, options)
+    model = checked_prior(prior, options)
     prepare_folder(output)
     for path in lonely:
         print(f"no partner: {path}", file=sys.stderr)
@@ -181,15 +211,26 @@ def fuse_folders(
         raise typer.Exit(1)
 
 
-def load_checked_prior(name: str, options: dict[str, Any]) -> Prior:
-    """The prior, moved where it will work, once for all pairs; raises InputError for bad options."""
+def checked_prior(name: str, options: dict[str, Any]) -> Callable[[], Prior]:
+    """What loads the prior once for all pairs and moves it where it will work, if it is needed.
+
+    Raises InputError for bad options, and for a bad prior if it surely is needed.
+    """
+    from functools import cache
+
     from ddfm.devices import pick_device, pick_dtype
     from ddfm.fusion import check_options
-    from ddfm.prior import load_prior
 
-    model = load_prior(name)
-    check_options(model, **options)
-    return model.to(pick_device(options["device"]), pick_dtype(options["dtype"]))
+    @cache
+    def load() -> Prior:
+        from ddfm.prior import load_prior
+
+        return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))
+
+    check_options(**options)
+    if options["steps"] != 0:
+        load()
+    return load
 
 
 def read_pair(a: Path, b: Path, resize: bool) -> list[Image]:
@@ -206,13 +247,15 @@ def check_output(output: Path, images: list[Image]) -> None:
 
 
 def fuse_one(
-    images: list[Image], output: Path, prior: Prior, options: dict[str, Any], bars: Progress
+    images: list[Image], output: Path, prior: Callable[[], Prior], options: dict[str, Any], bars: Progress
 ) -> None:
     """Fuse and write one pair, with a bar over its steps."""
+    from ddfm.fusion import DEFAULT_STEPS
     from ddfm.fusion import fuse as fuse_images
     from ddfm.images import write_image
 
-    task = bars.add_task(output.name, total=options["steps"])
+    steps = DEFAULT_STEPS[options["form"]] if options["steps"] is None else options["steps"]
+    task = bars.add_task(output.name, total=steps)
     try:
         result = fuse_images(*images, prior=prior, callback=lambda step: bars.advance(task), **options)
     finally:

@@ -6,28 +6,40 @@ Not called fuse.py, because `ddfm.fuse` is the function.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddfm import __version__
 from ddfm.colour import blend_chroma, combine, luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
-from ddfm.geometry import Padding
 from ddfm.images import Image, check_writable, write_image
-from ddfm.likelihood import FORMS
-from ddfm.prior import Prior, load_prior
-from ddfm.sampler import SCHEDULERS, Step, sample
+from ddfm.likelihood import FORMS, Likelihood
+from ddfm.noise import GREY_LEVEL, clean_source
+from ddfm.sampler import SCHEDULERS, Step, sample, spaced_timesteps
 from ddfm.sources import Source, as_image, first_colour, match_sizes
 
-# As in the released code. An EM iteration a step is all that the likelihood gets, so fewer steps leave
-# the released form short of its fixed point (benchmarks/results/released_steps.csv).
-DEFAULT_STEPS = 100
+if TYPE_CHECKING:
+    from ddfm.prior import Prior
+
+# The older forms get one EM iteration a step and no other, so that fewer steps than the released code's
+# leave them short of their fixed point (benchmarks/results/released_steps.csv).
+DEFAULT_STEPS = {"ddfm": 5, "paper": 100, "released": 100}
+MAX_STEPS = 1000
+
+# A warm start goes from a noise level that still leaves the scene open at the scale of details down to
+# one below the grey levels' own: in units of [-1, 1], timesteps 200 and 10 of a linear schedule.
+WARM_START, WARM_END = 0.73, 0.047
+
+STRETCHES = ("auto", "none")
+Noise = Literal["auto", "off"] | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,8 @@ class FusionResult:
     Attributes:
         image: size and colour of the first colour source (or of the first one, if none is in
             colour), depth and alpha of the first source that has them.
-        settings: version, prior, form, scheduler, steps, seed, device, dtype.
+        settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
+            seed, stretch, device, dtype, and the noise found in each source, in 8-bit grey levels.
     """
 
     image: Image
@@ -58,11 +71,13 @@ def fuse(
     a: Source,
     b: Source,
     *,
-    prior: str | os.PathLike[str] | Prior = "natural",
-    form: str = "released",
+    prior: str | os.PathLike[str] | Prior | Callable[[], Prior] = "natural",
+    form: str = "ddfm",
     scheduler: str = "ddim",
-    steps: int = DEFAULT_STEPS,
+    steps: int | None = None,
     seed: int = 3407,
+    noise: Noise | None = None,
+    stretch: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
     resize: bool = False,
@@ -74,39 +89,72 @@ def fuse(
         a: the first source, the infrared image i of the paper: a path, an `Image`, a PIL image, an
             array (H, W) or (H, W, C) or a tensor (C, H, W); uint8, uint16, or floats in [0, 1].
         b: the second source, the visible image v of the paper.
-        prior: name, folder, or a loaded `Prior`.
-        form: of the likelihood: ``"released"`` (what the authors' code computes) or ``"paper"`` (the
-            published equations, which have no opinion between two sources: see README).
+        prior: name, folder, a loaded `Prior`, or a function that loads one; it is only loaded for steps
+            other than 0 and for noisy sources.
+        form: of the likelihood: ``"ddfm"`` (ours: it knows what each source has to say),
+            ``"released"`` (what the authors' code computes) or ``"paper"`` (the published equations,
+            which have no opinion between two sources: see docs/algorithm.md).
         scheduler: ``"ddim"``, ``"ddpm"`` or ``"dpm++"``.
-        steps: network evaluations, 1 to the length of the prior's schedule.
+        steps: network evaluations; 0 for the likelihood alone (form ``"ddfm"`` only). None for the
+            form's own: 5 for ``"ddfm"``, 100 for the others.
         seed: of the starting noise, and of the scheduler's if it has any; 0 or more.
+        noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
+            ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for the
+            form's own: ``"auto"`` for ``"ddfm"``, ``"off"`` for the others, which know of no noise.
+        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 12 % at most, as far
+            as the range allows; ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         resize: bring the other source to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
-        callback: called with a `Step` after every network evaluation.
+        callback: called with a `Step` after every sampling step.
 
     Raises:
         InputError: a source cannot be read, sizes differ, an option is not one of those above.
     """
     # 1. Read.
     sources = match_sizes([as_image(a, "first source"), as_image(b, "second source")], resize)
-    # 2. Prepare: luminance in [-1, 1], padded to what the network takes.
-    model = prior if isinstance(prior, Prior) else load_prior(prior)
-    check_options(model, form=form, scheduler=scheduler, steps=steps, seed=seed, device=device, dtype=dtype)
+    check_options(
+        form=form,
+        scheduler=scheduler,
+        steps=steps,
+        seed=seed,
+        noise=noise,
+        stretch=stretch,
+        device=device,
+        dtype=dtype,
+    )
+    steps = DEFAULT_STEPS[form] if steps is None else steps
+    noise = ("auto" if form == "ddfm" else "off") if noise is None else noise
     place = pick_device(device)
-    model = model.to(place, pick_dtype(dtype))
+
+    @cache
+    def model() -> Prior:
+        return as_prior(prior).to(place, pick_dtype(dtype))
+
+    if steps:
+        model()  # what is wrong with it should come out before any work is done
+    # 2. Prepare: luminance in [-1, 1], without noise.
     pixels = [torch.from_numpy(source.pixels).movedim(-1, 0)[None].to(place) for source in sources]
-    padding = Padding.to_multiple(*sources[0].size, model.multiple)
-    infrared, visible = (padding.pad(2 * luminance(image) - 1) for image in pixels)
-    # 3. Sample. The noise is drawn on the CPU so that every device starts from the same.
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(1, model.channels, *infrared.shape[-2:], generator=generator).to(place)
-    likelihood = FORMS[form](infrared, visible)
-    f = sample(model, likelihood, noise, steps, scheduler=scheduler, generator=generator, callback=callback)
-    # 4. Restore: the sources' size, chroma, depth and alpha.
-    luma = likelihood.finish(padding.crop(luminance(f)))
-    coloured = [image for image in pixels if image.shape[1] == 3]
+    levels = [noise] * len(sources) if isinstance(noise, str) else [level * GREY_LEVEL for level in noise]
+    cleaned = [
+        clean_source(2 * luminance(image) - 1, model, level)
+        for image, level in zip(pixels, levels, strict=True)
+    ]
+    likelihood = FORMS[form]([source.luma for source in cleaned], [source.left for source in cleaned])
+    # 3. Sample.
+    if steps:
+        f = draw(model(), likelihood, steps, cleaned[0].luma, seed, scheduler, callback)
+    else:
+        assert likelihood.start is not None
+        f = likelihood.start
+    # 4. Restore: chroma, depth and alpha.
+    luma = likelihood.finish(luminance(f)) if stretch == "auto" else ((luminance(f) + 1) / 2).clamp(0, 1)
+    coloured = [
+        without_noise(image, source.told, model)
+        for image, source in zip(pixels, cleaned, strict=True)
+        if image.shape[1] == 3
+    ]
     fused = combine(luma, blend_chroma(coloured)) if coloured else luma
     image = Image(
         pixels=fused[0].movedim(0, -1).cpu().numpy(),
@@ -115,38 +163,103 @@ def fuse(
         icc_profile=first_colour(sources).icc_profile if coloured else None,
         name="fused",
     )
+    asked = steps > 0 or any(bool(source.told.any()) for source in cleaned)
     settings = {
         "version": __version__,
-        "prior": model.name,
+        "prior": model().name if asked else None,
         "form": form,
         "scheduler": scheduler,
         "steps": steps,
         "seed": seed,
+        "noise": [round(source.found.item() / GREY_LEVEL, 2) for source in cleaned],
+        "stretch": stretch,
         "device": str(place),
         "dtype": dtype,
     }
     return FusionResult(image, settings)
 
 
-def check_options(
+def as_prior(prior: str | os.PathLike[str] | Prior | Callable[[], Prior]) -> Prior:
+    """Whatever stands for a prior, loaded; raises InputError for what cannot be."""
+    from ddfm.prior import Prior, load_prior
+
+    if isinstance(prior, Prior):
+        return prior
+    return load_prior(prior) if isinstance(prior, str | os.PathLike) else prior()
+
+
+def draw(
     prior: Prior,
+    likelihood: Likelihood,
+    steps: int,
+    like: Tensor,
+    seed: int,
+    scheduler: str,
+    callback: Callable[[Step], None],
+) -> Tensor:
+    """A sample of p(f | sources), (1, C, H, W): from the likelihood's start if it has one, else from noise.
+
+    Raises InputError if the prior's schedule has not as many timesteps as steps are wanted.
+    """
+    # Noise is drawn on the CPU so that every device starts from the same.
+    generator = torch.Generator().manual_seed(seed)
+    f = torch.randn(1, prior.channels, *like.shape[-2:], generator=generator).to(like)
+    first, last = len(prior.alphas_cumprod) - 1, 0
+    if likelihood.start is not None:
+        first, last = (int((prior.sigmas < level).sum()) - 1 for level in (WARM_START, WARM_END))
+        alpha_cumprod = prior.alphas_cumprod[first]
+        f = alpha_cumprod.sqrt().to(f) * likelihood.start + (1 - alpha_cumprod).sqrt().to(f) * f
+    if steps > first - last + 1:
+        raise InputError(f"steps {steps}: the prior {prior.name} has {first - last + 1} timesteps to take")
+    return sample(
+        prior,
+        likelihood,
+        f,
+        spaced_timesteps(first, last, steps),
+        scheduler=scheduler,
+        keep_noise=likelihood.start is not None,
+        generator=generator,
+        callback=callback,
+    )
+
+
+def without_noise(image: Tensor, told: Tensor, model: Callable[[], Prior]) -> Tensor:
+    """A colour image (1, 3, H, W) in [0, 1], each channel denoised if its luminance had to be."""
+    if not told.any():
+        return image
+    channels = clean_source(2 * image.movedim(1, 0) - 1, model, "auto").luma
+    return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
+
+
+def check_options(
     *,
     form: str,
     scheduler: str,
-    steps: int,
+    steps: int | None,
     seed: int,
+    noise: Noise | None,
+    stretch: str,
     device: str,
     dtype: str,
     **unchecked: Any,
 ) -> None:
     """Refuse what `fuse` would refuse of its options, before any picture is read. Raises InputError."""
-    if form not in FORMS:
-        raise InputError(f"form {form!r}: not one of {', '.join(FORMS)}")
-    if scheduler not in SCHEDULERS:
-        raise InputError(f"scheduler {scheduler!r}: not one of {', '.join(SCHEDULERS)}")
-    if not 1 <= steps <= len(prior.alphas_cumprod):
-        raise InputError(f"steps {steps}: not within 1 to {len(prior.alphas_cumprod)}")
+    for name, value, known in (
+        ("form", form, FORMS),
+        ("scheduler", scheduler, SCHEDULERS),
+        ("stretch", stretch, STRETCHES),
+    ):
+        if value not in known:
+            raise InputError(f"{name} {value!r}: not one of {', '.join(known)}")
+    fewest = 0 if form == "ddfm" else 1
+    if steps is not None and not fewest <= steps <= MAX_STEPS:
+        raise InputError(f"steps {steps}: not within {fewest} to {MAX_STEPS} for form {form}")
     if not 0 <= seed < 2**63:
         raise InputError(f"seed {seed}: not within 0 to 2^63 - 1")
+    if isinstance(noise, str) and noise not in ("auto", "off"):
+        raise InputError(f"noise {noise!r}: not auto, off or a level for each source")
+    levels = (0.0, 0.0) if noise is None or isinstance(noise, str) else noise
+    if len(levels) != 2 or not all(0 <= level < 255 for level in levels):
+        raise InputError(f"noise {noise}: not two levels, one for each source, of 0 to 255 grey levels")
     pick_device(device)
     pick_dtype(dtype)

@@ -1,5 +1,7 @@
 """What the sources demand of the fused image: the EM step at every sampling step.
 
+Three forms: ours in `ddfm.hierarchical`, and here the paper's and what its released code computes.
+
 DDFM (Zhao et al., ICCV 2023) splits the L1 distance of the fused image f to an infrared source i and
 a visible source v into x = f - v and y = i - v, so that it reads |y - x| + |x|, and writes each term
 as a Gaussian with a latent exponential variance per pixel:
@@ -14,7 +16,7 @@ All images are in [-1, 1], shape (B, 1, H, W); what is one number an image has s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -22,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.colour import luminance
+from ddfm.hierarchical import HierarchicalLikelihood
 
 PSI = 0.5  # weight of the smoothness term, "lamb" in the released code
 ETA = 0.001  # penalty of the half-quadratic splitting, "rho" in the released code
@@ -35,6 +38,11 @@ EPSILON = 1e-3
 class Likelihood(Protocol):
     """The data term for one set of sources; keeps its scales from one sampling step to the next."""
 
+    @property
+    def start(self) -> Tensor | None:
+        """The luminance that the sources alone give, (B, 1, H, W); None if they leave it open."""
+        ...
+
     def rectify(self, f0: Tensor) -> Tensor:
         """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out."""
         ...
@@ -46,6 +54,8 @@ class Likelihood(Protocol):
 
 class Unconditional:
     """A likelihood without sources, for drawing from the prior alone."""
+
+    start = None
 
     def rectify(self, f0: Tensor) -> Tensor:
         return f0
@@ -114,6 +124,8 @@ def solve_screened_poisson(image: Tensor) -> Tensor:
 class PaperLikelihood:
     """The paper's EM: scales gamma, rho and the splitting's u carry over from step to step."""
 
+    start = None
+
     def __init__(self, infrared: Tensor, visible: Tensor) -> None:
         self.v, self.y = visible, infrared - visible
         self.gamma = self.rho = visible.new_ones(len(visible), 1, 1, 1)
@@ -146,6 +158,8 @@ class ReleasedLikelihood:
     - The result is stretched between its two most extreme pixels.
     """
 
+    start = None
+
     def __init__(self, infrared: Tensor, visible: Tensor) -> None:
         self.i, self.v = visible, infrared
         self.tau_a = self.tau_b = visible.new_ones(len(visible), 1, 1, 1)
@@ -176,7 +190,19 @@ class ReleasedLikelihood:
         return (luma - low) / (high - low).clamp_min(torch.finfo(luma.dtype).tiny)
 
 
-FORMS: dict[str, Callable[[Tensor, Tensor], Likelihood]] = {
-    "paper": PaperLikelihood,
-    "released": ReleasedLikelihood,
+def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor]) -> Likelihood:
+    infrared, visible = sources
+    return PaperLikelihood(infrared, visible)
+
+
+def _released(sources: Sequence[Tensor], noise: Sequence[Tensor]) -> Likelihood:
+    infrared, visible = sources
+    return ReleasedLikelihood(infrared, visible)
+
+
+FORMS: dict[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Likelihood]] = {
+    "ddfm": HierarchicalLikelihood,
+    "paper": _paper,
+    "released": _released,
 }
+"""Each from luminances (B, 1, H, W) and the noise left in them, (B,); the older two know of no noise."""

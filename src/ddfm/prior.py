@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.errors import InputError
+from ddfm.geometry import Padding
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -68,7 +69,7 @@ class Prior:
 
     @property
     def multiple(self) -> int:
-        """Height and width of an image must be multiples of this."""
+        """Height and width that the network takes are multiples of this; other images are padded."""
         return int(self.pixel_unshuffle * 2 ** (len(self.network.config.block_out_channels) - 1))
 
     @cached_property
@@ -106,7 +107,8 @@ class Prior:
         """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
 
         Args:
-            x: sqrt(abar) x_0 + sqrt(1 - abar) eps, shape (B, C, H, W).
+            x: sqrt(abar) x_0 + sqrt(1 - abar) eps, shape (B, C, H, W), mirrored at its borders where
+                H or W is not a multiple of ``multiple``.
             timestep: on the network's own scale 0 .. T-1, scalar or shape (B,); may be fractional.
             alpha_cumprod: abar at that timestep, scalar or shape (B,).
 
@@ -114,7 +116,8 @@ class Prior:
         """
         abar = torch.as_tensor(alpha_cumprod, dtype=torch.float64).reshape(-1, 1, 1, 1)
         signal, noise = (a.sqrt().to(x) for a in (abar, 1 - abar))
-        out = predict(self.network, x, timestep, self.pixel_unshuffle)
+        padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
+        out = padding.crop(predict(self.network, padding.pad(x), timestep, self.pixel_unshuffle))
         if self.prediction_type == "epsilon":
             return (x - noise * out) / signal
         if self.prediction_type == "v_prediction":
@@ -126,7 +129,7 @@ class Prior:
         """Posterior mean of the clean image under white Gaussian noise: one evaluation.
 
         Args:
-            x: noisy image in [-1, 1] units, shape (B, C, H, W); H and W multiples of ``multiple``.
+            x: noisy image in [-1, 1] units, shape (B, C, H, W).
             sigma: standard deviation of the noise in the same units, scalar or shape (B,).
 
         Returns:

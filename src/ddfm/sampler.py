@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from ddfm.likelihood import Likelihood
-from ddfm.prior import Prior
 
-SCHEDULERS = {"ddim": DDIMScheduler, "ddpm": DDPMScheduler, "dpm++": DPMSolverMultistepScheduler}
+if TYPE_CHECKING:
+    from ddfm.prior import Prior
+
+# Classes of diffusers, which takes seconds to import: by name, so that checking options need not.
+SCHEDULERS = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm++": "DPMSolverMultistepScheduler"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ class Step:
     sample: Tensor
 
 
-def spaced_timesteps(num_train_timesteps: int, steps: int) -> Tensor:
-    """``steps`` timesteps from T - 1 evenly down to 0, rounded: the released code's re-spacing."""
-    return torch.linspace(num_train_timesteps - 1, 0, steps, dtype=torch.float64).round().long()
+def spaced_timesteps(first: int, last: int, steps: int) -> Tensor:
+    """``steps`` timesteps from ``first`` evenly down to ``last``, rounded (with T - 1 and 0 the released
+    code's re-spacing)."""
+    return torch.linspace(first, last, steps, dtype=torch.float64).round().long()
 
 
 def respaced_scheduler(name: str, alphas_cumprod: Tensor, timesteps: Tensor) -> Any:
@@ -47,9 +50,11 @@ def respaced_scheduler(name: str, alphas_cumprod: Tensor, timesteps: Tensor) -> 
     scheduler the same, exact step sizes; diffusers' own spacings differ between schedulers. It is
     told the clean image, not the noise: that is what the likelihood has rectified.
     """
+    import diffusers
+
     kept = alphas_cumprod[timesteps.flip(0)]
     betas = 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
-    scheduler = SCHEDULERS[name](
+    scheduler = getattr(diffusers, SCHEDULERS[name])(
         num_train_timesteps=len(betas),
         trained_betas=betas.tolist(),
         prediction_type="sample",
@@ -65,9 +70,10 @@ def sample(
     prior: Prior,
     likelihood: Likelihood,
     f: Tensor,
-    steps: int,
+    timesteps: Tensor,
     *,
     scheduler: str = "ddim",
+    keep_noise: bool = False,
     generator: torch.Generator | None = None,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> Tensor:
@@ -76,24 +82,31 @@ def sample(
     Args:
         prior: what natural images look like.
         likelihood: what the sources demand.
-        f: the start, standard normal noise, shape (B, C, H, W) with the prior's C and multiples of
-            ``prior.multiple``.
-        steps: network evaluations, 1 to the length of the prior's schedule.
+        f: the start, an image with the noise of the first timestep (at T - 1, as good as standard
+            normal noise), shape (B, C, H, W) with the prior's C.
+        timesteps: of the network evaluations, decreasing; see `spaced_timesteps`.
         scheduler: a name in `SCHEDULERS`.
+        keep_noise: step on with the noise that the prior saw in f. Otherwise, as in the released code,
+            with what the rectified estimate leaves of f: then the sources' details count as noise, and
+            some of them are lost.
         generator: noise source of a stochastic scheduler (``"ddpm"``).
         callback: called after every step.
 
     Returns:
         The last sample, shape of ``f``; its luminance is the likelihood's last word.
     """
-    timesteps = spaced_timesteps(len(prior.alphas_cumprod), steps)
     process = respaced_scheduler(scheduler, prior.alphas_cumprod, timesteps)
     for index, timestep in enumerate(timesteps.tolist()):
         # 1. The prior: E[f_0 | f_t] from one network evaluation.
-        prediction = prior.predict_x0(f, timestep, prior.alphas_cumprod[timestep]).clamp(-1, 1)
+        alpha_cumprod = prior.alphas_cumprod[timestep]
+        prediction = prior.predict_x0(f, timestep, alpha_cumprod).clamp(-1, 1)
         # 2. The likelihood: one EM iteration on its luminance (paper, section 3.2).
         rectified = likelihood.rectify(prediction)
-        # 3. On to f_{t-1}; at the last step that is the rectified estimate itself.
+        # 3. On to f_{t-1}; at the last step that is the rectified estimate itself. A scheduler takes what
+        #    f has beyond sqrt(abar) times that estimate for noise; f moves along with the estimate if
+        #    the noise is to stay.
+        if keep_noise:
+            f = f + alpha_cumprod.sqrt().to(f) * (rectified - prediction)
         f = process.step(rectified, process.timesteps[index], f, generator=generator).prev_sample
         callback(Step(index, timestep, prediction, rectified, f))
     return f

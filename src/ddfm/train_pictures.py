@@ -13,7 +13,7 @@ from PIL import Image
 from ddfm.errors import InputError
 from ddfm.likelihood import Unconditional
 from ddfm.prior import Prior
-from ddfm.sampler import sample
+from ddfm.sampler import sample, spaced_timesteps
 
 QUARTERS = ("t < 250 (low noise)", "250 to 499", "500 to 749", "t > 749 (high noise)")
 
@@ -42,7 +42,8 @@ def draw_samples(prior: Prior, path: Path, rows: int = 1, steps: int = 25) -> No
     side, columns = -(-128 // prior.multiple) * prior.multiple, 6
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(rows * columns, prior.channels, side, side, generator=generator).to(prior.device)
-    f = sample(prior, Unconditional(), noise, steps, scheduler="ddpm", generator=generator)
+    timesteps = spaced_timesteps(len(prior.alphas_cumprod) - 1, 0, steps)
+    f = sample(prior, Unconditional(), noise, timesteps, scheduler="ddpm", generator=generator)
     grey = np.rint(Unconditional().finish(f.mean(1)).cpu().numpy() * 255).astype(np.uint8)
     tiled = grey.reshape(rows, columns, side, side).transpose(0, 2, 1, 3)
     Image.fromarray(tiled.reshape(rows * side, columns * side)).save(path)

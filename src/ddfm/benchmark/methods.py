@@ -20,7 +20,7 @@ from ddfm.colour import blend_chroma, combine, luminance
 from ddfm.datasets import Dataset
 from ddfm.errors import InputError
 from ddfm.evaluation import image_files
-from ddfm.fusion import DEFAULT_STEPS, check_options, fuse
+from ddfm.fusion import check_options, fuse
 from ddfm.images import Image
 from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior
@@ -141,7 +141,7 @@ def find_methods(
         if name in found:
             continue
         if prior is not None and is_ours(name):
-            method = _diffusion(name, prior, DEFAULT_STEPS if steps is None else steps, seed, device)
+            method = _diffusion(name, prior, steps, seed, device)
         elif name in BASELINES:
             method = _baseline(name, seed)
         elif name == "mergemertens":
@@ -182,15 +182,15 @@ def _folder(name: str, stems: Sequence[str]) -> Method:
     return Method(folder.resolve().name, outputs={stem: files[stem] for stem in stems})
 
 
-def _diffusion(name: str, prior: Prior, steps: int, seed: int, device: str) -> Method:
+def _diffusion(name: str, prior: Prior, steps: int | None, seed: int, device: str) -> Method:
     """``ddfm`` at its defaults, or ``ddfm:<form>``."""
-    options: dict[str, Any] = {} if name == "ddfm" else {"form": name.removeprefix("ddfm:")}
-    checked = {"form": next(iter(FORMS)), "scheduler": "ddim", "dtype": "float32", **options}
-    check_options(prior, steps=steps, seed=seed, device=device, **checked)
+    options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device}
+    options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
+    check_options(scheduler="ddim", noise=None, stretch="auto", dtype="float32", **options)
     settings: dict[str, Any] = {}
 
     def run(a: Image, b: Image) -> Image:
-        result = fuse(a, b, prior=prior, steps=steps, seed=seed, device=device, **options)
+        result = fuse(a, b, prior=prior, **options)
         settings.update(result.settings)
         return result.image
 

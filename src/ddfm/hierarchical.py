@@ -1,0 +1,195 @@
+"""A likelihood that knows what each source has to say: docs/algorithm.md, "form ddfm".
+
+The paper's hierarchical model (Gaussians whose variances are latent, EM) with two changes. It is laid
+on the intensities *and* on the bands of a Laplacian pyramid, instead of the intensities alone; and the
+prior of each latent variance depends on how salient the source is there, where the paper's has one
+scale an image: two sources with one scale each are, to an L1 model, equally right everywhere.
+
+Images are in [-1, 1]. K sources lie along the channel axis, (B, K, H, W), and enter every formula
+through sums, minima and maxima, so that none is privileged. Reducing once halves height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddfm.colour import luminance
+from ddfm.pyramid import compose, decompose, expand, reduce, size
+
+# One set of constants for all infrared and visible data, chosen on the development halves of TNO and
+# RoadScene (benchmarks/quality.py). Intensities are in [-1, 1]: a grey level is 2/255.
+LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity
+JOINT = 0.73  # weight of the joint explanation of intensities (eq. 3)
+MAGNITUDE_FLOOR, MAGNITUDE_POWER, BRIGHTNESS = 0.02, 2.3, 1.0  # saliency of intensities (eq. 2)
+OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
+OPPOSED, OPPOSED_POWER = 0.5, 3.0  # deviations that oppose each other fully (eq. 4)
+LIT = (0.35, 0.75)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
+BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction (eq. 5)
+ENERGY_FLOOR = 0.02  # details below an rms of 18 grey levels leave the choice open (eq. 7)
+ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
+TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
+SCALE = 0.6  # prior scale of a latent variance by the mean energy of the sources (eq. 8)
+MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
+ACUTANCE = (1.38, 1.15, 1.0, 1.0)  # contrast of the bands, finest first (eq. 11)
+OVERSHOOT = 0.15  # share kept of what lies outside the sources' range (eq. 12)
+ETA = 0.1  # precision of the prior's estimate beside the sources' (eq. 13)
+MAX_STRETCH = 1.13  # of contrast, at the end (eq. 14)
+TAIL = 0.005  # share of the pixels at either end that a stretch may clip
+
+# Variance of white noise of variance one in each band.
+NOISE_IN_BAND = (0.8892, 0.0530, 0.0101, 0.0024)
+SAMPLES = 2**13  # pixels that tell the tails
+TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
+
+
+class HierarchicalLikelihood:
+    """Saliency-informed latent scales for intensities and for details.
+
+    Attributes:
+        start: the luminance that the sources alone give, (B, 1, H, W): one EM iteration from the
+            fused intensities.
+    """
+
+    def __init__(self, sources: Sequence[Tensor], noise: Sequence[Tensor]) -> None:
+        """
+        Args:
+            sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
+            noise: standard deviation of what noise is left in each, in the same units, (B,).
+        """
+        x = torch.cat(list(sources), 1)
+        variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
+        self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+        intensity, trust = fuse_intensities(x)
+        self.top = decompose(intensity, LEVELS)[1]
+        self.bands = []
+        for band, share in zip(decompose(x, LEVELS)[0], NOISE_IN_BAND, strict=True):
+            self.bands.append(Band.of(band, share * variance, trust))
+            trust = reduce(trust)
+        self.start = self.solve(intensity)
+
+    def rectify(self, f0: Tensor) -> Tensor:
+        """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out."""
+        luma = luminance(f0)
+        return f0 + (self.solve(luma) - luma) / (1 + ETA)
+
+    def solve(self, f: Tensor) -> Tensor:
+        """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
+        current, _ = decompose(f, LEVELS)
+        details = [
+            contrast * band.fuse(d) for contrast, band, d in zip(ACUTANCE, self.bands, current, strict=True)
+        ]
+        return bounded(compose(details, self.top), self.low, self.high)
+
+    def finish(self, luma: Tensor) -> Tensor:
+        return ((stretched(luma) + 1) / 2).clamp(0, 1)
+
+
+# --- Intensities ---------------------------------------------------------------------------------
+
+
+def fuse_intensities(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Fused intensities (B, 1, H, W), and how far each source's details are to be trusted, (B, K, h, w).
+
+    Deviations from the mean of all sources are explained by one source alone, each as far as it is
+    salient, or by all together: their sum, bounded by the sources (eq. 1 to 6). Where bright and dark
+    deviations contradict each other their sum would be grey, and the brightest source is chosen.
+    """
+    centre = x.mean((1, 2, 3), keepdim=True)
+    a = x - centre
+    local = reduce(a)
+    saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** MAGNITUDE_POWER * (BRIGHTNESS * local).exp()
+    weight = saliency / saliency.sum(1, keepdim=True)
+    own = OWN_MEAN * a.mean((2, 3), keepdim=True)
+    conflict = contradiction(local - own, centre)
+    weight = torch.lerp(weight, (BRIGHTEST * (local - own)).softmax(1), conflict)
+    trust = 1 - conflict * (1 - weight / weight.amax(1, keepdim=True))
+    share = expand(JOINT * (1 - conflict), size(x))
+    alone = (expand(weight, size(x)) * a).sum(1, keepdim=True)
+    joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
+    return centre + share * joint + (1 - share) * alone, trust
+
+
+def contradiction(a: Tensor, centre: Tensor) -> Tensor:
+    """How far deviations a from the centre (B, K, h, w) contradict each other, 0 to 1, (B, 1, h, w), eq. 4.
+
+    They do where one is bright, another dark, and the bright one bright in itself: a lit sky, a hot
+    target. A night scene, dark beside its infrared picture everywhere, contradicts nothing.
+    """
+    bright, dark = a.clamp_min(0).sum(1, keepdim=True), (-a).clamp_min(0).sum(1, keepdim=True)
+    opposed = (torch.minimum(bright, dark) / OPPOSED).clamp_max(1) ** OPPOSED_POWER
+    lit = (a.amax(1, keepdim=True) + centre - LIT[0]) / (LIT[1] - LIT[0])
+    return opposed * lit.clamp(0, 1)
+
+
+# --- Details -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Band:
+    """A detail band of the sources. Energies and weights are local means, at half its resolution.
+
+    Attributes:
+        x: the sources' coefficients, (B, K, h, w).
+        energy: local mean squares, less what noise contributes, (B, K, h/2, w/2).
+        total: energy of all sources together, what they share counted once (eq. 10), (B, 1, h/2, w/2).
+        noise: variance of the noise left in x, (B, K, 1, 1).
+        weight: prior weight of each source, summing to one over the sources (eq. 7).
+    """
+
+    x: Tensor
+    energy: Tensor
+    total: Tensor
+    noise: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, noise: Tensor, trust: Tensor) -> Band:
+        """From the sources' coefficients, their noise, and the trust in them at half the resolution."""
+        energy = (reduce(x.square()) - noise).clamp_min(0)
+        added = energy.sum(1, keepdim=True)
+        shared = (reduce(x.sum(1, keepdim=True).square()) - noise.sum(1, keepdim=True) - added).clamp_min(0)
+        saliency = (energy + ENERGY_FLOOR) ** ENERGY_POWER * trust**TRUST_POWER
+        return cls(
+            x=x,
+            energy=energy,
+            total=added - shared / x.shape[1],
+            noise=noise,
+            weight=saliency / saliency.sum(1, keepdim=True),
+        )
+
+    def fuse(self, current: Tensor) -> Tensor:
+        """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
+        # E-step: E[1/v_k] of a variance with prior scale s / weight_k, shared in a neighbourhood (eq. 8).
+        residual = reduce((current - self.x).square())
+        scale = (self.energy + ENERGY_FLOOR).mean(1, keepdim=True) * SCALE
+        precision = self.weight / (2 * self.weight * residual + scale)
+        share = precision / precision.sum(1, keepdim=True)
+        # M-step: the mean that those precisions give (eq. 9).
+        d = (expand(share, size(self.x)) * self.x).sum(1, keepdim=True)
+        # Averaging details that differ loses energy; what the sources have together is given back.
+        left = reduce(d.square()) - (share.square() * self.noise).sum(1, keepdim=True)
+        gain = (self.total + TINY) / (left.clamp_min(0) + TINY)
+        return expand(gain.clamp(1, MAX_GAIN).sqrt(), size(self.x)) * d
+
+
+# --- The range that the sources justify ----------------------------------------------------------
+
+
+def bounded(f: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """f with what lies outside the sources' range, pixel by pixel, cut down to `OVERSHOOT` of it."""
+    within = f.clamp(low, high)
+    return within + OVERSHOOT * (f - within)
+
+
+def stretched(f: Tensor) -> Tensor:
+    """f, (B, 1, H, W), with its contrast about the mean raised as far as range and bound allow."""
+    mean = f.mean((1, 2, 3), keepdim=True)
+    tails = f.new_tensor((TAIL, 1 - TAIL))
+    pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
+    low, high = torch.quantile(pixels, tails, dim=1).reshape(2, -1, 1, 1, 1)
+    gain = (2 / (high - low).clamp_min(TINY)).clamp(1, MAX_STRETCH)
+    return mean + gain * (f - mean)
