@@ -1,10 +1,11 @@
 """What is done to a noisy source before fusion: find out how noisy it is, then clean it with the prior.
 
-Three steps, each behind a gate, so that a clean source passes unchanged and costs milliseconds:
+Each behind a gate, so that a clean source passes unchanged and costs milliseconds:
 
-1. `remove_stripes`: the offsets of columns and rows that the readout of thermal cameras adds.
-2. `estimate_noise`: the standard deviation of white noise.
-3. `posterior_mean`: the mean of the clean image given the noisy one, under a diffusion prior.
+- `remove_stripes` takes out the offsets of columns and rows that the readout of thermal cameras adds.
+- `posterior_mean`, the mean of the clean image given the noisy one under a diffusion prior, takes out
+  white noise, whose level is found by `estimate_noise`, and what JPEG compression left, to which
+  `quantisation_step` gives a level.
 
 `clean_source` does all of it. Luminance has shape (B, 1, H, W) and range [-1, 1], 8-bit grey levels
 divided by 127.5, less one. Standard deviations are in the same units; 127.5 sigma is what people know
@@ -34,14 +35,20 @@ QUANTILE = 0.3  # of their rms: below the median, because what detail is left on
 FEWEST_BLOCKS = 32
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
+# Gates, chosen so that no clean picture of the development data opens them (benchmarks/noise.py).
 NOISE_GATE = 2.5 * GREY_LEVEL
 STRIPE_GATE = 2.25 * GREY_LEVEL
 STRIPE_CORRELATION = 0.5
 STRIPE_LAGS = 4
 
-# Looks of `posterior_mean`, as shares of the noise, and what is left of it.
+STEPS = range(10, 100)  # of quantisation; finer ones do no harm worth a network evaluation
+FEWEST_COEFFICIENTS = 30
+GRID_GATE = 0.7
+NOISE_OF_STEP = 0.08 * GREY_LEVEL  # noise to tell the prior for each grey level of a step
+
+# Looks of `posterior_mean`, as shares of the noise: a little less than there is keeps more detail.
 FIRST_LOOK, SECOND_LOOK = 0.95, 0.2
-REMAINS = 0.2
+REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for the bundled prior
 
 
 class Denoiser(Protocol):
@@ -61,12 +68,14 @@ class Cleaned(NamedTuple):
 
     Attributes:
         luma: shape (B, 1, H, W).
-        found: standard deviation of the noise in the source, shape (B,).
-        left: rms of the error that is left in ``luma``, shape (B,); 0 where nothing was denoised.
+        found: standard deviation of the noise in the source, shape (B,), also where it is below the gate.
+        told: the noise that the prior was told, shape (B,); 0 where it was not asked.
+        left: rms of what is left of the noise, shape (B,); 0 where there was none above the gate.
     """
 
     luma: Tensor
     found: Tensor
+    told: Tensor
     left: Tensor
 
 
@@ -214,7 +223,7 @@ def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
         matrix = torch.eye(width, dtype=torch.float64, device=image.device) / deviation**2
         vector = torch.zeros_like(offsets)
         for k, difference in zip(lags, differences, strict=True):
-            variance = k * GREY_LEVEL**2 + 2 * sigma**2 / height
+            variance = k * (GREY_LEVEL**2 + 0.02 * sigma**2) + 2 * sigma**2 / height
             error = difference - (offsets[k:] - offsets[:-k])
             spread = 1.4826 * float(error.abs().median())
             bound = 4 * (spread if iteration == 0 else math.sqrt(spread**2 + variance))
@@ -232,7 +241,7 @@ def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
 
 def _limit(sigma: float) -> float:
     """Differences of neighbours above this are edges, not noise."""
-    return max(15 * GREY_LEVEL, 4.7 * math.sqrt(2) * sigma)
+    return max(10 * GREY_LEVEL, 3 * math.sqrt(2) * sigma)
 
 
 def _robust_mean(values: Tensor, limit: float) -> Tensor:
@@ -244,13 +253,57 @@ def _robust_mean(values: Tensor, limit: float) -> Tensor:
     return centre
 
 
+# --- Compression ---------------------------------------------------------------------------------
+
+
+def quantisation_step(luma: Tensor) -> Tensor:
+    """Step of the grid that JPEG compression left in each image's low frequencies, in 8-bit grey levels.
+
+    The cosine coefficients of 8x8 blocks of an image that was compressed and not changed since are
+    multiples of one number for each frequency (Fan & de Queiroz 2003, "Identification of bitmap
+    compression history"). A step t is found if the mean of cos(2 pi c / t) is near 1 over all
+    coefficients c outside +-t/2; without a grid it is about 0 or below.
+
+    Args:
+        luma: shape (B, 1, H, W).
+
+    Returns:
+        shape (B,): median over seven frequencies; 0 for images that were not compressed, compressed
+        with a step below 10 (quality 58 and more) or changed since.
+    """
+    coefficients = F.conv2d(luma / GREY_LEVEL, _cosines().to(luma), stride=8).flatten(2)
+    steps = torch.tensor([[_step_of_grid(row) for row in image] for image in coefficients])
+    return steps.median(1).values.to(luma)
+
+
+def _step_of_grid(coefficients: Tensor) -> float:
+    """The largest of ``STEPS`` that nearly all coefficients are multiples of, or 0."""
+    size, _ = coefficients.abs().sort(descending=True)
+    for step in reversed(STEPS):
+        outside = size[: int((size > step / 2).sum())]
+        if len(outside) < FEWEST_COEFFICIENTS:
+            continue
+        if float((2 * torch.pi / step * outside).cos().mean()) > GRID_GATE:
+            return float(step)
+    return 0.0
+
+
+@cache
+def _cosines() -> Tensor:
+    """Seven of JPEG's 64 cosines of unit norm, those of lowest frequency but the mean: (7, 1, 8, 8)."""
+    sample = torch.arange(8, dtype=torch.float64) + 0.5
+    waves = torch.stack([(torch.pi / 8 * k * sample).cos() * (0.5 if k else 8**-0.5) for k in range(3)])
+    low = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1))
+    return torch.stack([torch.outer(waves[u], waves[v]) for u, v in low])[:, None].float()
+
+
 # --- Denoising -----------------------------------------------------------------------------------
 
 
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
     """E[clean | luma] under the prior, two looks: two network evaluations.
 
-    The second look is at the mirrored result of the first, at a quarter of the noise but at least one
+    The second look is at the mirrored result of the first, at a fifth of the noise but at least one
     grey level, and the mean of both is returned. It takes out what traces of noise the first left.
 
     Args:
@@ -276,29 +329,32 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
 def clean_source(
     luma: Tensor, prior: Callable[[], Denoiser], level: float | Literal["auto", "off"] = "auto"
 ) -> Cleaned:
-    """Stripes and noise taken out of a source, where there are any.
+    """Stripes, noise and traces of compression taken out of a source, where there are any.
 
     Args:
         luma: shape (B, 1, H, W).
         prior: called for the prior if an image is to be denoised, not before.
-        level: standard deviation of the noise, "auto" to estimate it and to leave alone what is below
-            the gate of 2.5 of 255, or "off" to leave everything alone.
+        level: standard deviation of the noise, positive; "auto" to find it out, with compression, and
+            to leave alone what is below the gates; "off" or 0 to leave everything alone.
 
     Raises:
         InputError: for any other level.
     """
+    nothing = luma.new_zeros(len(luma))
     if level == "off" or level == 0:
-        return Cleaned(luma, luma.new_zeros(len(luma)), luma.new_zeros(len(luma)))
+        return Cleaned(luma, nothing, nothing, nothing)
     if level == "auto":
         found = estimate_noise(luma)
-        gated = found > NOISE_GATE
+        noisy = found > NOISE_GATE
+        told = torch.where(noisy, found, NOISE_OF_STEP * quantisation_step(luma))
     elif isinstance(level, int | float) and 0 < level < math.inf:
-        found = luma.new_full((len(luma),), level)
-        gated = found > 0
+        found = told = torch.full_like(nothing, level)
+        noisy = told > 0
     else:
         raise InputError(f"noise level {level}: must be auto, off, or a standard deviation of at least 0")
-    luma, left = remove_stripes(luma, found), torch.where(gated, REMAINS * found, 0)
-    if gated.any():
+    luma = remove_stripes(luma, found)
+    denoised = told > 0
+    if denoised.any():
         luma = luma.clone()
-        luma[gated] = posterior_mean(prior(), luma[gated], found[gated])
-    return Cleaned(luma, found, left)
+        luma[denoised] = posterior_mean(prior(), luma[denoised], told[denoised])
+    return Cleaned(luma, found, told, torch.where(noisy, REMAINS * found, nothing))
