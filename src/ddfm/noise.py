@@ -36,7 +36,7 @@ FEWEST_BLOCKS = 32
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
 # Gates, chosen so that no clean picture of the development data opens them (benchmarks/noise.py).
-NOISE_GATE = 2.5 * GREY_LEVEL
+NOISE_GATE = 3 * GREY_LEVEL
 STRIPE_GATE = 2.25 * GREY_LEVEL
 STRIPE_CORRELATION = 0.5
 STRIPE_LAGS = 4
@@ -47,7 +47,7 @@ GRID_GATE = 0.7
 NOISE_OF_STEP = 0.08 * GREY_LEVEL  # noise to tell the prior for each grey level of a step
 
 # Looks of `posterior_mean`, as shares of the noise: a little less than there is keeps more detail.
-FIRST_LOOK, SECOND_LOOK = 0.95, 0.2
+FIRST_LOOK, SECOND_LOOK = 0.97, 0.25
 REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for the bundled prior
 
 
@@ -262,7 +262,7 @@ def quantisation_step(luma: Tensor) -> Tensor:
     The cosine coefficients of 8x8 blocks of an image that was compressed and not changed since are
     multiples of one number for each frequency (Fan & de Queiroz 2003, "Identification of bitmap
     compression history"). A step t is found if the mean of cos(2 pi c / t) is near 1 over all
-    coefficients c outside +-t/2; without a grid it is about 0 or below.
+    coefficients c outside +-t/4; without a grid it is about 0 or below.
 
     Args:
         luma: shape (B, 1, H, W).
@@ -279,13 +279,19 @@ def quantisation_step(luma: Tensor) -> Tensor:
 def _step_of_grid(coefficients: Tensor) -> float:
     """The largest of ``STEPS`` that nearly all coefficients are multiples of, or 0."""
     size, _ = coefficients.abs().sort(descending=True)
+    best, best_fit = 0, GRID_GATE
     for step in reversed(STEPS):
-        outside = size[: int((size > step / 2).sum())]
-        if len(outside) < FEWEST_COEFFICIENTS:
-            continue
-        if float((2 * torch.pi / step * outside).cos().mean()) > GRID_GATE:
-            return float(step)
-    return 0.0
+        outside = size[: int((size > step / 4).sum())]
+        fit = (
+            float((2 * torch.pi / step * outside).cos().mean())
+            if len(outside) >= FEWEST_COEFFICIENTS
+            else 0.0
+        )
+        if fit > best_fit:
+            best, best_fit = step, fit
+        elif best:  # past the top; what comes below are fractions of the step, which fit as well
+            break
+    return float(best)
 
 
 @cache
@@ -303,7 +309,7 @@ def _cosines() -> Tensor:
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
     """E[clean | luma] under the prior, two looks: two network evaluations.
 
-    The second look is at the mirrored result of the first, at a fifth of the noise but at least one
+    The second look is at the mirrored result of the first, at a quarter of the noise but at least one
     grey level, and the mean of both is returned. It takes out what traces of noise the first left.
 
     Args:
