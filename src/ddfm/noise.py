@@ -42,7 +42,7 @@ STRIPE_CORRELATION = 0.5
 STRIPE_LAGS = 4
 
 STEPS = range(10, 100)  # of quantisation; finer ones do no harm worth a network evaluation
-FEWEST_COEFFICIENTS = 30
+FEWEST_COEFFICIENTS, FEWEST_GRIDS = 30, 3  # that make a grid, of the seven that make a compressed image
 GRID_GATE = 0.7
 NOISE_OF_STEP = 0.08 * GREY_LEVEL  # noise to tell the prior for each grey level of a step
 
@@ -268,12 +268,17 @@ def quantisation_step(luma: Tensor) -> Tensor:
         luma: shape (B, 1, H, W).
 
     Returns:
-        shape (B,): median over seven frequencies; 0 for images that were not compressed, compressed
-        with a step below 10 (quality 58 and more) or changed since.
+        shape (B,): median over those of seven frequencies that have a grid; 0 for images that were
+        not compressed, compressed with a step below 10 (quality 58 and more) or changed since.
     """
     coefficients = F.conv2d(luma / GREY_LEVEL, _cosines().to(luma), stride=8).flatten(2)
-    steps = torch.tensor([[_step_of_grid(row) for row in image] for image in coefficients])
-    return steps.median(1).values.to(luma)
+    # Where the decoder's output was cut off at black or white, the block is off the grid.
+    whole = F.max_pool2d(luma.abs(), 8).flatten(1) < 1
+    steps = torch.tensor(
+        [[_step_of_grid(row[kept]) for row in image] for image, kept in zip(coefficients, whole, strict=True)]
+    )
+    middle = steps.where(steps > 0, torch.nan).nanmedian(1).values
+    return torch.where((steps > 0).sum(1) >= FEWEST_GRIDS, middle, 0).to(luma)
 
 
 def _step_of_grid(coefficients: Tensor) -> float:
@@ -282,11 +287,9 @@ def _step_of_grid(coefficients: Tensor) -> float:
     best, best_fit = 0, GRID_GATE
     for step in reversed(STEPS):
         outside = size[: int((size > step / 4).sum())]
-        fit = (
-            float((2 * torch.pi / step * outside).cos().mean())
-            if len(outside) >= FEWEST_COEFFICIENTS
-            else 0.0
-        )
+        if len(outside) < FEWEST_COEFFICIENTS:
+            continue
+        fit = float((2 * torch.pi / step * outside).cos().mean())
         if fit > best_fit:
             best, best_fit = step, fit
         elif best:  # past the top; what comes below are fractions of the step, which fit as well
