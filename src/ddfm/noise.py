@@ -32,7 +32,7 @@ GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
 BLOCK, STEP = 8, 4
 FLATTEST = 0.1  # share of the blocks that noise is measured in
 QUANTILE = 0.3  # of their rms: below the median, because what detail is left only adds
-FEWEST_BLOCKS = 32
+FEWEST_BLOCKS = 100
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
 # Gates, chosen so that no clean picture of the development data opens them (benchmarks/noise.py).
