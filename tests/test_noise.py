@@ -165,7 +165,7 @@ def test_estimate_on_real_pictures(data: Path, pair: str) -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(SEEDS, st.floats(3, 10), st.sampled_from([0, 5, 10]))
+@given(SEEDS, st.floats(4, 10), st.sampled_from([0, 5, 10]))
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
     deviation, sigma = grey_levels * GREY_LEVEL, noise * GREY_LEVEL
     columns, rows = (
@@ -177,7 +177,7 @@ def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) ->
     for axis, true in ((-2, columns), (-1, rows)):
         offsets = removed.mean(axis, keepdim=True)
         error = (offsets - offsets.mean()) - (true - true.mean())
-        assert error.std() < 0.35 * true.std()
+        assert error.std() < (0.3 + 0.02 * noise) * true.std()
     # Nothing but offsets of columns and rows was taken out.
     separable = removed.mean(-1, keepdim=True) + removed.mean(-2, keepdim=True) - removed.mean()
     assert torch.allclose(removed, separable, atol=1e-5)

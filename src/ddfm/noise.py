@@ -47,7 +47,7 @@ GRID_GATE = 0.7
 NOISE_OF_STEP = 0.08 * GREY_LEVEL  # noise to tell the prior for each grey level of a step
 
 # Looks of `posterior_mean`, as shares of the noise: a little less than there is keeps more detail.
-FIRST_LOOK, SECOND_LOOK = 0.97, 0.25
+FIRST_LOOK, SECOND_LOOK = 0.97, 0.2
 REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for the bundled prior
 
 
@@ -312,7 +312,7 @@ def _cosines() -> Tensor:
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
     """E[clean | luma] under the prior, two looks: two network evaluations.
 
-    The second look is at the mirrored result of the first, at a quarter of the noise but at least one
+    The second look is at the mirrored result of the first, at a fifth of the noise but at least one
     grey level, and the mean of both is returned. It takes out what traces of noise the first left.
 
     Args:
