@@ -92,8 +92,9 @@ def estimate_noise(luma: Tensor) -> Tensor:
     nearly independent of the second differences where there is only noise, so choosing by them does
     not bias the rms. Blocks too near to black or white, where noise is cut off, do not count either.
 
-    Fine detail all over an image (foliage, film grain) is taken for noise: there the estimate is high.
-    Noise that is not white (compressed, enlarged or smoothed since) is understated.
+    Fine detail all over an image (foliage, film grain), or wherever it is neither black nor white, is
+    taken for noise: there the estimate is high. Noise that is not white (compressed, enlarged or
+    smoothed since) is understated, to less than a half if it was smoothed at all.
 
     Args:
         luma: shape (B, 1, H, W).
@@ -102,8 +103,7 @@ def estimate_noise(luma: Tensor) -> Tensor:
         shape (B,), 0 where an image has no room for noise: it is black and white or too small.
     """
     filtered = F.conv2d(luma, _filters().to(luma)) ** 2
-    margin = (filtered.shape[-1] - luma.shape[-1]) // 2
-    inner = luma[..., -margin:margin, -margin:margin]
+    inner = luma[..., 2:-2, 2:-2]  # what the filters, 5x5, leave of the image
     maps = torch.cat([filtered[:, :1], filtered[:, 1:].sum(1, keepdim=True), inner], 1)
     if min(maps.shape[-2:]) < BLOCK:
         return luma.new_zeros(len(luma))
@@ -117,7 +117,7 @@ def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
     farthest = room.topk(min(FEWEST_BLOCKS, len(room))).values[-1]
     sigma = rms.new_zeros(())
     for _ in range(3):
-        used = (room >= torch.minimum(CLEARANCE * sigma, farthest)) & (room > 0)
+        used = (room >= torch.minimum(CLEARANCE * sigma, farthest)) & (room > GREY_LEVEL / 100)
         if not used.any():
             return rms.new_zeros(())
         gradients = gradient[used]
