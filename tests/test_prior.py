@@ -178,3 +178,11 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
             load_prior(tmp_path / name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_images_of_any_size_are_mirrored_at_their_borders() -> None:
+    prior, image = load_prior(), 0.3 * torch.randn(1, 1, 21, 50, generator=torch.Generator().manual_seed(0))
+    top, left = 5, 7  # to 32 x 64
+    padded = torch.from_numpy(np.pad(image.numpy(), [(0, 0), (0, 0), (top, 6), (left, 7)], "symmetric"))
+    expected = prior.denoise(padded, 0.1)[..., top : top + 21, left : left + 50]
+    assert torch.equal(prior.denoise(image, 0.1), expected)

@@ -90,6 +90,7 @@ def fuse(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 3407,
     form: Annotated[str, typer.Option(help="Form of the likelihood: ddfm, released or paper.")] = "ddfm",
+    task: Annotated[str, typer.Option(help="What the sources are: infrared or medical.")] = "infrared",
     noise: Annotated[
         str | None,
         typer.Option(
@@ -126,6 +127,7 @@ def fuse(
         "seed": seed,
         "form": form,
         "scheduler": scheduler,
+        "task": task,
         "noise": parse_noise(noise),
         "stretch": stretch,
         "device": device,

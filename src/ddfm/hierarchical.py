@@ -20,25 +20,47 @@ from torch import Tensor
 from ddfm.colour import luminance
 from ddfm.pyramid import compose, decompose, expand, reduce, size
 
-# One set of constants for all infrared and visible data, chosen on the development halves of TNO and
-# RoadScene (benchmarks/quality.py). Intensities are in [-1, 1]: a grey level is 2/255.
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity
-JOINT = 0.73  # weight of the joint explanation of intensities (eq. 3)
-MAGNITUDE_FLOOR, MAGNITUDE_POWER, BRIGHTNESS = 0.02, 2.3, 1.0  # saliency of intensities (eq. 2)
+MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
 OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
 OPPOSED, OPPOSED_POWER = 0.5, 3.0  # deviations that oppose each other fully (eq. 4)
 LIT = (0.35, 0.75)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
 BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction (eq. 5)
-ENERGY_FLOOR = 0.02  # details below an rms of 18 grey levels leave the choice open (eq. 7)
 ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
-SCALE = 0.6  # prior scale of a latent variance by the mean energy of the sources (eq. 8)
+SCALE = 0.3  # prior scale of a latent variance by the mean energy of the sources (eq. 8)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
-ACUTANCE = (1.38, 1.15, 1.0, 1.0)  # contrast of the bands, finest first (eq. 11)
-OVERSHOOT = 0.15  # share kept of what lies outside the sources' range (eq. 12)
 ETA = 0.1  # precision of the prior's estimate beside the sources' (eq. 13)
-MAX_STRETCH = 1.13  # of contrast, at the end (eq. 14)
-TAIL = 0.005  # share of the pixels at either end that a stretch may clip
+TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What differs between kinds of sources; intensities are in [-1, 1], where a grey level is 2/255.
+
+    Attributes:
+        joint: weight of the joint explanation of intensities (eq. 3).
+        brightness: how far bright intensities are more salient than dark ones (eq. 2).
+        energy_floor: details below this energy leave the choice between sources open (eq. 7).
+        acutance: contrast of the bands, finest first (eq. 11).
+        overshoot: share kept of what lies outside the sources' range (eq. 12).
+        stretch: how far the contrast may be raised at the end (eq. 14).
+    """
+
+    joint: float
+    brightness: float
+    energy_floor: float
+    acutance: tuple[float, ...]
+    overshoot: float
+    stretch: float
+
+
+# Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
+# (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
+TASKS = {
+    "infrared": Task(0.73, 1.0, 0.02, (1.38, 1.15, 1.0, 1.0), 0.15, 1.13),
+    "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0),
+}
 
 # Variance of white noise of variance one in each band.
 NOISE_IN_BAND = (0.8892, 0.0530, 0.0101, 0.0024)
@@ -54,20 +76,22 @@ class HierarchicalLikelihood:
             fused intensities.
     """
 
-    def __init__(self, sources: Sequence[Tensor], noise: Sequence[Tensor]) -> None:
+    def __init__(self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> None:
         """
         Args:
             sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
             noise: standard deviation of what noise is left in each, in the same units, (B,).
+            task: what kind of sources they are; see `TASKS`.
         """
+        self.task = task
         x = torch.cat(list(sources), 1)
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        intensity, trust = fuse_intensities(x)
+        intensity, trust = fuse_intensities(x, task)
         self.top = decompose(intensity, LEVELS)[1]
         self.bands = []
         for band, share in zip(decompose(x, LEVELS)[0], NOISE_IN_BAND, strict=True):
-            self.bands.append(Band.of(band, share * variance, trust))
+            self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
             trust = reduce(trust)
         self.start = self.solve(intensity)
 
@@ -80,18 +104,19 @@ class HierarchicalLikelihood:
         """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
         current, _ = decompose(f, LEVELS)
         details = [
-            contrast * band.fuse(d) for contrast, band, d in zip(ACUTANCE, self.bands, current, strict=True)
+            band.fuse(d, contrast)
+            for band, d, contrast in zip(self.bands, current, self.task.acutance, strict=True)
         ]
-        return bounded(compose(details, self.top), self.low, self.high)
+        return bounded(compose(details, self.top), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor) -> Tensor:
-        return ((stretched(luma) + 1) / 2).clamp(0, 1)
+        return ((stretched(luma, self.task.stretch) + 1) / 2).clamp(0, 1)
 
 
 # --- Intensities ---------------------------------------------------------------------------------
 
 
-def fuse_intensities(x: Tensor) -> tuple[Tensor, Tensor]:
+def fuse_intensities(x: Tensor, task: Task) -> tuple[Tensor, Tensor]:
     """Fused intensities (B, 1, H, W), and how far each source's details are to be trusted, (B, K, h, w).
 
     Deviations from the mean of all sources are explained by one source alone, each as far as it is
@@ -101,13 +126,13 @@ def fuse_intensities(x: Tensor) -> tuple[Tensor, Tensor]:
     centre = x.mean((1, 2, 3), keepdim=True)
     a = x - centre
     local = reduce(a)
-    saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** MAGNITUDE_POWER * (BRIGHTNESS * local).exp()
+    saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** MAGNITUDE_POWER * (task.brightness * local).exp()
     weight = saliency / saliency.sum(1, keepdim=True)
     own = OWN_MEAN * a.mean((2, 3), keepdim=True)
     conflict = contradiction(local - own, centre)
     weight = torch.lerp(weight, (BRIGHTEST * (local - own)).softmax(1), conflict)
     trust = 1 - conflict * (1 - weight / weight.amax(1, keepdim=True))
-    share = expand(JOINT * (1 - conflict), size(x))
+    share = expand(task.joint * (1 - conflict), size(x))
     alone = (expand(weight, size(x)) * a).sum(1, keepdim=True)
     joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
     return centre + share * joint + (1 - share) * alone, trust
@@ -137,6 +162,7 @@ class Band:
         energy: local mean squares, less what noise contributes, (B, K, h/2, w/2).
         total: energy of all sources together, what they share counted once (eq. 10), (B, 1, h/2, w/2).
         noise: variance of the noise left in x, (B, K, 1, 1).
+        scale: prior scale of the latent variances (eq. 8), (B, 1, h/2, w/2).
         weight: prior weight of each source, summing to one over the sources (eq. 7).
     """
 
@@ -144,52 +170,55 @@ class Band:
     energy: Tensor
     total: Tensor
     noise: Tensor
+    scale: Tensor
     weight: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, noise: Tensor, trust: Tensor) -> Band:
+    def of(cls, x: Tensor, noise: Tensor, trust: Tensor, floor: float) -> Band:
         """From the sources' coefficients, their noise, and the trust in them at half the resolution."""
         energy = (reduce(x.square()) - noise).clamp_min(0)
         added = energy.sum(1, keepdim=True)
         shared = (reduce(x.sum(1, keepdim=True).square()) - noise.sum(1, keepdim=True) - added).clamp_min(0)
-        saliency = (energy + ENERGY_FLOOR) ** ENERGY_POWER * trust**TRUST_POWER
+        saliency = (energy + floor) ** ENERGY_POWER * trust**TRUST_POWER
         return cls(
             x=x,
             energy=energy,
             total=added - shared / x.shape[1],
             noise=noise,
+            scale=SCALE * (energy + floor).mean(1, keepdim=True),
             weight=saliency / saliency.sum(1, keepdim=True),
         )
 
-    def fuse(self, current: Tensor) -> Tensor:
+    def fuse(self, current: Tensor, acutance: float) -> Tensor:
         """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
-        # E-step: E[1/v_k] of a variance with prior scale s / weight_k, shared in a neighbourhood (eq. 8).
+        # E-step: E[1/v_k], up to a factor, for an inverse gamma prior of scale s / weight_k (eq. 8).
         residual = reduce((current - self.x).square())
-        scale = (self.energy + ENERGY_FLOOR).mean(1, keepdim=True) * SCALE
-        precision = self.weight / (2 * self.weight * residual + scale)
+        precision = self.weight / (self.weight * residual + self.scale)
         share = precision / precision.sum(1, keepdim=True)
         # M-step: the mean that those precisions give (eq. 9).
         d = (expand(share, size(self.x)) * self.x).sum(1, keepdim=True)
-        # Averaging details that differ loses energy; what the sources have together is given back.
-        left = reduce(d.square()) - (share.square() * self.noise).sum(1, keepdim=True)
-        gain = (self.total + TINY) / (left.clamp_min(0) + TINY)
-        return expand(gain.clamp(1, MAX_GAIN).sqrt(), size(self.x)) * d
+        # Averaging details that differ loses energy; what the sources have together is given back
+        # (eq. 10), and the finest details get the contrast that eyes miss, but noise gets neither.
+        noise = (share.square() * self.noise).sum(1, keepdim=True)
+        energy = (reduce(d.square()) - noise).clamp_min(0) + TINY
+        gain = ((self.total + TINY) / energy).clamp(1, MAX_GAIN).sqrt()
+        gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
+        return expand(gain, size(self.x)) * d
 
 
 # --- The range that the sources justify ----------------------------------------------------------
 
 
-def bounded(f: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """f with what lies outside the sources' range, pixel by pixel, cut down to `OVERSHOOT` of it."""
+def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
+    """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
     within = f.clamp(low, high)
-    return within + OVERSHOOT * (f - within)
+    return within + overshoot * (f - within)
 
 
-def stretched(f: Tensor) -> Tensor:
-    """f, (B, 1, H, W), with its contrast about the mean raised as far as range and bound allow."""
+def stretched(f: Tensor, most: float) -> Tensor:
+    """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14)."""
     mean = f.mean((1, 2, 3), keepdim=True)
     tails = f.new_tensor((TAIL, 1 - TAIL))
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
     low, high = torch.quantile(pixels, tails, dim=1).reshape(2, -1, 1, 1, 1)
-    gain = (2 / (high - low).clamp_min(TINY)).clamp(1, MAX_STRETCH)
-    return mean + gain * (f - mean)
+    return mean + (2 / (high - low).clamp_min(TINY)).clamp(1, most) * (f - mean)

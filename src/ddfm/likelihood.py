@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.colour import luminance
-from ddfm.hierarchical import HierarchicalLikelihood
+from ddfm.hierarchical import HierarchicalLikelihood, Task
 
 PSI = 0.5  # weight of the smoothness term, "lamb" in the released code
 ETA = 0.001  # penalty of the half-quadratic splitting, "rho" in the released code
@@ -190,19 +190,20 @@ class ReleasedLikelihood:
         return (luma - low) / (high - low).clamp_min(torch.finfo(luma.dtype).tiny)
 
 
-def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor]) -> Likelihood:
+def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
     infrared, visible = sources
     return PaperLikelihood(infrared, visible)
 
 
-def _released(sources: Sequence[Tensor], noise: Sequence[Tensor]) -> Likelihood:
+def _released(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
     infrared, visible = sources
     return ReleasedLikelihood(infrared, visible)
 
 
-FORMS: dict[str, Callable[[Sequence[Tensor], Sequence[Tensor]], Likelihood]] = {
+FORMS: dict[str, Callable[[Sequence[Tensor], Sequence[Tensor], Task], Likelihood]] = {
     "ddfm": HierarchicalLikelihood,
     "paper": _paper,
     "released": _released,
 }
-"""Each from luminances (B, 1, H, W) and the noise left in them, (B,); the older two know of no noise."""
+"""Each from luminances (B, 1, H, W), the noise left in them, (B,), and what kind of sources they are; the
+older two know nothing of noise and tasks."""

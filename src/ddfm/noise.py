@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.errors import InputError
-from ddfm.geometry import Padding
 
 GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
 
@@ -56,9 +55,6 @@ class Denoiser(Protocol):
 
     @property
     def channels(self) -> int: ...
-
-    @property
-    def multiple(self) -> int: ...
 
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor: ...
 
@@ -324,11 +320,10 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
         shape of ``luma``.
     """
     level = torch.as_tensor(sigma, dtype=torch.float64, device=luma.device)
-    padding = Padding.to_multiple(luma.shape[-2], luma.shape[-1], prior.multiple)
 
     def look(image: Tensor, level: Tensor) -> Tensor:
-        shown = padding.pad(image).expand(-1, prior.channels, -1, -1)
-        return padding.crop(prior.denoise(shown, level)).mean(1, keepdim=True)
+        shown = image.expand(-1, prior.channels, -1, -1)
+        return prior.denoise(shown, level).mean(1, keepdim=True)
 
     first = look(luma, FIRST_LOOK * level)
     second = look(first.flip(-1), (SECOND_LOOK * level).clamp_min(GREY_LEVEL)).flip(-1)

@@ -186,7 +186,7 @@ def _diffusion(name: str, prior: Prior, steps: int | None, seed: int, device: st
     """``ddfm`` at its defaults, or ``ddfm:<form>``."""
     options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device}
     options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
-    check_options(scheduler="ddim", noise=None, stretch="auto", dtype="float32", **options)
+    check_options(scheduler="ddim", task="infrared", noise=None, stretch="auto", dtype="float32", **options)
     settings: dict[str, Any] = {}
 
     def run(a: Image, b: Image) -> Image:
