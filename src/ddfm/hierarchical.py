@@ -58,7 +58,7 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task(0.73, 1.0, 0.02, (1.38, 1.15, 1.0, 1.0), 0.15, 1.13),
+    "infrared": Task(0.73, 1.2, 0.02, (1.38, 1.15, 1.0, 1.0), 0.12, 1.13),
     "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0),
 }
 
@@ -72,8 +72,8 @@ class HierarchicalLikelihood:
     """Saliency-informed latent scales for intensities and for details.
 
     Attributes:
-        start: the luminance that the sources alone give, (B, 1, H, W): one EM iteration from the
-            fused intensities.
+        start: the luminance that the sources alone give, (B, 1, H, W): one EM iteration from the mean
+            of the sources under the prior weights.
     """
 
     def __init__(self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> None:
@@ -87,55 +87,104 @@ class HierarchicalLikelihood:
         x = torch.cat(list(sources), 1)
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        intensity, trust = fuse_intensities(x, task)
-        self.top = decompose(intensity, LEVELS)[1]
+        self.intensities, trust = Intensities.of(x, task)
         self.bands = []
         for band, share in zip(decompose(x, LEVELS)[0], NOISE_IN_BAND, strict=True):
             self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
             trust = reduce(trust)
-        self.start = self.solve(intensity)
+        self.start = self.solve(self.intensities.mean(self.intensities.weight))
 
     def rectify(self, f0: Tensor) -> Tensor:
-        """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out."""
+        """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out (eq. 13)."""
         luma = luminance(f0)
         return f0 + (self.solve(luma) - luma) / (1 + ETA)
 
     def solve(self, f: Tensor) -> Tensor:
         """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
+        _, coarsest = decompose(self.intensities.fuse(f), LEVELS)
         current, _ = decompose(f, LEVELS)
         details = [
             band.fuse(d, contrast)
             for band, d, contrast in zip(self.bands, current, self.task.acutance, strict=True)
         ]
-        return bounded(compose(details, self.top), self.low, self.high, self.task.overshoot)
+        return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor) -> Tensor:
         return ((stretched(luma, self.task.stretch) + 1) / 2).clamp(0, 1)
 
 
+def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """E-step: the candidates' expected precisions, made to sum to one (eq. 8).
+
+    E[1/v_k] of a latent variance v_k with an inverse gamma prior of scale ``scale / weight``, shared in a
+    neighbourhood, given how far the current f is from candidate k there.
+
+    Args:
+        candidates: (B, K, H, W).
+        current: (B, 1, H, W).
+        weight: prior weights, (B, K, h, w) at half the resolution.
+        scale: (B, 1, h, w) or (B, 1, 1, 1), positive.
+
+    Returns:
+        (B, K, h, w).
+    """
+    residual = reduce((current - candidates).square())
+    precision = weight / (weight * residual + scale)
+    return precision / precision.sum(1, keepdim=True)
+
+
 # --- Intensities ---------------------------------------------------------------------------------
 
 
-def fuse_intensities(x: Tensor, task: Task) -> tuple[Tensor, Tensor]:
-    """Fused intensities (B, 1, H, W), and how far each source's details are to be trusted, (B, K, h, w).
+@dataclass(frozen=True)
+class Intensities:
+    """What may explain the intensities: each source alone, or all of them jointly.
 
-    Deviations from the mean of all sources are explained by one source alone, each as far as it is
-    salient, or by all together: their sum, bounded by the sources (eq. 1 to 6). Where bright and dark
-    deviations contradict each other their sum would be grey, and the brightest source is chosen.
+    Attributes:
+        candidates: the K sources and their joint explanation, (B, K + 1, H, W).
+        weight: prior weights, summing to one, (B, K + 1, h, w) at half the resolution.
+        scale: prior scale of the latent variances (eq. 8), (B, 1, 1, 1).
     """
-    centre = x.mean((1, 2, 3), keepdim=True)
-    a = x - centre
-    local = reduce(a)
-    saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** MAGNITUDE_POWER * (task.brightness * local).exp()
-    weight = saliency / saliency.sum(1, keepdim=True)
-    own = OWN_MEAN * a.mean((2, 3), keepdim=True)
-    conflict = contradiction(local - own, centre)
-    weight = torch.lerp(weight, (BRIGHTEST * (local - own)).softmax(1), conflict)
-    trust = 1 - conflict * (1 - weight / weight.amax(1, keepdim=True))
-    share = expand(task.joint * (1 - conflict), size(x))
-    alone = (expand(weight, size(x)) * a).sum(1, keepdim=True)
-    joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
-    return centre + share * joint + (1 - share) * alone, trust
+
+    candidates: Tensor
+    weight: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, task: Task) -> tuple[Intensities, Tensor]:
+        """From the sources (B, K, H, W); and how far each one's details are to be trusted, (B, K, h, w).
+
+        Deviations from the mean of all sources are explained by one source, each as far as it is
+        salient, or by all together: their sum, bounded by the sources (eq. 1 to 3). Where bright and
+        dark deviations contradict each other their sum would be grey, and the brightest source is
+        chosen (eq. 4 to 6).
+        """
+        centre = x.mean((1, 2, 3), keepdim=True)
+        a = x - centre
+        local = reduce(a)
+        saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** MAGNITUDE_POWER * (task.brightness * local).exp()
+        weight = saliency / saliency.sum(1, keepdim=True)
+        joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
+
+        apart = local - OWN_MEAN * a.mean((2, 3), keepdim=True)
+        conflict = contradiction(apart, centre)
+        weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
+        share = task.joint * (1 - conflict)
+        trust = 1 - conflict * (1 - weight / weight.amax(1, keepdim=True))
+        intensities = cls(
+            candidates=torch.cat([x, centre + joint], 1),
+            weight=torch.cat([(1 - share) * weight, share], 1),
+            scale=SCALE * local.square().mean((1, 2, 3), keepdim=True) + TINY,
+        )
+        return intensities, trust
+
+    def fuse(self, current: Tensor) -> Tensor:
+        """One EM iteration, given the current f, (B, 1, H, W); same shape out."""
+        return self.mean(shares(self.candidates, current, self.weight, self.scale))
+
+    def mean(self, share: Tensor) -> Tensor:
+        """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
+        return (expand(share, size(self.candidates)) * self.candidates).sum(1, keepdim=True)
 
 
 def contradiction(a: Tensor, centre: Tensor) -> Tensor:
@@ -191,10 +240,7 @@ class Band:
 
     def fuse(self, current: Tensor, acutance: float) -> Tensor:
         """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
-        # E-step: E[1/v_k], up to a factor, for an inverse gamma prior of scale s / weight_k (eq. 8).
-        residual = reduce((current - self.x).square())
-        precision = self.weight / (self.weight * residual + self.scale)
-        share = precision / precision.sum(1, keepdim=True)
+        share = shares(self.x, current, self.weight, self.scale)
         # M-step: the mean that those precisions give (eq. 9).
         d = (expand(share, size(self.x)) * self.x).sum(1, keepdim=True)
         # Averaging details that differ loses energy; what the sources have together is given back
