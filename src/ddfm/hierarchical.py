@@ -23,8 +23,8 @@ from ddfm.pyramid import compose, decompose, expand, reduce, size
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity
 MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
 OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
-OPPOSED, OPPOSED_POWER = 0.5, 3.0  # deviations that oppose each other fully (eq. 4)
-LIT = (0.35, 0.75)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
+OPPOSED, OPPOSED_POWER = 0.6, 3.0  # dark deviations that oppose what is lit fully (eq. 4)
+LIT = (0.3, 0.65)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
 BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction (eq. 5)
 ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
@@ -58,7 +58,7 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task(0.73, 1.2, 0.02, (1.38, 1.15, 1.0, 1.0), 0.12, 1.13),
+    "infrared": Task(0.73, 1.2, 0.02, (1.34, 1.15, 1.0, 1.0), 0.12, 1.14),
     "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0),
 }
 
@@ -167,7 +167,7 @@ class Intensities:
         joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
 
         apart = local - OWN_MEAN * a.mean((2, 3), keepdim=True)
-        conflict = contradiction(apart, centre)
+        conflict = contradiction(centre + local, apart)
         weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
         share = task.joint * (1 - conflict)
         trust = 1 - conflict * (1 - weight / weight.amax(1, keepdim=True))
@@ -187,15 +187,15 @@ class Intensities:
         return (expand(share, size(self.candidates)) * self.candidates).sum(1, keepdim=True)
 
 
-def contradiction(a: Tensor, centre: Tensor) -> Tensor:
-    """How far deviations a from the centre (B, K, h, w) contradict each other, 0 to 1, (B, 1, h, w), eq. 4.
+def contradiction(x: Tensor, apart: Tensor) -> Tensor:
+    """How far local intensities x contradict each other, 0 to 1, (B, 1, h, w), eq. 4.
 
-    They do where one is bright, another dark, and the bright one bright in itself: a lit sky, a hot
-    target. A night scene, dark beside its infrared picture everywhere, contradicts nothing.
+    They do where one source is lit, as a sky or a hot target, and another one much darker than it is
+    elsewhere (``apart``: deviations, both (B, K, h, w)). A night scene, darker than its infrared picture
+    everywhere, contradicts nothing.
     """
-    bright, dark = a.clamp_min(0).sum(1, keepdim=True), (-a).clamp_min(0).sum(1, keepdim=True)
-    opposed = (torch.minimum(bright, dark) / OPPOSED).clamp_max(1) ** OPPOSED_POWER
-    lit = (a.amax(1, keepdim=True) + centre - LIT[0]) / (LIT[1] - LIT[0])
+    opposed = ((-apart).clamp_min(0).sum(1, keepdim=True) / OPPOSED).clamp_max(1) ** OPPOSED_POWER
+    lit = (x.amax(1, keepdim=True) - LIT[0]) / (LIT[1] - LIT[0])
     return opposed * lit.clamp(0, 1)
 
 
