@@ -129,8 +129,8 @@ def test_which_noise_a_step_goes_on_with(keep_noise: bool) -> None:
     for step, now, after in zip(seen, abar[timesteps], abar[timesteps][1:], strict=False):
         own = (1 - now).sqrt() / (now * spread**2 + 1 - now) * f
         assert step.prediction.abs().max() < 1  # so that it was not clipped
-        assert torch.allclose(now.sqrt() * step.prediction + (1 - now).sqrt() * own, f.double(), atol=1e-5)
+        assert torch.allclose(now.sqrt() * step.prediction + (1 - now).sqrt() * own, f, atol=1e-5)
         carried = own if keep_noise else own - now.sqrt() * 0.15 / (1 - now).sqrt()
         expected = after.sqrt() * (step.prediction + 0.15) + (1 - after).sqrt() * carried
-        assert torch.allclose(step.sample.double(), expected.double(), atol=1e-5)
+        assert torch.allclose(step.sample, expected, atol=1e-5)
         f = step.sample
