@@ -166,7 +166,10 @@ def fuse_files(a: Path, b: Path, output: Path, prior: str, options: dict[str, An
     images = read_pair(a, b, options["resize"])
     check_output(output, images)
     with progress_bars() as bars:
-        fuse_one(images, output, model, options, bars)
+        settings = fuse_one(images, output, model, options, bars)
+    for path, level in zip((a, b), settings["denoised"], strict=True):
+        if level:
+            print(f"{path}: noise of {level:.1f} grey levels taken out", file=sys.stderr)
     height, width = images[0].size
     print(f"{output}: {width}x{height}, {images[0].depth}, {time.perf_counter() - start:.1f} s")
 
@@ -250,8 +253,8 @@ def check_output(output: Path, images: list[Image]) -> None:
 
 def fuse_one(
     images: list[Image], output: Path, prior: Callable[[], Prior], options: dict[str, Any], bars: Progress
-) -> None:
-    """Fuse and write one pair, with a bar over its steps."""
+) -> dict[str, Any]:
+    """Fuse and write one pair, with a bar over its steps; returns what it was made with."""
     from ddfm.fusion import DEFAULT_STEPS
     from ddfm.fusion import fuse as fuse_images
     from ddfm.images import write_image
@@ -263,6 +266,7 @@ def fuse_one(
     finally:
         bars.remove_task(task)
     write_image(output, result.image)
+    return result.settings
 
 
 def progress_bars() -> Progress:

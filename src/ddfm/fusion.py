@@ -51,7 +51,8 @@ class FusionResult:
         image: size and colour of the first colour source (or of the first one, if none is in
             colour), depth and alpha of the first source that has them.
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
-            seed, stretch, device, dtype, and the noise found in each source, in 8-bit grey levels.
+            seed, task, stretch, device, dtype; noise: what was found in each source, and denoised: what
+            the prior was told of it (0 where it was not asked), both in 8-bit grey levels.
     """
 
     image: Image
@@ -171,16 +172,17 @@ def fuse(
         icc_profile=first_colour(sources).icc_profile if coloured else None,
         name="fused",
     )
-    asked = steps > 0 or any(bool(source.told.any()) for source in cleaned)
+    denoised = [round(source.told.item() / GREY_LEVEL, 2) for source in cleaned]
     settings = {
         "version": __version__,
-        "prior": model().name if asked else None,
+        "prior": model().name if steps or any(denoised) else None,
         "form": form,
         "scheduler": scheduler,
         "steps": steps,
         "seed": seed,
         "task": task,
         "noise": [round(source.found.item() / GREY_LEVEL, 2) for source in cleaned],
+        "denoised": denoised,
         "stretch": stretch,
         "device": str(place),
         "dtype": dtype,
@@ -219,7 +221,9 @@ def draw(
         alpha_cumprod = prior.alphas_cumprod[first]
         f = alpha_cumprod.sqrt().to(f) * likelihood.start + (1 - alpha_cumprod).sqrt().to(f) * f
     if steps > first - last + 1:
-        raise InputError(f"steps {steps}: the prior {prior.name} has {first - last + 1} timesteps to take")
+        raise InputError(
+            f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
+        )
     return sample(
         prior,
         likelihood,

@@ -28,9 +28,9 @@ LIT = (0.3, 0.65)  # where an intensity starts to count as lit, and where it ful
 BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction (eq. 5)
 ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
-SCALE = 0.3  # prior scale of a latent variance by the mean energy of the sources (eq. 8)
+INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
-ETA = 0.1  # precision of the prior's estimate beside the sources' (eq. 13)
+ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
 TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
 
 
@@ -58,7 +58,7 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task(0.73, 1.2, 0.02, (1.34, 1.15, 1.0, 1.0), 0.12, 1.14),
+    "infrared": Task(0.73, 1.2, 0.02, (1.34, 1.15, 1.0, 1.0), 0.11, 1.14),
     "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0),
 }
 
@@ -174,7 +174,7 @@ class Intensities:
         intensities = cls(
             candidates=torch.cat([x, centre + joint], 1),
             weight=torch.cat([(1 - share) * weight, share], 1),
-            scale=SCALE * local.square().mean((1, 2, 3), keepdim=True) + TINY,
+            scale=INTENSITY_SCALE * local.square().mean((1, 2, 3), keepdim=True) + TINY,
         )
         return intensities, trust
 
@@ -234,7 +234,7 @@ class Band:
             energy=energy,
             total=added - shared / x.shape[1],
             noise=noise,
-            scale=SCALE * (energy + floor).mean(1, keepdim=True),
+            scale=DETAIL_SCALE * (energy + floor).mean(1, keepdim=True),
             weight=saliency / saliency.sum(1, keepdim=True),
         )
 
