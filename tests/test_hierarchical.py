@@ -44,7 +44,7 @@ def scene(seed: int, height: int = 64, width: int = 80) -> Tensor:
     """Smooth surfaces with some texture, over most of the range."""
     rng = np.random.default_rng(seed)
     layers = [gaussian_filter(rng.normal(size=(height, width)), s, mode="nearest") for s in (0.7, 2, 8)]
-    image = sum(weight * layer / layer.std() for weight, layer in zip((0.06, 0.12, 0.3), layers, strict=True))
+    image = sum(w * (x - x.mean()) / x.std() for w, x in zip((0.06, 0.12, 0.3), layers, strict=True))
     return torch.from_numpy(np.clip(image, -1, 1))[None, None]
 
 
@@ -176,8 +176,8 @@ def test_shares_are_the_expected_precisions(shape: float, count: int) -> None:
         expected.append(torch.trapezoid(density / v, v) / torch.trapezoid(density, v))
     candidates = torch.tensor(residuals, dtype=torch.float64).reshape(1, 3, 1, 1).expand(1, 3, 6, 8)
     weight = torch.tensor(weights, dtype=torch.float64).reshape(1, 3, 1, 1).expand(1, 3, 3, 4)
-    current, s = torch.zeros(1, 1, 6, 8).double(), torch.full((1, 1, 1, 1), scale).double()
-    found = shares(candidates, current, weight, s)
+    current = candidates.new_zeros(1, 1, 6, 8)
+    found = shares(candidates, current, weight, current.new_full((1, 1, 1, 1), scale))
     assert torch.allclose(found[0, :, 1, 2], torch.stack(expected) / sum(expected), rtol=1e-4)
 
 
