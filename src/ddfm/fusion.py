@@ -106,7 +106,7 @@ def fuse(
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for the
             form's own: ``"auto"`` for ``"ddfm"``, ``"off"`` for the others, which know of no noise.
-        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 14 % at most, as far
+        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 10 % at most, as far
             as the range allows, medical pictures not at all; ``"released"``: to the full range;
             ``"paper"``: nothing) or ``"none"``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
