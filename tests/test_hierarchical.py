@@ -229,6 +229,18 @@ def test_details_that_one_source_has_alone(seed: int, contrast: float) -> None:
     assert torch.allclose(fused, 1.3 * gain * share * contrast * signs, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_what_sources_share_counts_once_and_trust_twice(count: int) -> None:
+    signs = random_image(0, 24, 32).sign()
+    x, trust = (0.4 * signs).expand(-1, count, -1, -1), signs.new_ones(1, count, 12, 16)
+    trust[:, 0] = 0.5
+    same = Band.of(x, x.new_zeros(1, count, 1, 1), trust, INFRARED.energy_floor)
+    assert torch.allclose(same.total, torch.full_like(same.total, 0.16))  # as of one
+    assert torch.allclose(same.weight[:, 0], 0.25 * same.weight[:, 1])  # half the trust, squared
+    opposed = Band.of(torch.cat([x[:, :1], -x[:, :1]], 1), x.new_zeros(1, 2, 1, 1), trust[:, :2], 0.02)
+    assert torch.allclose(opposed.total, torch.full_like(opposed.total, 0.32))
+
+
 # --- Contradictions ------------------------------------------------------------------------------
 
 
