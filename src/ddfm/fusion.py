@@ -274,7 +274,7 @@ def check_options(
     if isinstance(noise, str) and noise not in ("auto", "off"):
         raise InputError(f"noise {noise!r}: not auto, off or a level for each source")
     levels = (0.0, 0.0) if noise is None or isinstance(noise, str) else noise
-    if len(levels) != 2 or not all(0 <= level < 255 for level in levels):
+    if not isinstance(levels, Sequence) or len(levels) != 2 or not all(0 <= level < 255 for level in levels):
         raise InputError(f"noise {noise}: not two levels, one for each source, of 0 to 255 grey levels")
     pick_device(device)
     pick_dtype(dtype)

@@ -63,7 +63,7 @@ TASKS = {
 }
 
 # Variance of white noise of variance one in each band.
-NOISE_IN_BAND = (0.8892, 0.0530, 0.0101, 0.0024)
+NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024)
 SAMPLES = 2**13  # pixels that tell the tails
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
