@@ -1,7 +1,7 @@
 """What the fused pictures are worth: every table that the README's claims of quality rest on.
 
     python benchmarks/quality.py DATA [--only tno,vifb,roadscene,medical,noise,ablation,sheets]
-        [--out benchmarks/results/quality] [--sheets FOLDER] [--released-steps N]
+        [--out benchmarks/results/quality] [--sheets FOLDER] [--released-steps N] [--every K]
 
 DATA holds ivf/tno (with peers/<method>), ivf/roadscene, vifb (with published_values.csv) and
 mif/mri_ct, mri_pet, mri_spect. Parts are merged into OUT.json, from which OUT.md is written anew, so
@@ -73,8 +73,13 @@ class Job:
 
     data: Path
     prior: Prior
-    released_steps: int
-    sheets: Path | None
+    released_steps: int = 100
+    every: int = 1
+    sheets: Path | None = None
+
+    def pairs(self, dataset: str, folder: str) -> list[Pair]:
+        """Every pair of a set, or every so many-th."""
+        return find_pairs(get_dataset(dataset), self.data / folder)[:: self.every]
 
 
 @dataclass
@@ -216,7 +221,7 @@ def standing(title: str, results: Results) -> Table:
 def tno(job: Job) -> list[Table]:
     """Ours beside nine published methods and the trivial ones."""
     root = job.data / "ivf/tno"
-    pairs = find_pairs(get_dataset("tno"), root)
+    pairs = job.pairs("tno", "ivf/tno")
     peers = sorted(folder for folder in (root / "peers").iterdir() if folder.is_dir())
     others = find_methods([str(peer) for peer in peers], get_dataset("tno"), [pair.stem for pair in pairs])
     released = f"released form, {job.released_steps} steps"
@@ -242,7 +247,7 @@ def tno(job: Job) -> list[Table]:
 def vifb(job: Job) -> list[Table]:
     """Ours, in colour, beside the published values of 25 methods."""
     root = job.data / "vifb"
-    pairs = find_pairs(get_dataset("vifb"), root)
+    pairs = job.pairs("vifb", "vifb")
     found = measure("vifb", pairs, [*both_of_ours(job.prior), *baselines()], "vifb")
     published = published_vifb(root / "published_values.csv", [pair.stem for pair in pairs])
     metrics = list(found.results[OURS].mean)
@@ -275,7 +280,7 @@ def published_vifb(path: Path, scenes: Sequence[str]) -> Results:
 
 def roadscene(job: Job) -> list[Table]:
     """All pairs beside the trivial baselines and what is published of the paper, and the frontier."""
-    pairs = find_pairs(get_dataset("roadscene"), job.data / "ivf/roadscene")
+    pairs = job.pairs("roadscene", "ivf/roadscene")
     found = measure("roadscene", pairs, [*both_of_ours(job.prior), *baselines()])
     some = pairs[::4]
     line = [
@@ -305,7 +310,7 @@ def medical(job: Job) -> list[Table]:
     metrics = ("EN", "MI", "VIF", "Qabf", "SSIM_dr2")
     methods = [*both_of_ours(job.prior, **MEDICAL), *baselines()]
     sets = {
-        name: measure(name, find_pairs(get_dataset(name), job.data / "mif" / name.replace("-", "_")), methods)
+        name: measure(name, job.pairs(name, f"mif/{name.replace('-', '_')}"), methods)
         for name in ("mri-ct", "mri-pet", "mri-spect")
     }
     names = [method.name for method in methods]
@@ -331,31 +336,29 @@ def medical(job: Job) -> list[Table]:
 
 def ablation(job: Job) -> list[Table]:
     """Form, steps, EM iterations, stretch and noise model, each varied alone, on TNO."""
-    pairs = find_pairs(get_dataset("tno"), job.data / "ivf/tno")
+    pairs = job.pairs("tno", "ivf/tno")
     prior = job.prior
-    forms = [
-        ours("ddfm, 5 steps", prior),
-        ours("ddfm, likelihood only", prior, steps=0),
-        ours(f"ddfm, {FEW} steps", prior, steps=FEW),
-        ours(f"paper, {FEW} steps", prior, form="paper", steps=FEW),
-        ours(f"released, {FEW} steps", prior, form="released", steps=FEW),
-    ]
-    steps = [ours(f"{n} steps", prior, steps=n) for n in (0, 2, 5, 10, 25)]
-    long = [ours(f"{n} steps", prior, steps=n) for n in (0, 5, 100)]
+    steps = {n: ours(f"ddfm, {n} steps", prior, steps=n) for n in (0, 2, 5, 10, 25)}
+    forms = [ours(f"{form}, {FEW} steps", prior, form=form, steps=FEW) for form in ("paper", "released")]
     iterations = [iterated(f"{n + 1} EM iterations", n) for n in (0, 1, 2, 5)]
     switches = [
         ours(f"stretch {stretch}, noise {noise}, {n} steps", prior, stretch=stretch, noise=noise, steps=n)
         for n in (5, 0)
         for stretch, noise in (("auto", "auto"), ("none", "auto"), ("auto", "off"), ("none", "off"))
     ]
+    found = measure("ablation", pairs, [*steps.values(), *forms, *iterations, *switches])
+    long = [steps[0], steps[5], ours("ddfm, 100 steps", prior, steps=100)]
+    some = pairs[:: max(1, len(pairs) // 3)]
+
+    def table(title: str, methods: Sequence[Method]) -> Table:
+        return found.table(title, NINE, [method.name for method in methods])
+
     return [
-        measure("ablation, forms", pairs, forms).table("Form of the likelihood", NINE),
-        measure("ablation, steps", pairs, steps).table("Network evaluations", NINE),
-        measure("ablation, 100 steps", pairs[::6], long).table(
-            f"A hundred of them, on {len(pairs[::6])} pairs", NINE
-        ),
-        measure("ablation, EM", pairs, iterations).table("EM iterations, no network", NINE),
-        measure("ablation, switches", pairs, switches).table("Stretch and noise model", NINE),
+        table("Form of the likelihood", [steps[5], steps[0], steps[FEW], *forms]),
+        table("Network evaluations", list(steps.values())),
+        measure("ablation, 100 steps", some, long).table(f"A hundred of them, on {len(some)} pairs", NINE),
+        table("EM iterations, no network", iterations),
+        table("Stretch and noise model", switches),
     ]
 
 
@@ -453,9 +456,9 @@ def noise(job: Job) -> list[Table]:
     """Degraded crops, fused, against the clean sources."""
     with tempfile.TemporaryDirectory() as folder:
         crops = {
-            "TNO": make_crops(find_pairs(get_dataset("tno"), job.data / "ivf/tno"), Path(folder, "tno")),
+            "TNO": make_crops(job.pairs("tno", "ivf/tno"), Path(folder, "tno"), CROPS // job.every),
             "RoadScene": make_crops(
-                find_pairs(get_dataset("roadscene"), job.data / "ivf/roadscene"), Path(folder, "roadscene")
+                job.pairs("roadscene", "ivf/roadscene"), Path(folder, "roadscene"), CROPS // job.every
             ),
         }
         found = {
@@ -481,10 +484,10 @@ def noise(job: Job) -> list[Table]:
     ]
 
 
-def make_crops(pairs: Sequence[Pair], folder: Path) -> list[Pair]:
+def make_crops(pairs: Sequence[Pair], folder: Path, count: int) -> list[Pair]:
     """Grey crops from the middle of some pairs that are large enough, as PNG files."""
     large = [pair for pair in pairs if min(read_image(pair.a).size) >= CROP]
-    chosen = np.random.default_rng(0).choice(len(large), CROPS, replace=False)
+    chosen = np.random.default_rng(0).choice(len(large), count, replace=False)
     made = []
     for pair in (large[i] for i in sorted(chosen)):
         files = []
@@ -639,7 +642,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines = ["# Quality", "", "Written by benchmarks/quality.py. An arrow says which way a metric improves."]
     for part in (part for part in PARTS if part in results):
         made = results[part]
-        lines += ["", f"## {part}", "", f"{PARTS[part].__doc__} {made['seconds']:.0f} s on {made['about']}."]
+        fewer = f" A trial: 1 of {made['every']} pairs only." if made.get("every", 1) > 1 else ""
+        cost = f"{made['seconds']:.0f} s on {made['about']}."
+        lines += ["", f"## {part}", "", f"{PARTS[part].__doc__}{fewer} {cost}"]
         for table in made["tables"]:
             lines += ["", f"### {table['title']}", "", *markdown_table(table["rows"])]
             if table["note"]:
@@ -683,12 +688,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quality")
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
     parser.add_argument("--released-steps", type=int, default=100, help="of the released form on TNO")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()
     everything = [part for part in PARTS if part != "sheets" or arguments.sheets]
     parts = arguments.only.split(",") if arguments.only else everything
     if unknown := [part for part in parts if part not in PARTS]:
         parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
-    job = Job(arguments.data, load_prior(), arguments.released_steps, arguments.sheets)
+    job = Job(arguments.data, load_prior(), arguments.released_steps, arguments.every, arguments.sheets)
     source = arguments.out.with_suffix(".json")
     for part in parts:
         print(part, flush=True)
@@ -700,6 +706,7 @@ def main() -> None:
         results = json.loads(source.read_text()) if source.exists() else {}
         results[part] = {
             "seconds": round(time.perf_counter() - start, 1),
+            "every": arguments.every,
             "about": f"{about['system']}, {about['threads']} thread, {about['date'][:10]}, {job.prior.name}",
             "versions": about["versions"],
             "tables": [{"title": t.title, "note": t.note, "rows": rounded(t.rows)} for t in tables],
