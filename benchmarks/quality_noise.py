@@ -26,6 +26,7 @@ CROP, CROPS = 256, 6
 NOISE_METRICS = ("VIF", "Qabf", "MI", "SSIM_dr2")
 BLUR = 1.0  # pixels, of the Gaussian blur
 NL_MEANS = 0.9  # h for each grey level of noise: the best of .8 to 1.5 by PSNR on four TNO pictures
+CLEAN = "none (clean)"
 LEVEL = 0.97  # of the reference's value that still counts as level with it
 
 Degrade = Callable[[Bytes, np.random.Generator], NDArray[Any]]
@@ -87,7 +88,7 @@ DEGRADATIONS = (
     Degradation("columns 6 and noise 10 on the first", stripes(0, 10), False, 136**0.5),
     Degradation("rows 6 and noise 10 on the first", stripes(1, 10), False, 136**0.5),
     Degradation("JPEG 30 on both", jpeg, True),
-    Degradation("none (clean)", gaussian(0), False, 0),
+    Degradation(CLEAN, gaussian(0), False, 0),
 )
 
 
@@ -130,9 +131,8 @@ def noise(job: Job) -> list[Table]:
     return [
         Table(
             "Ours, blind, beside the others",
-            {name: noise_verdict(of_sets) for name, of_sets in found.items()},
-            f"Differences to the best in each metric, the worst of {len(NOISE_METRICS)} metrics and "
-            f"{len(crops)} sets; level: at least {LEVEL:.0%} of the value in every metric.",
+            {name: noise_verdict(of_sets) for name, of_sets in found.items() if name != CLEAN},
+            f"Yes, or every metric in which ours is below. Level: at least {LEVEL:.0%} of BM3D's value.",
         ),
         *(
             Table(name, noise_rows(of_sets), "Means over the crops of each set.")
