@@ -70,6 +70,16 @@ def test_no_steps_and_clean_sources_need_no_prior(
     assert len(list((tmp_path / "outs").iterdir())) == 3
 
 
+def test_a_noisy_source_needs_the_prior(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    noisy, out = tmp_path / "noisy.png", tmp_path / "out.png"
+    noise = np.random.default_rng(0).normal(128, 15, (40, 56))
+    PILImage.fromarray(noise.clip(0, 255).astype(np.uint8)).save(noisy)
+    done = ddfm("fuse", noisy, pair[1], "-o", out, "--steps", 0, "--prior", "unnatural")
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("ddfm: unnatural: no such prior")
+    assert not out.exists()
+
+
 def test_noise_that_is_taken_out_is_told(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = pair
     outputs = {}
@@ -121,9 +131,6 @@ def test_mistakes_get_one_plain_line(
     broken = np.zeros((40, 56), np.float32)
     broken[1, :3] = np.nan
     tifffile.imwrite(tmp_path / "nan.tif", broken)
-    noisy = tmp_path / "noisy.png"
-    rng = np.random.default_rng(0)
-    PILImage.fromarray(rng.normal(128, 15, (40, 56)).clip(0, 255).astype(np.uint8)).save(noisy)
     bad_prior = tmp_path / "prior"
     bad_prior.mkdir()
     out = tmp_path / "out.png"
@@ -158,7 +165,6 @@ def test_mistakes_get_one_plain_line(
         ("fuse", a, b, "-o", out, "--noise", "10,-1"): "not two levels",
         ("fuse", a, b, "-o", out, "--noise", "nan,1"): "not two levels",
         ("fuse", a, b, "-o", out, "--noise", "10,"): "--noise 10,: not auto, off or one level",
-        ("fuse", noisy, b, "-o", out, "--steps", "0", "--prior", "unnatural"): "unnatural: no such prior",
         ("fuse", a, b, "-o", out, "--dtype", "int4"): "dtype 'int4'",
         ("fuse", a, b, "-o", out, "--device", "abacus"): "device 'abacus'",
         ("fuse", a, b, "-o", out, "--prior", "unnatural"): "unnatural: no such prior",

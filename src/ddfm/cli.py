@@ -219,12 +219,12 @@ def fuse_folders(
 def checked_prior(name: str, options: dict[str, Any]) -> Callable[[], Prior]:
     """What loads the prior once for all pairs and moves it where it will work, if it is needed.
 
-    Raises InputError for bad options, and for a bad prior if it surely is needed.
+    Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
     """
     from functools import cache
 
     from ddfm.devices import pick_device, pick_dtype
-    from ddfm.fusion import check_options
+    from ddfm.fusion import check_options, check_steps
 
     @cache
     def load() -> Prior:
@@ -234,7 +234,7 @@ def checked_prior(name: str, options: dict[str, Any]) -> Callable[[], Prior]:
 
     check_options(**options)
     if options["steps"] != 0:
-        load()
+        check_steps(load(), options["form"], options["steps"])
     return load
 
 

@@ -140,7 +140,7 @@ def fuse(
         return as_prior(prior).to(place, pick_dtype(dtype))
 
     if steps:
-        model()  # what is wrong with it should come out before any work is done
+        check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
     # 2. Prepare: luminance in [-1, 1], without noise.
     pixels = [torch.from_numpy(source.pixels).movedim(-1, 0)[None].to(place) for source in sources]
     levels = [noise] * len(sources) if isinstance(noise, str) else [level * GREY_LEVEL for level in noise]
@@ -208,22 +208,14 @@ def draw(
     scheduler: str,
     callback: Callable[[Step], None],
 ) -> Tensor:
-    """A sample of p(f | sources), (1, C, H, W): from the likelihood's start if it has one, else from noise.
-
-    Raises InputError if the prior's schedule has not as many timesteps as steps are wanted.
-    """
+    """A sample of p(f | sources), (1, C, H, W): from the likelihood's start if it has one, or from noise."""
     # Noise is drawn on the CPU so that every device starts from the same.
     generator = torch.Generator().manual_seed(seed)
     f = torch.randn(1, prior.channels, *like.shape[-2:], generator=generator).to(like)
-    first, last = len(prior.alphas_cumprod) - 1, 0
+    first, last = span(prior, warm=likelihood.start is not None)
     if likelihood.start is not None:
-        first, last = (int((prior.sigmas < level).sum()) - 1 for level in (WARM_START, WARM_END))
         alpha_cumprod = prior.alphas_cumprod[first]
         f = alpha_cumprod.sqrt().to(f) * likelihood.start + (1 - alpha_cumprod).sqrt().to(f) * f
-    if steps > first - last + 1:
-        raise InputError(
-            f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
-        )
     return sample(
         prior,
         likelihood,
@@ -234,6 +226,24 @@ def draw(
         generator=generator,
         callback=callback,
     )
+
+
+def span(prior: Prior, warm: bool) -> tuple[int, int]:
+    """The first and the last timestep to take."""
+    if not warm:
+        return len(prior.alphas_cumprod) - 1, 0
+    first, last = (int((prior.sigmas < level).sum()) - 1 for level in (WARM_START, WARM_END))
+    return first, last
+
+
+def check_steps(prior: Prior, form: str, steps: int | None) -> None:
+    """Raises InputError if the prior's schedule has not as many timesteps as steps are wanted."""
+    steps = DEFAULT_STEPS[form] if steps is None else steps
+    first, last = span(prior, warm=form == "ddfm")
+    if steps > first - last + 1:
+        raise InputError(
+            f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
+        )
 
 
 def without_noise(image: Tensor, told: Tensor, model: Callable[[], Prior]) -> Tensor:
