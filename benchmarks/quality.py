@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -48,12 +50,12 @@ from ddfm.colour import luminance
 from ddfm.datasets import get_dataset
 from ddfm.evaluation import MethodResult, as_json, mean_values
 from ddfm.fusion import fuse
-from ddfm.hierarchical import ACUTANCE, ENERGY_FLOOR, HierarchicalLikelihood
+from ddfm.hierarchical import LEVELS, TASKS, HierarchicalLikelihood
 from ddfm.images import Image
 from ddfm.prior import Prior, load_prior
 
 NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM_dr2")
-MEDICAL: dict[str, Any] = {"stretch": "none"}  # what a medical pair is fused with
+INFRARED = TASKS["infrared"]
 PUBLISHED_ROADSCENE = {
     "EN": 7.41, "SD": 52.61, "MI": 2.35, "VIF": 0.75, "Qabf": 0.65, "SSIM_dr2": 0.98, "AG": 3.63
 }  # fmt: skip
@@ -70,7 +72,7 @@ def iterated(name: str, times: int) -> Method:
     def run(a: Image, b: Image) -> Image:
         sources = [torch.from_numpy(image.pixels).movedim(-1, 0)[None] for image in (a, b)]
         likelihood = HierarchicalLikelihood(
-            [2 * luminance(source) - 1 for source in sources], [torch.zeros(1)] * 2
+            [2 * luminance(source) - 1 for source in sources], [torch.zeros(1)] * 2, INFRARED
         )
         f = likelihood.start
         for _ in range(times):
@@ -80,11 +82,14 @@ def iterated(name: str, times: int) -> Method:
     return Method(name, run)
 
 
-def with_constants(name: str, prior: Prior, **constants: Any) -> Method:
-    """The likelihood alone with other constants of `ddfm.hierarchical`."""
+def altered(name: str, prior: Prior, constants: dict[str, Any] | None = None, **task: Any) -> Method:
+    """The likelihood alone with other constants of `ddfm.hierarchical`, or of its infrared task."""
 
     def run(a: Image, b: Image) -> Image:
-        with patch.multiple("ddfm.hierarchical", **constants):
+        with (
+            patch.multiple("ddfm.hierarchical", **(constants or {})),
+            patch.dict(TASKS, infrared=replace(INFRARED, **task)),
+        ):
             return fuse(a, b, prior=prior, steps=0, noise="off").image
 
     return Method(name, run)
@@ -159,9 +164,9 @@ def roadscene(job: Job) -> list[Table]:
     found = measure("roadscene", pairs, [*both_of_ours(job.prior), *baselines()])
     some = pairs[::4]
     line = [
-        with_constants(f"floor {floor}, {name}", job.prior, ENERGY_FLOOR=floor, ACUTANCE=contrast)
-        for floor in (0.0025, 0.01, ENERGY_FLOOR, 0.06)
-        for name, contrast in (("contrast 1", (1.0,) * len(ACUTANCE)), ("contrast of the form", ACUTANCE))
+        altered(f"floor {floor}, {name}", job.prior, energy_floor=floor, acutance=contrast)
+        for floor in (0.0025, 0.01, INFRARED.energy_floor, 0.06)
+        for name, contrast in (("acutance 1", (1.0,) * LEVELS), ("the form's", INFRARED.acutance))
     ]
     frontier = measure("roadscene, frontier", some, line)
     return [
@@ -173,8 +178,8 @@ def roadscene(job: Job) -> list[Table]:
         frontier.table(
             f"Frontier: the likelihood alone on {len(some)} pairs",
             NINE,
-            note="ENERGY_FLOOR is the energy of details below which both sources are averaged, ACUTANCE "
-            "the contrast of the bands. Copying the stronger detail (low floor) is what Qabf rewards, "
+            note="The floor is the energy of details below which both sources are averaged, acutance the "
+            "contrast of the bands. Copying the stronger detail (low floor) is what Qabf rewards, "
             "keeping both is what SSIM does; contrast costs SSIM.",
         ),
     ]
@@ -183,7 +188,7 @@ def roadscene(job: Job) -> list[Table]:
 def medical(job: Job) -> list[Table]:
     """MRI (first source) with CT, PET and SPECT; metrics on luminance."""
     metrics = ("EN", "MI", "VIF", "Qabf", "SSIM_dr2")
-    methods = [*both_of_ours(job.prior, **MEDICAL), *baselines()]
+    methods = [*both_of_ours(job.prior, task="medical"), *baselines()]
     sets = {
         name: measure(name, job.pairs(name, f"mif/{name.replace('-', '_')}"), methods)
         for name in ("mri-ct", "mri-pet", "mri-spect")
@@ -221,7 +226,18 @@ def ablation(job: Job) -> list[Table]:
         for n in (5, 0)
         for stretch, noise in (("auto", "auto"), ("none", "auto"), ("auto", "off"), ("none", "off"))
     ]
-    found = measure("ablation", pairs, [*steps.values(), *forms, *iterations, *switches])
+    parts = [
+        altered("as it is", prior),
+        altered("no joint explanation of intensities", prior, joint=0.0),
+        altered("no contradictions found", prior, {"OPPOSED": math.inf}),
+        altered("details do not follow in contradictions", prior, {"TRUST_POWER": 0.0}),
+        altered("saliency: details count alike", prior, {"ENERGY_POWER": 0.0}),
+        altered("no energy given back", prior, {"MAX_GAIN": 1.0}),
+        altered("acutance 1", prior, acutance=(1.0,) * LEVELS),
+        altered("not bounded by the sources", prior, overshoot=1.0),
+        altered("strictly bounded by them", prior, overshoot=0.0),
+    ]
+    found = measure("ablation", pairs, [*steps.values(), *forms, *iterations, *switches, *parts])
     long = [steps[0], steps[5], ours("ddfm, 100 steps", prior, steps=100)]
     some = pairs[:: max(1, len(pairs) // 3)]
 
@@ -232,6 +248,7 @@ def ablation(job: Job) -> list[Table]:
         table("Form of the likelihood", [steps[5], steps[0], steps[FEW], *forms]),
         table("Network evaluations", list(steps.values())),
         measure("ablation, 100 steps", some, long).table(f"A hundred of them, on {len(some)} pairs", NINE),
+        table("Parts of the likelihood, no network", parts),
         table("EM iterations, no network", iterations),
         table("Stretch and noise model", switches),
     ]

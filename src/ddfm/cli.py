@@ -96,7 +96,7 @@ def fuse(
         typer.Option(
             metavar="auto|off|S1,S2",
             help="Noise of the sources: found out, left alone, or given in 8-bit grey levels.",
-            show_default="auto for form ddfm, off for the others",
+            show_default="auto; off for task medical and the other forms",
         ),
     ] = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",

@@ -104,8 +104,9 @@ def fuse(
         task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible) or ``"medical"`` (MRI
             with CT, PET or SPECT: nothing is sharpened or stretched).
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
-            ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for the
-            form's own: ``"auto"`` for ``"ddfm"``, ``"off"`` for the others, which know of no noise.
+            ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
+            ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
+            other forms, which know of no noise.
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 9 % at most, as far
             as the range allows, medical pictures not at all; ``"released"``: to the full range;
             ``"paper"``: nothing) or ``"none"``.
@@ -132,7 +133,8 @@ def fuse(
         dtype=dtype,
     )
     steps = DEFAULT_STEPS[form] if steps is None else steps
-    noise = ("auto" if form == "ddfm" else "off") if noise is None else noise
+    if noise is None:
+        noise = "auto" if form == "ddfm" and task != "medical" else "off"
     place = pick_device(device)
 
     @cache
