@@ -76,7 +76,8 @@ def test_a_noisy_source_needs_the_prior(ddfm: Command, pair: tuple[Path, Path], 
     PILImage.fromarray(noise.clip(0, 255).astype(np.uint8)).save(noisy)
     done = ddfm("fuse", noisy, pair[1], "-o", out, "--steps", 0, "--prior", "unnatural")
     assert done.returncode == 2
-    assert done.stderr.strip().startswith("ddfm: unnatural: no such prior")
+    assert done.stderr.startswith("ddfm: unnatural: no such prior")
+    assert done.stderr.count("\n") == 1
     assert not out.exists()
 
 

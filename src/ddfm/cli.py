@@ -276,6 +276,7 @@ def progress_bars() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=stderr,
+        disable=not stderr.is_interactive,  # into a file it would write nothing but an empty line
     )
 
 
