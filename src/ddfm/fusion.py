@@ -162,8 +162,8 @@ def fuse(
     # 4. Restore: chroma, depth and alpha.
     luma = likelihood.finish(luminance(f)) if stretch == "auto" else ((luminance(f) + 1) / 2).clamp(0, 1)
     coloured = [
-        without_noise(image, source.told, model)
-        for image, source in zip(pixels, cleaned, strict=True)
+        without_noise(image, model, level) if source.told.any() else image
+        for image, source, level in zip(pixels, cleaned, levels, strict=True)
         if image.shape[1] == 3
     ]
     fused = combine(luma, blend_chroma(coloured)) if coloured else luma
@@ -248,11 +248,9 @@ def check_steps(prior: Prior, form: str, steps: int | None) -> None:
         )
 
 
-def without_noise(image: Tensor, told: Tensor, model: Callable[[], Prior]) -> Tensor:
-    """A colour image (1, 3, H, W) in [0, 1], each channel denoised if its luminance had to be."""
-    if not told.any():
-        return image
-    channels = clean_source(2 * image.movedim(1, 0) - 1, model, "auto").luma
+def without_noise(image: Tensor, model: Callable[[], Prior], level: float | Literal["auto", "off"]) -> Tensor:
+    """Each channel of a colour image (1, 3, H, W) in [0, 1] denoised, for its chroma."""
+    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 

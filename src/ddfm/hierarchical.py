@@ -116,8 +116,9 @@ class HierarchicalLikelihood:
 def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """E-step: the candidates' expected precisions, made to sum to one (eq. 8).
 
-    E[1/v_k] of a latent variance v_k with an inverse gamma prior of scale ``scale / weight``, shared in a
-    neighbourhood, given how far the current f is from candidate k there.
+    E[1/v_k], up to a factor that all k share, of a latent variance v_k with an inverse gamma prior of
+    scale n/2 ``scale / weight``, shared in a neighbourhood of n pixels, given how far the current f is
+    from candidate k there.
 
     Args:
         candidates: (B, K, H, W).
@@ -270,6 +271,5 @@ def stretched(f: Tensor, most: float) -> Tensor:
     low, high = torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1).reshape(2, -1, 1, 1, 1)
     gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
     offset = (1 - gain) * f.mean((1, 2, 3), keepdim=True)
-    room = -1 - gain * low, 1 - gain * high
-    offset = torch.where(gain > 1, offset.clamp(*room), offset)
-    return gain * f + offset
+    room = torch.stack([-1 - gain * low, 1 - gain * high])  # swapped where the range is too wide anyway
+    return gain * f + offset.clamp(room.amin(0), room.amax(0))
