@@ -44,6 +44,7 @@ from quality_tables import (
     targets,
 )
 
+from ddfm import hierarchical
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.colour import luminance
@@ -87,7 +88,7 @@ def altered(name: str, prior: Prior, constants: dict[str, Any] | None = None, **
 
     def run(a: Image, b: Image) -> Image:
         with (
-            patch.multiple("ddfm.hierarchical", **(constants or {})),
+            patch.dict(vars(hierarchical), constants or {}),
             patch.dict(TASKS, infrared=replace(INFRARED, **task)),
         ):
             return fuse(a, b, prior=prior, steps=0, noise="off").image
