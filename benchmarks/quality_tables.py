@@ -180,6 +180,7 @@ def markdown(results: Mapping[str, Any], about: Mapping[str, str]) -> str:
 
 def markdown_table(rows: Mapping[str, Mapping[str, float | str]]) -> list[str]:
     columns = list(next(iter(rows.values())))
+    standings = "best other" in columns
     metrics = {column: METRICS[name] for column in columns if (name := column.split()[0]) in METRICS}
     if len(rows) < 3:
         metrics = {}  # ranks of ours, say: nothing to compare
@@ -196,6 +197,8 @@ def markdown_table(rows: Mapping[str, Mapping[str, float | str]]) -> list[str]:
     def cell(column: str, value: float | str) -> str:
         if isinstance(value, str):
             return value
+        if standings and column != "mean rank":
+            return f"{value:g}"
         text = f"{value:.2f}" if column in ("seconds", "mean rank") or abs(value) >= 10 else f"{value:.3f}"
         return f"**{text}**" if best.get(column) == value else text
 

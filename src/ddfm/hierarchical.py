@@ -268,8 +268,8 @@ def stretched(f: Tensor, most: float) -> Tensor:
     About the mean, unless that would push what is bright or dark out of the range.
     """
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
-    low, high = torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1).reshape(2, -1, 1, 1, 1)
+    tails = torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1)
+    low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
     gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
     offset = (1 - gain) * f.mean((1, 2, 3), keepdim=True)
-    room = torch.stack([-1 - gain * low, 1 - gain * high])  # swapped where the range is too wide anyway
-    return gain * f + offset.clamp(room.amin(0), room.amax(0))
+    return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
