@@ -11,7 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ddfm.pyramid import expand, reduce, size
+
 WEIGHTS = (0.299, 0.587, 0.114)
+EXPOSURE_SPREAD = 0.2  # of well-exposed values about the middle
+DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
+PALE = 0.02  # a saturation below which saturations are alike
+UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
 
 
 def luminance(image: Tensor) -> Tensor:
@@ -27,16 +33,55 @@ def chroma(image: Tensor) -> Tensor:
     return image - luminance(image)
 
 
-def blend_chroma(images: Sequence[Tensor]) -> Tensor:
+def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
     """One chroma from several colour images, each pixel weighted by how saturated it is there.
 
     The rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), with one weight a pixel for all
     components instead of one each, so that the hue stays between those of the sources.
+
+    Args:
+        images: (..., 3, H, W).
+        weights: (..., 1, H, W) each, not negative, to be used instead of the saturations.
     """
     parts = [chroma(image) for image in images]
-    weights = [part.norm(dim=-3, keepdim=True) for part in parts]
-    total = torch.stack(weights).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+    if weights is None:
+        weights = [part.norm(dim=-3, keepdim=True) for part in parts]
+    total = torch.stack(list(weights)).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
     return torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+
+
+def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
+    """One chroma from several exposures, for a picture with the luminance given, (..., 1, H, W) in [0, 1].
+
+    An exposure scales a pixel's three channels alike, so what the exposures share is the ratio of chroma
+    to luminance. It is averaged, each source weighted by how well its channels are exposed and how
+    saturated it is there (Mertens et al. 2007: products over the channels, without their contrast), and
+    multiplied by the luminance. A channel that is clipped, in black or in white, tells a wrong hue and
+    gets next to no weight. Weights are blurred, so that they have no edges of their own to show.
+
+    Args:
+        images: two or more, (B, 3, H, W) in [0, 1].
+        luma: (B, 1, H, W).
+    """
+    parts, weights = [], []
+    for image in images:
+        exposed = well_exposed(image).prod(-3, keepdim=True)
+        saturation = image.std(-3, correction=0, keepdim=True)
+        parts.append(chroma(image) / (luminance(image) + DARK))
+        weights.append(blurred(exposed * (saturation + PALE) + UNEXPOSED))
+    total = torch.stack(weights).sum(0)
+    return (luma + DARK) * torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+
+
+def well_exposed(image: Tensor) -> Tensor:
+    """How far values in [0, 1] are from black and white, exp(-(y - .5)^2 / (2 .2^2)): Mertens et al. 2007."""
+    return (-((image - 0.5) / EXPOSURE_SPREAD).square() / 2).exp()
+
+
+def blurred(weight: Tensor) -> Tensor:
+    """A Gaussian mean over some ten pixels."""
+    smaller = reduce(weight)
+    return expand(expand(reduce(smaller), size(smaller)), size(weight))
 
 
 def combine(luma: Tensor, chroma: Tensor) -> Tensor:
