@@ -15,6 +15,7 @@ from ddfm.pyramid import expand, reduce, size
 
 WEIGHTS = (0.299, 0.587, 0.114)
 EXPOSURE_SPREAD = 0.2  # of well-exposed values about the middle
+CHROMA_POWER = 0.5  # of the luminance that chroma grows with
 DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
 PALE = 0.02  # a saturation below which saturations are alike
 UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
@@ -53,11 +54,12 @@ def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = No
 def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     """One chroma from several exposures, for a picture with the luminance given, (..., 1, H, W) in [0, 1].
 
-    An exposure scales a pixel's three channels alike, so what the exposures share is the ratio of chroma
-    to luminance. It is averaged, each source weighted by how well its channels are exposed and how
-    saturated it is there (Mertens et al. 2007: products over the channels, without their contrast), and
-    multiplied by the luminance. A channel that is clipped, in black or in white, tells a wrong hue and
-    gets next to no weight. Weights are blurred, so that they have no edges of their own to show.
+    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows
+    with a power of the luminance. The chroma that each source would have at the luminance given is
+    averaged, weighted by how well the source's channels are exposed and how saturated it is there
+    (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
+    in black or in white, tells a wrong hue and gets next to no weight. Weights are blurred, so that they
+    have no edges of their own to show.
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].
@@ -67,10 +69,11 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     for image in images:
         exposed = well_exposed(image).prod(-3, keepdim=True)
         saturation = image.std(-3, correction=0, keepdim=True)
-        parts.append(chroma(image) / (luminance(image) + DARK))
+        parts.append(chroma(image) / (luminance(image) + DARK) ** CHROMA_POWER)
         weights.append(blurred(exposed * (saturation + PALE) + UNEXPOSED))
     total = torch.stack(weights).sum(0)
-    return (luma + DARK) * torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+    mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+    return (luma + DARK) ** CHROMA_POWER * mean
 
 
 def well_exposed(image: Tensor) -> Tensor:
