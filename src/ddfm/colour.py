@@ -58,8 +58,9 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     with a power of the luminance. The chroma that each source would have at the luminance given is
     averaged, weighted by how well the source's channels are exposed and how saturated it is there
     (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
-    in black or in white, tells a wrong hue and gets next to no weight. Weights are blurred, so that they
-    have no edges of their own to show.
+    in black or in white, tells a wrong hue and gets next to no weight. Half of each weight (its square
+    root) is that of the neighbourhood, so that no texture shows in the colours; the other half is the
+    pixel's own, so that no clipped white bleeds across its border.
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].
@@ -70,7 +71,8 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
         exposed = well_exposed(image).prod(-3, keepdim=True)
         saturation = image.std(-3, correction=0, keepdim=True)
         parts.append(chroma(image) / (luminance(image) + DARK) ** CHROMA_POWER)
-        weights.append(blurred(exposed * (saturation + PALE) + UNEXPOSED))
+        weight = exposed * (saturation + PALE) + UNEXPOSED
+        weights.append((weight * blurred(weight)).sqrt())
     total = torch.stack(weights).sum(0)
     mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
     return (luma + DARK) ** CHROMA_POWER * mean

@@ -233,9 +233,7 @@ def draw(
     )
 
 
-def fused_chroma(
-    coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, task: Task
-) -> Tensor:
+def fused_chroma(coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, task: Task) -> Tensor:
     """The chroma by the task's rule, (1, 3, H, W), of the sources in colour, given by their place."""
     images = list(coloured.values())
     if task.chroma == "exposure":

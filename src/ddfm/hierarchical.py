@@ -74,7 +74,6 @@ class Task:
     exposedness: float = 0.0
     sharpness: float = 0.0
     gain: float = MAX_GAIN
-    tail: float = TAIL
     knee: float = 1.0
     chroma: Literal["saturation", "exposure", "choice"] = "saturation"
 
@@ -93,7 +92,7 @@ TASKS = {
         acutance=(1.0,) * 7,
         overshoot=0.3,
         stretch=1.0,
-        magnitude=2.7,
+        magnitude=2.6,
         exposedness=1.0,
         gain=1.0,
         knee=0.85,
@@ -161,7 +160,7 @@ class HierarchicalLikelihood:
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor) -> Tensor:
-        f = compressed(stretched(luma, self.task.stretch, self.task.tail), self.task.knee)
+        f = compressed(stretched(luma, self.task.stretch), self.task.knee)
         return ((f + 1) / 2).clamp(0, 1)
 
     def choice(self) -> Tensor:
@@ -345,10 +344,10 @@ def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     return within + overshoot * (f - within)
 
 
-def stretched(f: Tensor, most: float, tail: float = TAIL) -> Tensor:
+def stretched(f: Tensor, most: float) -> Tensor:
     """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14)."""
     mean = f.mean((1, 2, 3), keepdim=True)
-    tails = f.new_tensor((tail, 1 - tail))
+    tails = f.new_tensor((TAIL, 1 - TAIL))
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
     low, high = torch.quantile(pixels, tails, dim=1).reshape(2, -1, 1, 1, 1)
     return mean + (2 / (high - low).clamp_min(TINY)).clamp(1, most) * (f - mean)
