@@ -90,7 +90,9 @@ def fuse(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the starting noise.")] = 3407,
     form: Annotated[str, typer.Option(help="Form of the likelihood: ddfm, released or paper.")] = "ddfm",
-    task: Annotated[str, typer.Option(help="What the sources are: infrared or medical.")] = "infrared",
+    task: Annotated[
+        str, typer.Option(help="What the sources are: infrared, medical, exposure or focus.")
+    ] = "infrared",
     noise: Annotated[
         str | None,
         typer.Option(

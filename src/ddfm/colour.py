@@ -11,7 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ddfm.pyramid import expand, reduce, size
+
 WEIGHTS = (0.299, 0.587, 0.114)
+EXPOSURE_SPREAD = 0.2  # of well-exposed values about the middle
+CHROMA_POWER = 0.5  # of the luminance that chroma grows with
+DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
+PALE = 0.02  # a saturation below which saturations are alike
+UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
 
 
 def luminance(image: Tensor) -> Tensor:
@@ -27,16 +34,59 @@ def chroma(image: Tensor) -> Tensor:
     return image - luminance(image)
 
 
-def blend_chroma(images: Sequence[Tensor]) -> Tensor:
+def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
     """One chroma from several colour images, each pixel weighted by how saturated it is there.
 
     The rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), with one weight a pixel for all
     components instead of one each, so that the hue stays between those of the sources.
+
+    Args:
+        images: (..., 3, H, W).
+        weights: (..., 1, H, W) each, not negative, to be used instead of the saturations.
     """
     parts = [chroma(image) for image in images]
-    weights = [part.norm(dim=-3, keepdim=True) for part in parts]
-    total = torch.stack(weights).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+    if weights is None:
+        weights = [part.norm(dim=-3, keepdim=True) for part in parts]
+    total = torch.stack(list(weights)).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
     return torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+
+
+def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
+    """One chroma from several exposures, for a picture with the luminance given, (..., 1, H, W) in [0, 1].
+
+    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows
+    with a power of the luminance. The chroma that each source would have at the luminance given is
+    averaged, weighted by how well the source's channels are exposed and how saturated it is there
+    (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
+    in black or in white, tells a wrong hue and gets next to no weight. Half of each weight (its square
+    root) is that of the neighbourhood, so that no texture shows in the colours; the other half is the
+    pixel's own, so that no clipped white bleeds across its border.
+
+    Args:
+        images: two or more, (B, 3, H, W) in [0, 1].
+        luma: (B, 1, H, W).
+    """
+    parts, weights = [], []
+    for image in images:
+        exposed = well_exposed(image).prod(-3, keepdim=True)
+        saturation = image.std(-3, correction=0, keepdim=True)
+        parts.append(chroma(image) / (luminance(image) + DARK) ** CHROMA_POWER)
+        weight = exposed * (saturation + PALE) + UNEXPOSED
+        weights.append((weight * blurred(weight)).sqrt())
+    total = torch.stack(weights).sum(0)
+    mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+    return (luma + DARK) ** CHROMA_POWER * mean
+
+
+def well_exposed(image: Tensor) -> Tensor:
+    """How far values in [0, 1] are from black and white, exp(-(y - .5)^2 / (2 .2^2)): Mertens et al. 2007."""
+    return (-((image - 0.5) / EXPOSURE_SPREAD).square() / 2).exp()
+
+
+def blurred(weight: Tensor) -> Tensor:
+    """A Gaussian mean over some ten pixels."""
+    smaller = reduce(weight)
+    return expand(expand(reduce(smaller), size(smaller)), size(weight))
 
 
 def combine(luma: Tensor, chroma: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Not called fuse.py, because `ddfm.fuse` is the function.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm import __version__
-from ddfm.colour import blend_chroma, combine, luminance
+from ddfm.colour import blend_chroma, blend_exposed_chroma, combine, luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
-from ddfm.hierarchical import TASKS
+from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task
 from ddfm.images import Image, check_writable, write_image
 from ddfm.likelihood import FORMS, Likelihood
 from ddfm.noise import GREY_LEVEL, clean_source
@@ -101,8 +101,9 @@ def fuse(
         steps: network evaluations; 0 for the likelihood alone (form ``"ddfm"`` only). None for the
             form's own: 5 for ``"ddfm"``, 100 for the others.
         seed: of the starting noise, and of the scheduler's if it has any; 0 or more.
-        task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible) or ``"medical"`` (MRI
-            with CT, PET or SPECT: nothing is sharpened or stretched).
+        task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible), ``"medical"`` (MRI
+            with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene) or
+            ``"focus"`` (on its parts).
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
@@ -161,12 +162,12 @@ def fuse(
         f = likelihood.start
     # 4. Restore: chroma, depth and alpha.
     luma = likelihood.finish(luminance(f)) if stretch == "auto" else ((luminance(f) + 1) / 2).clamp(0, 1)
-    coloured = [
-        without_noise(image, model, level) if source.told.any() else image
-        for image, source, level in zip(pixels, cleaned, levels, strict=True)
+    coloured = {
+        k: without_noise(image, model, level) if source.told.any() else image
+        for k, (image, source, level) in enumerate(zip(pixels, cleaned, levels, strict=True))
         if image.shape[1] == 3
-    ]
-    fused = combine(luma, blend_chroma(coloured)) if coloured else luma
+    }
+    fused = combine(luma, fused_chroma(coloured, luma, likelihood, TASKS[task])) if coloured else luma
     image = Image(
         pixels=fused[0].movedim(0, -1).cpu().numpy(),
         depth=sources[0].depth,
@@ -246,6 +247,17 @@ def check_steps(prior: Prior, form: str, steps: int | None) -> None:
         raise InputError(
             f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
         )
+
+
+def fused_chroma(coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, task: Task) -> Tensor:
+    """The chroma by the task's rule, (1, 3, H, W), of the sources in colour, given by their place."""
+    images = list(coloured.values())
+    if task.chroma == "exposure":
+        return blend_exposed_chroma(images, luma)
+    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood):
+        choice = likelihood.choice()
+        return blend_chroma(images, [choice[:, k : k + 1] for k in coloured])
+    return blend_chroma(images)
 
 
 def without_noise(image: Tensor, model: Callable[[], Prior], level: float | Literal["auto", "off"]) -> Tensor:

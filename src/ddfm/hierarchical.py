@@ -13,15 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ddfm.colour import luminance
+from ddfm.colour import luminance, well_exposed
 from ddfm.pyramid import compose, decompose, expand, reduce, size
 
-LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity
+LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
 MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
+UNEXPOSED = 1e-4  # well-exposedness of what is black or white (eq. 15)
+FOCUS_SCALES = 5  # windows of 2 to 32 pixels that sharpness is looked for in (eq. 16)
+COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
+BLURRED = 1e-7  # energy below which nothing is sharp (eq. 17)
 OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
 OPPOSED, OPPOSED_POWER = 0.6, 3.0  # dark deviations that oppose what is lit fully (eq. 4)
 LIT = (0.3, 0.65)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
@@ -32,6 +37,7 @@ INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources'
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
 ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
 TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
+LEAST_CHROMA = 1e-6  # weight of the chroma of a source that is not chosen
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,17 @@ class Task:
         acutance: contrast of the bands, finest first (eq. 11).
         overshoot: share kept of what lies outside the sources' range (eq. 12).
         stretch: how far the contrast may be raised at the end (eq. 14).
+        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2).
+        exposedness: power of the well-exposedness in it; above 0 details come from where they are well
+            exposed, too (eq. 15).
+        sharpness: how firmly the sharpest source is chosen; above 0 that choice takes the place of the
+            saliency of intensities, and the details follow it (eq. 16 to 18).
+        gain: most of the energy that is given back where details are averaged (eq. 10).
+        knee: luminance, of 1, from which on the range is compressed rather than clipped (eq. 19).
+        chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
+
+    There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
+    than something dark, and there are no contradictions (eq. 4 to 6).
     """
 
     joint: float
@@ -53,6 +70,12 @@ class Task:
     acutance: tuple[float, ...]
     overshoot: float
     stretch: float
+    magnitude: float = MAGNITUDE_POWER
+    exposedness: float = 0.0
+    sharpness: float = 0.0
+    gain: float = MAX_GAIN
+    knee: float = 1.0
+    chroma: Literal["saturation", "exposure", "choice"] = "saturation"
 
 
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
@@ -60,10 +83,36 @@ class Task:
 TASKS = {
     "infrared": Task(0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
     "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0),
+    # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. What is in focus is a
+    # copy of one source: nothing outside the sources' range, no energy given back.
+    "exposure": Task(
+        joint=0.0,
+        brightness=0.0,
+        energy_floor=1e-5,
+        acutance=(1.0,) * 7,
+        overshoot=0.3,
+        stretch=1.0,
+        magnitude=2.6,
+        exposedness=1.0,
+        gain=1.0,
+        knee=0.85,
+        chroma="exposure",
+    ),
+    "focus": Task(
+        joint=0.0,
+        brightness=0.0,
+        energy_floor=0.001,
+        acutance=(1.0,) * LEVELS,
+        overshoot=0.0,
+        stretch=1.0,
+        sharpness=8.0,
+        gain=1.0,
+        chroma="choice",
+    ),
 }
 
 # Variance of white noise of variance one in each band.
-NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024)
+NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024, 0.0006, 0.00015, 0.00004)
 SAMPLES = 2**13  # pixels that tell the tails
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
@@ -89,7 +138,8 @@ class HierarchicalLikelihood:
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
         self.intensities, trust = Intensities.of(x, task)
         self.bands = []
-        for band, share in zip(decompose(x, LEVELS)[0], NOISE_IN_BAND, strict=True):
+        self.levels = len(task.acutance)
+        for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
             self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
             trust = reduce(trust)
         self.start = self.solve(self.intensities.mean(self.intensities.weight))
@@ -101,16 +151,22 @@ class HierarchicalLikelihood:
 
     def solve(self, f: Tensor) -> Tensor:
         """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
-        _, coarsest = decompose(self.intensities.fuse(f), LEVELS)
-        current, _ = decompose(f, LEVELS)
+        _, coarsest = decompose(self.intensities.fuse(f), self.levels)
+        current, _ = decompose(f, self.levels)
         details = [
-            band.fuse(d, contrast)
+            band.fuse(d, contrast, self.task.gain)
             for band, d, contrast in zip(self.bands, current, self.task.acutance, strict=True)
         ]
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor) -> Tensor:
-        return ((stretched(luma, self.task.stretch) + 1) / 2).clamp(0, 1)
+        f = compressed(stretched(luma, self.task.stretch), self.task.knee)
+        return ((f + 1) / 2).clamp(0, 1)
+
+    def choice(self) -> Tensor:
+        """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""
+        weight = self.intensities.weight[:, :-1]
+        return expand(weight, size(self.low)).clamp_min(LEAST_CHROMA)
 
 
 def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -163,15 +219,24 @@ class Intensities:
         centre = x.mean((1, 2, 3), keepdim=True)
         a = x - centre
         local = reduce(a)
-        saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** MAGNITUDE_POWER * (task.brightness * local).exp()
+        saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** task.magnitude * (task.brightness * local).exp()
+        trust = torch.ones_like(saliency)
+        if task.exposedness:
+            exposed = reduce(well_exposed((x + 1) / 2)) + UNEXPOSED
+            saliency = saliency * exposed**task.exposedness
+            trust = exposed / exposed.amax(1, keepdim=True)
+        if task.sharpness:
+            saliency = trust = sharpest(x, task.sharpness)
         weight = saliency / saliency.sum(1, keepdim=True)
         joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
 
-        apart = local - OWN_MEAN * a.mean((2, 3), keepdim=True)
-        conflict = contradiction(centre + local, apart)
-        weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
+        conflict = torch.zeros_like(joint[..., ::2, ::2])
+        if task.brightness:
+            apart = local - OWN_MEAN * a.mean((2, 3), keepdim=True)
+            conflict = contradiction(centre + local, apart)
+            weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
+            trust = trust * (1 - conflict * (1 - weight / weight.amax(1, keepdim=True)))
         share = task.joint * (1 - conflict)
-        trust = 1 - conflict * (1 - weight / weight.amax(1, keepdim=True))
         intensities = cls(
             candidates=torch.cat([x, centre + joint], 1),
             weight=torch.cat([(1 - share) * weight, share], 1),
@@ -186,6 +251,24 @@ class Intensities:
     def mean(self, share: Tensor) -> Tensor:
         """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
         return (expand(share, size(self.candidates)) * self.candidates).sum(1, keepdim=True)
+
+
+def sharpest(x: Tensor, firmness: float) -> Tensor:
+    """How far each source (B, K, H, W) is the sharpest one, 1 where it is, (B, K, h, w), eq. 16 to 18.
+
+    The energy of the finest bands, averaged over ever larger windows, is sharpness: fine windows put the
+    borders where they are. What coarser windows found is added, and decides alone where finer ones have
+    seen nothing, so that flat regions go with what surrounds them.
+    """
+    windows: list[Tensor] = []
+    for level, band in enumerate(decompose(x, FOCUS_SCALES)[0]):
+        own = COARSER**level * reduce(band.square())
+        windows.append(own + reduce(windows[-1]) if windows else own)
+    energy = windows.pop()
+    for finer in reversed(windows):
+        energy = finer + expand(energy, size(finer))
+    energy = energy + BLURRED
+    return (energy / energy.amax(1, keepdim=True)) ** firmness
 
 
 def contradiction(x: Tensor, apart: Tensor) -> Tensor:
@@ -239,7 +322,7 @@ class Band:
             weight=saliency / saliency.sum(1, keepdim=True),
         )
 
-    def fuse(self, current: Tensor, acutance: float) -> Tensor:
+    def fuse(self, current: Tensor, acutance: float, most: float = MAX_GAIN) -> Tensor:
         """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
         share = shares(self.x, current, self.weight, self.scale)
         # M-step: the mean that those precisions give (eq. 9).
@@ -248,7 +331,7 @@ class Band:
         # (eq. 10), and the finest details get the contrast that eyes miss, but noise gets neither.
         noise = (share.square() * self.noise).sum(1, keepdim=True)
         energy = (reduce(d.square()) - noise).clamp_min(0) + TINY
-        gain = ((self.total + TINY) / energy).clamp(1, MAX_GAIN).sqrt()
+        gain = ((self.total + TINY) / energy).clamp(1, most).sqrt()
         gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
         return expand(gain, size(self.x)) * d
 
@@ -273,3 +356,11 @@ def stretched(f: Tensor, most: float) -> Tensor:
     gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
     offset = (1 - gain) * f.mean((1, 2, 3), keepdim=True)
     return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
+
+
+def compressed(f: Tensor, knee: float) -> Tensor:
+    """f with what lies beyond the knee bent towards -1 and 1, which it never reaches (eq. 19)."""
+    if knee >= 1:
+        return f
+    room = 1 - knee
+    return f.clamp(-knee, knee) + f.sign() * room * ((f.abs() - knee).clamp_min(0) / room).tanh()

@@ -24,11 +24,13 @@ from ddfm.fusion import check_options, fuse
 from ddfm.images import Image
 from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior
+from ddfm.pyramid import compose, decompose
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """Two luminances (1, H, W) in [0, 1] and a seed to a fused luminance, to be clipped to [0, 1]."""
 
 SEED = 3407  # of our sampling and of mean-noise
+LAPLACIAN_BANDS = 5
 NOISE = 10 / 255  # standard deviation: enough to win SF and AG, and plain to see
 
 
@@ -57,6 +59,13 @@ def mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
 
 def maximum(a: Tensor, b: Tensor, seed: int) -> Tensor:
     return torch.maximum(a, b)
+
+
+def laplacian(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """The larger coefficient of a Laplacian pyramid, and the mean of what five bands leave (Burt 1984)."""
+    bands, base = decompose(torch.stack([a, b], 1), LAPLACIAN_BANDS)
+    chosen = [band.gather(1, band.abs().argmax(1, keepdim=True)) for band in bands]
+    return compose(chosen, base.mean(1, keepdim=True))[:, 0]
 
 
 def stretched_mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
@@ -130,8 +139,8 @@ def find_methods(
 ) -> list[Method]:
     """The methods of those names in that order, then the baselines that were not named.
 
-    Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, those in
-    `BASELINES`, or the path of a folder with one output for each of ``stems``.
+    Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, ``laplacian``,
+    those in `BASELINES`, or the path of a folder with one output for each of ``stems``.
 
     Raises InputError: an unknown name, a folder that lacks an output, an option that `ddfm.fuse` refuses.
     """
@@ -146,6 +155,8 @@ def find_methods(
             method = _baseline(name, seed)
         elif name == "mergemertens":
             method = _mertens(dataset)
+        elif name == "laplacian":
+            method = Method(name, partial(on_luminance, laplacian, seed))
         else:
             method = _folder(name, stems)
         if method.name in found or (method.outputs and method.name in BASELINES):
@@ -173,7 +184,7 @@ def _mertens(dataset: Dataset) -> Method:
 def _folder(name: str, stems: Sequence[str]) -> Method:
     folder = Path(name)
     if not folder.is_dir():
-        known = ("ddfm", *(f"ddfm:{form}" for form in FORMS), "mergemertens", *BASELINES)
+        known = ("ddfm", *(f"ddfm:{form}" for form in FORMS), "mergemertens", "laplacian", *BASELINES)
         raise InputError(f"{name}: neither a method ({', '.join(known)}) nor a folder of fused images")
     files = image_files(folder)
     if missing := [stem for stem in stems if stem not in files]:

@@ -34,7 +34,7 @@ from ddfm.metrics.pixel import (
     sum_of_correlations_of_differences,
 )
 from ddfm.metrics.registry import METRICS, Convention, Metric, check_convention, evaluate, to_grey
-from ddfm.metrics.structural import ms_ssim, q0, qe, qs, qw, qy, ssim
+from ddfm.metrics.structural import mef_ssim, ms_ssim, q0, qe, qs, qw, qy, ssim
 
 __all__ = [
     "METRICS",
@@ -48,6 +48,7 @@ __all__ = [
     "entropy",
     "evaluate",
     "feature_mutual_information",
+    "mef_ssim",
     "ms_ssim",
     "mse",
     "mutual_information",

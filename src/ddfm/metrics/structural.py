@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddfm.errors import InputError
 from ddfm.metrics._checks import over_channels, prepare, ratio
 from ddfm.metrics._filters import (
     FLAT,
     covariance,
+    filter_valid,
     gaussian,
     magnitude,
     mean_and_variance,
@@ -89,6 +93,89 @@ def _ms_ssim(x: Tensor, y: Tensor) -> Tensor:
         product = product * term.mean(_ALL).clamp(min=0) ** power
         x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
     return product
+
+
+def mef_ssim(sources: Sequence[Tensor] | Tensor, f: Tensor) -> Tensor:
+    """MEF-SSIM: the structures that two or more exposures have together, kept in F.
+
+    In every 11x11 window the sources x_k are taken apart into mean, contrast and structure,
+    x_k = m_k + c_k s_k, with c_k = |x_k - m_k|. What the fused window should be, but for its mean, is r:
+    the largest contrast max_k c_k times the unit vector along sum c_k^p s_k, where p = tan(pi/2 R), at
+    most 10, and R = |sum (x_k - m_k)| / sum c_k says how far the structures agree: where they do the
+    strongest counts, where they don't all do alike. The window's value is (2 s_rf + C) / (v_r + v_f + C)
+    with Gaussian statistics (sigma 1.5) and C = (.03 * 255)^2, without a term of luminance. Windows
+    are averaged at three scales (2x2 means), whose values are multiplied to the powers 0.0448, 0.2856,
+    0.3001, made to sum to one. Needs 41 pixels each way, so that a window fits the third.
+
+    Range 0..1, higher is better. K. Ma, K. Zeng, Z. Wang, IEEE TIP 24(11), 2015, and the authors' code:
+    eps and 0.001 against 0/0 as there. The order of the sources does not matter.
+
+    Quirk: a negative mean (contrast inverted at some scale) has no real power; it counts 0.
+
+    Args:
+        sources: (B, C, H, W) each, two or more, or a stack of them, (K, B, C, H, W).
+        f: the fused images, (B, C, H, W).
+    """
+    images = prepare("MEF-SSIM", *sources, f, at_least=4 * (_MEF_WINDOW - 1) + 1)
+    if len(images) < 3:
+        raise InputError(f"MEF-SSIM needs two sources or more, not {len(images) - 1}")
+    powers = _SCALE_WEIGHTS[:3]
+    product = images[-1].new_ones(())
+    for scale, power in enumerate(powers):
+        if scale:
+            images = tuple(_halved(image) for image in images)
+        height, width = (side - _MEF_WINDOW + 1 for side in images[0].shape[2:])
+        total = images[0].new_zeros(())
+        for *strip, strip_f in strips(*images, window=_MEF_WINDOW):
+            total = total + _mef_quality(strip, strip_f).sum(_ALL)
+        product = product * (total / (height * width)).clamp(min=0) ** (power / sum(powers))
+    return over_channels(product)
+
+
+_MEF_WINDOW = 11
+_MEF_MOST = 10.0  # of p: as good as taking the strongest source
+_MEF_FLOOR = 0.001  # of a contrast
+
+
+def _halved(x: Tensor) -> Tensor:
+    """2x2 means at every second pixel; an odd last row or column is its own neighbour."""
+    return F.avg_pool2d(F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate"), 2)
+
+
+def _mef_quality(sources: Sequence[Tensor], f: Tensor) -> Tensor:
+    """The value of every window. r is a sum of sources with one factor a window each, so that its
+    moments are sums of theirs and no window has to be looked at alone."""
+    eps, window = torch.finfo(torch.float64).eps, _MEF_WINDOW
+    flat, round_ = uniform(window), gaussian(window, 1.5)
+    count = len(sources)
+
+    norms = [window * mean_and_variance(x, flat)[1].sqrt() for x in sources]
+    contrasts = [norm + _MEF_FLOOR for norm in norms]
+    together = window * mean_and_variance(sum(sources[1:], sources[0]), flat)[1].sqrt()
+    agreement = ((together + eps) / (sum(norms[1:], norms[0]) + eps)).clamp(0, 1 - eps)
+    p = torch.tan(math.pi / 2 * agreement).clamp(max=_MEF_MOST)
+    weights = [(contrast / window) ** p + eps for contrast in contrasts]
+    total = sum(weights[1:], weights[0])
+    factors = [w / total / contrast for w, contrast in zip(weights, contrasts, strict=True)]
+
+    length = variance_r = shared = f.new_zeros(())
+    mean_f, variance_f = mean_and_variance(f, round_)
+    means = [(filter_valid(x, flat), filter_valid(x, round_)) for x in sources]
+    for k in range(count):
+        shared = shared + factors[k] * covariance(sources[k], f, means[k][1], mean_f, round_)
+        for j in range(k + 1):
+            both = (1 if j == k else 2) * factors[k] * factors[j]
+            flat_jk, round_jk = (
+                covariance(sources[k], sources[j], means[k][i], means[j][i], taps)
+                for i, taps in enumerate((flat, round_))
+            )
+            length = length + both * flat_jk
+            variance_r = variance_r + both * round_jk
+    length = window * length.clamp(min=0).sqrt()
+    largest = torch.stack(torch.broadcast_tensors(*contrasts)).amax(0)
+    scale = torch.where(length > 0, largest / length, 0.0)
+    c = (0.03 * 255) ** 2
+    return (2 * scale * shared + c) / (scale.square() * variance_r.clamp(min=0) + variance_f + c)
 
 
 def q0(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
