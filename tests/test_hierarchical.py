@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ddfm.hierarchical import (
     ETA,
-    LEVELS,
     NOISE_IN_BAND,
     SAMPLES,
     TAIL,
@@ -77,7 +76,7 @@ def test_identical_sources_come_back_sharpened_within_bounds(
 ) -> None:
     """Whatever the current f: the source, plus the share kept of what the contrast of its bands adds."""
     source, task = random_image(seed, height, width), TASKS[kind]
-    bands, coarsest = decompose(source, LEVELS)
+    bands, coarsest = decompose(source, len(task.acutance))
     sharp = compose([c * band for c, band in zip(task.acutance, bands, strict=True)], coarsest)
     fused = likelihood(*[source] * count, kind=kind).solve(random_image(seed + 1, height, width))
     assert torch.allclose(fused, source + task.overshoot * (sharp - source), rtol=0, atol=1e-9)
@@ -89,7 +88,8 @@ def test_a_constant_comes_back(value: float, height: int, width: int, kind: str)
     source = torch.full((1, 1, height, width), value, dtype=torch.float64)
     both = likelihood(source, source, kind=kind)
     assert torch.allclose(both.start, source, rtol=0, atol=1e-9)
-    assert torch.allclose(both.finish(both.start), (source + 1) / 2, rtol=0, atol=1e-9)
+    if abs(value) <= TASKS[kind].knee:  # beyond it the range is compressed
+        assert torch.allclose(both.finish(both.start), (source + 1) / 2, rtol=0, atol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)
@@ -116,7 +116,7 @@ def test_the_result_keeps_to_the_sources_range(seed: int, kind: str) -> None:
     both = likelihood(a, b, kind=kind)
     for fused in (both.start, both.solve(random_image(seed + 2, 24, 31))):
         beyond = torch.maximum(low - fused, fused - high).clamp_min(0)
-        assert beyond.max() < task.overshoot * 2
+        assert beyond.max() <= task.overshoot * 2
         assert (fused >= low - 1e-9).logical_and(fused <= high + 1e-9).double().mean() > 0.3
 
 
