@@ -205,8 +205,8 @@ def test_sharpness_is_the_formula() -> None:
         windows.append(0.3**level * reduce(band.square()) + (reduce(windows[-1]) if windows else 0))
     energy = windows[4] + 1e-7
     for finer in windows[3::-1]:
-        share = expand(energy / energy.sum(1, keepdim=True), (finer.shape[-2], finer.shape[-1]))
-        energy = finer + 3e-4 * share
+        coarser = 3e-4 * energy / energy.sum(1, keepdim=True) + 0.3 * energy
+        energy = finer + expand(coarser, (finer.shape[-2], finer.shape[-1]))
     torch.testing.assert_close(sharpest(x, 8.0), (energy / energy.amax(1, keepdim=True)) ** 8)
 
 
