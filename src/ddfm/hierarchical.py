@@ -27,6 +27,8 @@ UNEXPOSED = 1e-4  # well-exposedness of what is black or white (eq. 15)
 FOCUS_SCALES = 5  # windows of 2 to 32 pixels that sharpness is looked for in (eq. 16)
 COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
 BLURRED = 1e-7  # energy below which nothing is sharp (eq. 17)
+NEARBY = 0.3  # share of a coarser window's energy that is handed on to finer ones (eq. 17)
+HANDED_ON = 3e-4  # energy, some two grey levels squared, that a coarser window's choice counts (eq. 17)
 OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
 OPPOSED, OPPOSED_POWER = 0.6, 3.0  # dark deviations that oppose what is lit fully (eq. 4)
 LIT = (0.3, 0.65)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
@@ -257,17 +259,19 @@ def sharpest(x: Tensor, firmness: float) -> Tensor:
     """How far each source (B, K, H, W) is the sharpest one, 1 where it is, (B, K, h, w), eq. 16 to 18.
 
     The energy of the finest bands, averaged over ever larger windows, is sharpness: fine windows put the
-    borders where they are. What coarser windows found is added, and decides alone where finer ones have
-    seen nothing, so that flat regions go with what surrounds them.
+    borders where they are. The choice of the next coarser window counts as much as some energy, and so
+    decides where finer ones have seen less, so that flat regions go with what surrounds them. Of the
+    energy itself a share is handed on: beside a sharp edge its blurred copy has more of it in fine
+    windows; but texture far away does not outvote weaker texture here.
     """
     windows: list[Tensor] = []
     for level, band in enumerate(decompose(x, FOCUS_SCALES)[0]):
         own = COARSER**level * reduce(band.square())
         windows.append(own + reduce(windows[-1]) if windows else own)
-    energy = windows.pop()
+    energy = windows.pop() + BLURRED
     for finer in reversed(windows):
-        energy = finer + expand(energy, size(finer))
-    energy = energy + BLURRED
+        choice = energy / energy.sum(1, keepdim=True)
+        energy = finer + expand(HANDED_ON * choice + NEARBY * energy, size(finer))
     return (energy / energy.amax(1, keepdim=True)) ** firmness
 
 
