@@ -23,7 +23,8 @@ def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = la
     prior, rows = load_prior(), []
     for scene in scenes():
         progress(f"{scene.title}: {' + '.join(scene.labels)}")
-        fused = Image.fromarray(fuse(scene.a, scene.b, prior=prior, device=device).to_array())
+        result = fuse(scene.a, scene.b, prior=prior, task=scene.task, device=device)
+        fused = Image.fromarray(result.to_array())
         for label, picture in zip((*scene.labels, "fused"), (scene.a, scene.b, fused), strict=True):
             picture.save(folder / f"{scene.name}-{label.replace(' ', '-')}.png")
         rows.append((scene, fused))

@@ -28,6 +28,7 @@ class Scene:
         a: first picture, mode L (night: thermal) or RGB (near focus, under-exposed).
         b: second picture, RGB, of the same size.
         labels: captions of ``a`` and ``b``.
+        task: what `ddfm.fuse` is to take the pair for.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Scene:
     a: Image.Image
     b: Image.Image
     labels: tuple[str, str]
+    task: str
 
 
 def scenes() -> Iterator[Scene]:
@@ -44,7 +46,8 @@ def scenes() -> Iterator[Scene]:
 
 def night() -> Scene:
     """A wet street at night, 480 x 640: thermal (L) and visible (RGB), from one geometry."""
-    return Scene("night", "A street at night: infrared and visible", *street.draw(), ("thermal", "visible"))
+    title = "A street at night: infrared and visible"
+    return Scene("night", title, *street.draw(), ("thermal", "visible"), "infrared")
 
 
 def focus() -> Scene:
@@ -55,14 +58,14 @@ def focus() -> Scene:
     left, _, disparity = _photographs().stereo_motorcycle()
     light, near = to_linear(left), _filled(disparity)
     pair = _refocus(light, near, 48), _refocus(light, near, 12)
-    return Scene("focus", "Two focus distances", *pair, ("near focus", "far focus"))
+    return Scene("focus", "Two focus distances", *pair, ("near focus", "far focus"), "focus")
 
 
 def exposure() -> Scene:
     """A cup of coffee, 400 x 600 RGB: 2.5 stops under and 2 stops over."""
     light = to_linear(_photographs().coffee())
     pair = developed(light * 2**-2.5), developed(light * 2**2.0)
-    return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"))
+    return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"), "exposure")
 
 
 def overview(rows: Sequence[tuple[Scene, Image.Image]]) -> Image.Image:
