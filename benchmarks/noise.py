@@ -45,6 +45,7 @@ SETS = (
     "vifb/vi",
     "mif/mri_ct/ct",
     "mif/mri_ct/mri",
+    "mif/mri_pet/mri",
     "mif/mri_pet/pet",
     "mif/mri_spect/spect",
     "mif/mri_spect/mri",

@@ -60,6 +60,40 @@ def test_output_formats(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path, 
         assert fused.size == (56, 40)
 
 
+def test_no_steps_and_clean_sources_need_no_prior(
+    ddfm: Command, pair: tuple[Path, Path], folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for sources, out in ((pair, tmp_path / "out.png"), (folders, tmp_path / "outs")):
+        done = ddfm("fuse", *sources, "-o", out, "--steps", 0, "--prior", "unnatural")
+        assert "no such prior" not in done.stderr
+        assert out.exists()
+    assert len(list((tmp_path / "outs").iterdir())) == 3
+
+
+def test_a_noisy_source_needs_the_prior(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    noisy, out = tmp_path / "noisy.png", tmp_path / "out.png"
+    noise = np.random.default_rng(0).normal(128, 15, (40, 56))
+    PILImage.fromarray(noise.clip(0, 255).astype(np.uint8)).save(noisy)
+    done = ddfm("fuse", noisy, pair[1], "-o", out, "--steps", 0, "--prior", "unnatural")
+    assert done.returncode == 2
+    assert done.stderr.startswith("ddfm: unnatural: no such prior")
+    assert done.stderr.count("\n") == 1
+    assert not out.exists()
+
+
+def test_noise_that_is_taken_out_is_told(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = pair
+    outputs = {}
+    for noise in ("off", "10,0", "0,10"):
+        outputs[noise] = tmp_path / f"{noise}.png"
+        done = ddfm("fuse", a, b, "-o", outputs[noise], "--steps", 0, "--noise", noise)
+        assert done.returncode == 0, done.stderr
+        told = [line for line in done.stderr.splitlines() if "noise" in line]
+        cleaned = {"off": [], "10,0": [a], "0,10": [b]}[noise]
+        assert told == [f"{path}: noise of 10.0 grey levels taken out" for path in cleaned]
+    assert len({path.read_bytes() for path in outputs.values()}) == 3
+
+
 def test_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = ddfm("fuse", *folders, "-o", out, "--steps", 1)
@@ -122,7 +156,16 @@ def test_mistakes_get_one_plain_line(
         ("fuse", a, b, "-o", out, "--form", "best"): "form 'best'",
         ("fuse", a, b, "-o", out, "--scheduler", "best"): "scheduler 'best'",
         ("fuse", a, b, "-o", out, "--steps", "none"): "--steps",
-        ("fuse", a, b, "-o", out, "--steps", "0"): "steps 0",
+        ("fuse", a, b, "-o", out, "--steps", "0", "--form", "paper"): "steps 0: not within 1 to 1000",
+        ("fuse", a, b, "-o", out, "--steps", "1000"): "steps 1000: the prior natural has only",
+        ("fuse", a, b, "-o", out, "--task", "best"): "task 'best': not one of infrared, medical",
+        ("fuse", a, b, "-o", out, "--stretch", "best"): "stretch 'best': not one of auto, none",
+        ("fuse", a, b, "-o", out, "--noise", "much"): "--noise much: not auto, off or one level for each",
+        ("fuse", a, b, "-o", out, "--noise", "10"): "noise [10.0]: not two levels",
+        ("fuse", a, b, "-o", out, "--noise", "1,2,3"): "not two levels",
+        ("fuse", a, b, "-o", out, "--noise", "10,-1"): "not two levels",
+        ("fuse", a, b, "-o", out, "--noise", "nan,1"): "not two levels",
+        ("fuse", a, b, "-o", out, "--noise", "10,"): "--noise 10,: not auto, off or one level",
         ("fuse", a, b, "-o", out, "--dtype", "int4"): "dtype 'int4'",
         ("fuse", a, b, "-o", out, "--device", "abacus"): "device 'abacus'",
         ("fuse", a, b, "-o", out, "--prior", "unnatural"): "unnatural: no such prior",
@@ -166,7 +209,7 @@ def test_the_installed_command(pair: tuple[Path, Path], tmp_path: Path) -> None:
 def test_the_command_and_the_function_have_the_same_defaults() -> None:
     command, function = (inspect.signature(f).parameters for f in (cli.fuse, fusion.fuse))
     shared = command.keys() & function.keys()
-    assert shared >= {"steps", "seed", "form", "scheduler", "prior", "device", "dtype", "resize"}
+    assert shared == function.keys() - {"a", "b", "callback"}
     assert {n: command[n].default for n in shared} == {n: function[n].default for n in shared}
 
 

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 import ddfm
 from ddfm import InputError, fuse
 from ddfm.colour import chroma, luminance
+from ddfm.fusion import WARM_END, WARM_START
+from ddfm.hierarchical import TASKS
 from ddfm.images import read_image
 from ddfm.likelihood import FORMS
 from ddfm.prior import Prior, load_prior
@@ -26,18 +31,19 @@ def prior() -> Prior:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (64, 48), (33, 130)])
-def test_any_size_and_both_forms(prior: Prior, form: str, size: tuple[int, int]) -> None:
+def test_any_size_and_every_form(prior: Prior, form: str, size: tuple[int, int]) -> None:
     a, b = picture(*size, 1, np.uint8, 1), picture(*size, 3, np.uint8, 2)
     result = fuse(a, b, prior=prior, form=form, steps=2)
     assert (result.to_array().shape, result.to_array().dtype.name) == ((*size, 3), "uint8")
     assert result.settings["form"] == form
 
 
+@pytest.mark.parametrize("form", ["ddfm", "paper"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_the_same_seed_gives_the_same_bytes(prior: Prior, scheduler: str) -> None:
+def test_the_same_seed_gives_the_same_bytes(prior: Prior, scheduler: str, form: str) -> None:
     a, b = picture(40, 56, 1, np.uint8, 1), picture(40, 56, 1, np.uint8, 2)
     first, second, other = (
-        fuse(a, b, prior=prior, form="paper", scheduler=scheduler, steps=4, seed=seed).to_array()
+        fuse(a, b, prior=prior, form=form, scheduler=scheduler, steps=4, seed=seed).to_array()
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first, second)
@@ -131,10 +137,21 @@ def test_sizes_that_differ(prior: Prior) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"form": "best"}, "form 'best': not one of paper, released"),
+        ({"form": "best"}, "form 'best': not one of ddfm, paper, released"),
         ({"scheduler": "euler"}, "scheduler 'euler': not one of ddim, ddpm"),
-        ({"steps": 0}, "steps 0: not within 1 to 1000"),
-        ({"steps": 1001}, "steps 1001: not within 1 to 1000"),
+        ({"steps": -1}, "steps -1: not within 0 to 1000 for form ddfm"),
+        ({"steps": 1001}, "steps 1001: not within 0 to 1000 for form ddfm"),
+        ({"steps": 0, "form": "paper"}, "steps 0: not within 1 to 1000 for form paper"),
+        ({"steps": 0, "form": "released"}, "steps 0: not within 1 to 1000 for form released"),
+        ({"task": "astronomy"}, "task 'astronomy': not one of infrared, medical"),
+        ({"stretch": "full"}, "stretch 'full': not one of auto, none"),
+        ({"noise": "some"}, "noise 'some': not auto, off or a level"),
+        ({"noise": [10.0]}, r"noise \[10.0\]: not two levels, one for each source"),
+        ({"noise": [1.0, 2.0, 3.0]}, "not two levels"),
+        ({"noise": [-1.0, 2.0]}, "not two levels"),
+        ({"noise": [1.0, float("nan")]}, "not two levels"),
+        ({"noise": [1.0, 255.0]}, "not two levels"),
+        ({"noise": 10.0}, "noise 10.0: not two levels"),
         ({"seed": -1}, "seed -1: not within 0 to"),
         ({"seed": 2**63}, "not within 0 to"),
         ({"dtype": "int8"}, "dtype 'int8': not one of float32"),
@@ -157,7 +174,7 @@ def test_an_rgb_prior_with_learned_variance(tiny_prior: Path) -> None:
             44,
             3,
         )
-    assert [step.index for step in seen] == [0, 1, 0, 1]
+    assert [step.index for step in seen] == [0, 1] * len(FORMS)
 
 
 def test_bfloat16_is_close(prior: Prior) -> None:
@@ -169,6 +186,117 @@ def test_bfloat16_is_close(prior: Prior) -> None:
     assert np.abs(single - half).max() > 0
     assert np.abs(single - half).mean() < 4
     assert np.array_equal(single, again)  # the prior that was given has not been rounded
+
+
+# --- Form ddfm: steps, noise, stretch ------------------------------------------------------------
+
+
+def noisy(image: NDArray[Any], grey_levels: float, seed: int) -> NDArray[Any]:
+    noise = np.random.default_rng(seed).normal(0, grey_levels, image.shape)
+    return np.rint(image + noise).clip(0, 255).astype(np.uint8)
+
+
+def never() -> Prior:
+    raise AssertionError("the prior was loaded though it is not needed")
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 75), (41, 17)])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_smallest_sizes(prior: Prior, size: tuple[int, int], steps: int) -> None:
+    rng = np.random.default_rng(1)
+    a, b = (rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(2))
+    for noise in ("auto", "off", [9.0, 9.0]):
+        fused = fuse(a, b, prior=prior, steps=steps, noise=noise).to_array()
+        assert (fused.shape, fused.dtype.name) == (b.shape, "uint8")
+
+
+@pytest.mark.parametrize("noise", ["auto", "off"])
+def test_no_steps_need_no_network(noise: str) -> None:
+    code = f"""if True:
+        import sys, numpy as np, ddfm
+        a = np.add.outer(np.arange(40), 3 * np.arange(50)).astype(np.uint8)
+        result = ddfm.fuse(a, a.T.reshape(40, 50), steps=0, noise={noise!r})
+        assert result.settings["prior"] is None
+        sys.exit("diffusers" in sys.modules)"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_prior_is_loaded_when_it_is_needed(prior: Prior) -> None:
+    calls = []
+
+    def load() -> Prior:
+        calls.append(1)
+        return prior
+
+    a, b = picture(96, 128, 1, np.uint8, 1), picture(96, 128, 3, np.uint8, 2)
+    clean = fuse(a, b, prior=never, steps=0)
+    assert (clean.settings["prior"], clean.settings["denoised"]) == (None, [0, 0])
+    told = fuse(noisy(a, 12, 1), noisy(b, 12, 2), prior=load, steps=0)
+    assert (told.settings["prior"], len(calls)) == ("natural", 1)
+    assert fuse(a, b, prior=load, steps=1).settings["prior"] == "natural"
+    assert len(calls) == 2
+    fuse(noisy(a, 12, 1), noisy(b, 12, 2), prior=never, steps=0, noise="off")
+    fuse(noisy(a, 12, 1), b, prior=never, steps=0, noise=[0, 0.0])
+    with pytest.raises(InputError, match="unnatural: no such prior"):
+        fuse(noisy(a, 12, 1), b, prior="unnatural", steps=0)
+
+
+def test_more_steps_than_a_warm_start_leaves_are_refused(prior: Prior) -> None:
+    a = picture(16, 16, 1, np.uint8, 1)
+    room = int(((prior.sigmas >= WARM_END) & (prior.sigmas < WARM_START)).sum()) + 1
+    with pytest.raises(InputError, match=f"steps {room + 1}: the prior natural has only {room} timesteps"):
+        fuse(a, a, prior=prior, steps=room + 1)
+
+
+def test_a_warm_start_is_what_the_sources_say_and_noise(prior: Prior) -> None:
+    """Float pictures of little contrast, so that nothing is clipped or rounded."""
+    a, b = (0.4 + 0.2 * picture(48, 64, 1, np.uint8, seed).astype(np.float32) / 255 for seed in (1, 2))
+    seen: list[Step] = []
+    fuse(a, b, prior=prior, seed=7, callback=seen.append)
+    alone = fuse(a, b, prior=never, steps=0, stretch="none").image.pixels[..., 0]
+    start = 2 * torch.from_numpy(alone)[None, None] - 1
+    first, last = seen[0].timestep, seen[-1].timestep
+    assert len(seen) == 5
+    assert prior.sigmas[first] < WARM_START <= prior.sigmas[first + 1]
+    assert prior.sigmas[last] < WARM_END <= prior.sigmas[last + 1]
+    noise = torch.randn(1, 1, 48, 64, generator=torch.Generator().manual_seed(7))
+    expected = prior.denoise(start + float(prior.sigmas[first]) * noise, prior.sigmas[first])
+    assert torch.allclose(seen[0].prediction, expected.clamp(-1, 1), rtol=0, atol=1e-3)
+
+
+def test_settings_say_what_was_done(prior: Prior) -> None:
+    a, b = picture(96, 128, 1, np.uint8, 1), picture(96, 128, 3, np.uint8, 2)
+    given = fuse(a, b, prior=prior, steps=1, noise=[10, 2.5], stretch="none", task="medical").settings
+    assert given["noise"] == given["denoised"] == [10, 2.5]
+    assert (given["stretch"], given["task"], given["steps"]) == ("none", "medical", 1)
+    found = fuse(noisy(a, 12, 1), b, prior=prior, steps=0).settings
+    assert found["noise"][0] == pytest.approx(12, rel=0.15)  # and rounding, and clipping
+    assert found["denoised"] == [found["noise"][0], 0]
+    assert found["noise"][1] < 3
+    older = fuse(a, b, prior=prior, form="paper", steps=1).settings
+    assert (older["noise"], older["stretch"], older["form"]) == ([0, 0], "auto", "paper")
+
+
+def test_contrast_is_raised_about_the_mean_or_not_at_all() -> None:
+    """Float pictures of little contrast, so that nothing is clipped or rounded."""
+    a, b = (0.4 + 0.2 * picture(48, 64, 1, np.uint8, seed).astype(np.float32) / 255 for seed in (1, 2))
+    plain, raised = (fuse(a, b, steps=0, prior=never, stretch=s).to_array() for s in ("none", "auto"))
+    expected = plain.mean() + TASKS["infrared"].stretch * (plain - plain.mean())
+    assert np.allclose(raised, expected, atol=1e-5)
+    medical = [fuse(a, b, steps=0, prior=never, task="medical", stretch=s) for s in ("none", "auto")]
+    assert np.allclose(medical[0].to_array(), medical[1].to_array(), atol=1e-6)
+
+
+def test_noise_of_a_colour_source_leaves_its_chroma_too(prior: Prior) -> None:
+    thermal, visible = picture(96, 128, 1, np.uint8, 1), picture(96, 128, 3, np.uint8, 2)
+
+    def chroma_of(source: NDArray[Any], noise: str) -> torch.Tensor:
+        result = fuse(thermal, source, prior=prior, steps=0, noise=noise)  # type: ignore[arg-type]
+        return chroma(torch.from_numpy(result.image.pixels).movedim(-1, 0))
+
+    clean = chroma_of(visible, "off")
+    left, cleaned = (chroma_of(noisy(visible, 20, 3), noise) - clean for noise in ("off", "auto"))
+    assert cleaned.norm() < 0.5 * left.norm()
 
 
 def test_results_are_saved(prior: Prior, tmp_path: Path) -> None:

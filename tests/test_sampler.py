@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ddfm.likelihood import ReleasedLikelihood
+from ddfm.likelihood import ReleasedLikelihood, Unconditional
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step, respaced_scheduler, sample, spaced_timesteps
 
@@ -41,7 +42,9 @@ def test_released_sampling_matches_the_released_code(
     seen: dict[int, Step] = {}
     likelihood = ReleasedLikelihood(infrared=tensors["ir"].to(dtype), visible=tensors["vi"].to(dtype))
     x_t = tensors["x_T"].to(dtype)
-    final = sample(prior, likelihood, x_t, timesteps, callback=lambda step: seen.update({19 - step.index: step}))
+    final = sample(
+        prior, likelihood, x_t, timesteps, callback=lambda step: seen.update({19 - step.index: step})
+    )
     for row, step in enumerate(tensors["steps"].tolist()):
         assert (seen[step].rectified - tensors["pred_x0"][row]).abs().max() < 1e-3
         assert (seen[step].sample - tensors["samples"][row]).abs().max() < 1e-3
@@ -52,6 +55,7 @@ class GaussianNetwork(nn.Module):
     """The exact noise prediction for images whose pixels are N(0, s^2): E[eps | x_t] in closed form."""
 
     dtype = torch.float32
+    config = SimpleNamespace(in_channels=1, block_out_channels=(1,))
 
     def __init__(self, alphas_cumprod: Tensor, spread: float) -> None:
         super().__init__()
@@ -63,14 +67,6 @@ class GaussianNetwork(nn.Module):
         return type("Output", (), {"sample": (1 - abar).sqrt() / variance * x})
 
 
-class NoLikelihood:
-    def rectify(self, f0: Tensor) -> Tensor:
-        return f0
-
-    def finish(self, luma: Tensor) -> Tensor:
-        return luma
-
-
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_samples_the_prior(name: str) -> None:
     """With an exact network for N(0, s^2) and no likelihood, samples have that variance."""
@@ -79,7 +75,9 @@ def test_every_scheduler_samples_the_prior(name: str) -> None:
     prior = Prior(GaussianNetwork(abar, spread), scheduler)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 96, 96, generator=generator)
-    out = sample(prior, NoLikelihood(), noise, spaced_timesteps(999, 0, 1000), scheduler=name, generator=generator)
+    out = sample(
+        prior, Unconditional(), noise, spaced_timesteps(999, 0, 1000), scheduler=name, generator=generator
+    )
     assert float(out.std()) == pytest.approx(spread, rel=0.05)
 
 
@@ -94,7 +92,7 @@ def test_the_last_rectified_estimate_is_the_result(name: str, steps: int) -> Non
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 16, 16, generator=generator)
     out = sample(
-        prior, NoLikelihood(), noise, timesteps, scheduler=name, generator=generator, callback=seen.append
+        prior, Unconditional(), noise, timesteps, scheduler=name, generator=generator, callback=seen.append
     )
     assert [step.index for step in seen] == list(range(steps))
     assert [step.timestep for step in seen] == timesteps.tolist()
@@ -108,3 +106,31 @@ def test_respaced_scheduler_keeps_the_noise_levels() -> None:
         process = respaced_scheduler(name, abar, timesteps)
         assert process.timesteps.tolist() == list(range(12, -1, -1))
         assert torch.allclose(process.alphas_cumprod.double(), abar[timesteps.flip(0)], rtol=1e-5)
+
+
+class Brighter(Unconditional):
+    """A likelihood to which every image is too dark by the same amount."""
+
+    def rectify(self, f0: Tensor) -> Tensor:
+        return f0 + 0.15
+
+
+@pytest.mark.parametrize("keep_noise", [False, True])
+def test_which_noise_a_step_goes_on_with(keep_noise: bool) -> None:
+    """The network's own prediction of it, known in closed form; or what the rectified estimate leaves."""
+    scheduler, spread = DDPMScheduler(), 0.2
+    abar = torch.cumprod(1 - scheduler.betas.double(), 0)
+    prior = Prior(GaussianNetwork(abar, spread), scheduler)
+    timesteps = spaced_timesteps(300, 20, 5)
+    noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    f = 0.3 * noise
+    seen: list[Step] = []
+    sample(prior, Brighter(), f, timesteps, keep_noise=keep_noise, callback=seen.append)
+    for step, now, after in zip(seen, abar[timesteps], abar[timesteps][1:], strict=False):
+        own = (1 - now).sqrt() / (now * spread**2 + 1 - now) * f
+        assert step.prediction.abs().max() < 1  # so that it was not clipped
+        assert torch.allclose(now.sqrt() * step.prediction + (1 - now).sqrt() * own, f, atol=1e-5)
+        carried = own if keep_noise else own - now.sqrt() * 0.15 / (1 - now).sqrt()
+        expected = after.sqrt() * (step.prediction + 0.15) + (1 - after).sqrt() * carried
+        assert torch.allclose(step.sample, expected, atol=1e-5)
+        f = step.sample

@@ -98,7 +98,7 @@ def fuse(
         typer.Option(
             metavar="auto|off|S1,S2",
             help="Noise of the sources: found out, left alone, or given in 8-bit grey levels.",
-            show_default="auto for form ddfm, off for the others",
+            show_default="auto; off for task medical and the other forms",
         ),
     ] = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
@@ -168,7 +168,10 @@ def fuse_files(a: Path, b: Path, output: Path, prior: str, options: dict[str, An
     images = read_pair(a, b, options["resize"])
     check_output(output, images)
     with progress_bars() as bars:
-        fuse_one(images, output, model, options, bars)
+        settings = fuse_one(images, output, model, options, bars)
+    for path, level in zip((a, b), settings["denoised"], strict=True):
+        if level:
+            print(f"{path}: noise of {level:.1f} grey levels taken out", file=sys.stderr)
     height, width = images[0].size
     print(f"{output}: {width}x{height}, {images[0].depth}, {time.perf_counter() - start:.1f} s")
 
@@ -218,12 +221,12 @@ def fuse_folders(
 def checked_prior(name: str, options: dict[str, Any]) -> Callable[[], Prior]:
     """What loads the prior once for all pairs and moves it where it will work, if it is needed.
 
-    Raises InputError for bad options, and for a bad prior if it surely is needed.
+    Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
     """
     from functools import cache
 
     from ddfm.devices import pick_device, pick_dtype
-    from ddfm.fusion import check_options
+    from ddfm.fusion import check_options, check_steps
 
     @cache
     def load() -> Prior:
@@ -233,7 +236,7 @@ def checked_prior(name: str, options: dict[str, Any]) -> Callable[[], Prior]:
 
     check_options(**options)
     if options["steps"] != 0:
-        load()
+        check_steps(load(), options["form"], options["steps"])
     return load
 
 
@@ -252,8 +255,8 @@ def check_output(output: Path, images: list[Image]) -> None:
 
 def fuse_one(
     images: list[Image], output: Path, prior: Callable[[], Prior], options: dict[str, Any], bars: Progress
-) -> None:
-    """Fuse and write one pair, with a bar over its steps."""
+) -> dict[str, Any]:
+    """Fuse and write one pair, with a bar over its steps; returns what it was made with."""
     from ddfm.fusion import DEFAULT_STEPS
     from ddfm.fusion import fuse as fuse_images
     from ddfm.images import write_image
@@ -265,6 +268,7 @@ def fuse_one(
     finally:
         bars.remove_task(task)
     write_image(output, result.image)
+    return result.settings
 
 
 def progress_bars() -> Progress:
@@ -274,6 +278,7 @@ def progress_bars() -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=stderr,
+        disable=not stderr.is_interactive,  # into a file it would write nothing but an empty line
     )
 
 

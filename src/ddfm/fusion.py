@@ -51,7 +51,8 @@ class FusionResult:
         image: size and colour of the first colour source (or of the first one, if none is in
             colour), depth and alpha of the first source that has them.
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
-            seed, stretch, device, dtype, and the noise found in each source, in 8-bit grey levels.
+            seed, task, stretch, device, dtype; noise: what was found in each source, and denoised: what
+            the prior was told of it (0 where it was not asked), both in 8-bit grey levels.
     """
 
     image: Image
@@ -104,9 +105,10 @@ def fuse(
             with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene) or
             ``"focus"`` (on its parts).
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
-            ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for the
-            form's own: ``"auto"`` for ``"ddfm"``, ``"off"`` for the others, which know of no noise.
-        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 14 % at most, as far
+            ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
+            ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
+            other forms, which know of no noise.
+        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 9 % at most, as far
             as the range allows, medical pictures not at all; ``"released"``: to the full range;
             ``"paper"``: nothing) or ``"none"``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
@@ -132,7 +134,8 @@ def fuse(
         dtype=dtype,
     )
     steps = DEFAULT_STEPS[form] if steps is None else steps
-    noise = ("auto" if form == "ddfm" else "off") if noise is None else noise
+    if noise is None:
+        noise = "auto" if form == "ddfm" and task != "medical" else "off"
     place = pick_device(device)
 
     @cache
@@ -140,7 +143,7 @@ def fuse(
         return as_prior(prior).to(place, pick_dtype(dtype))
 
     if steps:
-        model()  # what is wrong with it should come out before any work is done
+        check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
     # 2. Prepare: luminance in [-1, 1], without noise.
     pixels = [torch.from_numpy(source.pixels).movedim(-1, 0)[None].to(place) for source in sources]
     levels = [noise] * len(sources) if isinstance(noise, str) else [level * GREY_LEVEL for level in noise]
@@ -160,8 +163,8 @@ def fuse(
     # 4. Restore: chroma, depth and alpha.
     luma = likelihood.finish(luminance(f)) if stretch == "auto" else ((luminance(f) + 1) / 2).clamp(0, 1)
     coloured = {
-        k: without_noise(image, source.told, model)
-        for k, (image, source) in enumerate(zip(pixels, cleaned, strict=True))
+        k: without_noise(image, model, level) if source.told.any() else image
+        for k, (image, source, level) in enumerate(zip(pixels, cleaned, levels, strict=True))
         if image.shape[1] == 3
     }
     fused = combine(luma, fused_chroma(coloured, luma, likelihood, TASKS[task])) if coloured else luma
@@ -172,16 +175,17 @@ def fuse(
         icc_profile=first_colour(sources).icc_profile if coloured else None,
         name="fused",
     )
-    asked = steps > 0 or any(bool(source.told.any()) for source in cleaned)
+    denoised = [round(source.told.item() / GREY_LEVEL, 2) for source in cleaned]
     settings = {
         "version": __version__,
-        "prior": model().name if asked else None,
+        "prior": model().name if steps or any(denoised) else None,
         "form": form,
         "scheduler": scheduler,
         "steps": steps,
         "seed": seed,
         "task": task,
         "noise": [round(source.found.item() / GREY_LEVEL, 2) for source in cleaned],
+        "denoised": denoised,
         "stretch": stretch,
         "device": str(place),
         "dtype": dtype,
@@ -207,20 +211,14 @@ def draw(
     scheduler: str,
     callback: Callable[[Step], None],
 ) -> Tensor:
-    """A sample of p(f | sources), (1, C, H, W): from the likelihood's start if it has one, else from noise.
-
-    Raises InputError if the prior's schedule has not as many timesteps as steps are wanted.
-    """
+    """A sample of p(f | sources), (1, C, H, W): from the likelihood's start if it has one, or from noise."""
     # Noise is drawn on the CPU so that every device starts from the same.
     generator = torch.Generator().manual_seed(seed)
     f = torch.randn(1, prior.channels, *like.shape[-2:], generator=generator).to(like)
-    first, last = len(prior.alphas_cumprod) - 1, 0
+    first, last = span(prior, warm=likelihood.start is not None)
     if likelihood.start is not None:
-        first, last = (int((prior.sigmas < level).sum()) - 1 for level in (WARM_START, WARM_END))
         alpha_cumprod = prior.alphas_cumprod[first]
         f = alpha_cumprod.sqrt().to(f) * likelihood.start + (1 - alpha_cumprod).sqrt().to(f) * f
-    if steps > first - last + 1:
-        raise InputError(f"steps {steps}: the prior {prior.name} has {first - last + 1} timesteps to take")
     return sample(
         prior,
         likelihood,
@@ -244,11 +242,27 @@ def fused_chroma(coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likel
     return blend_chroma(images)
 
 
-def without_noise(image: Tensor, told: Tensor, model: Callable[[], Prior]) -> Tensor:
-    """A colour image (1, 3, H, W) in [0, 1], each channel denoised if its luminance had to be."""
-    if not told.any():
-        return image
-    channels = clean_source(2 * image.movedim(1, 0) - 1, model, "auto").luma
+def span(prior: Prior, warm: bool) -> tuple[int, int]:
+    """The first and the last timestep to take."""
+    if not warm:
+        return len(prior.alphas_cumprod) - 1, 0
+    first, last = (int((prior.sigmas < level).sum()) - 1 for level in (WARM_START, WARM_END))
+    return first, last
+
+
+def check_steps(prior: Prior, form: str, steps: int | None) -> None:
+    """Raises InputError if the prior's schedule has not as many timesteps as steps are wanted."""
+    steps = DEFAULT_STEPS[form] if steps is None else steps
+    first, last = span(prior, warm=form == "ddfm")
+    if steps > first - last + 1:
+        raise InputError(
+            f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
+        )
+
+
+def without_noise(image: Tensor, model: Callable[[], Prior], level: float | Literal["auto", "off"]) -> Tensor:
+    """Each channel of a colour image (1, 3, H, W) in [0, 1] denoised, for its chroma."""
+    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 
@@ -282,7 +296,7 @@ def check_options(
     if isinstance(noise, str) and noise not in ("auto", "off"):
         raise InputError(f"noise {noise!r}: not auto, off or a level for each source")
     levels = (0.0, 0.0) if noise is None or isinstance(noise, str) else noise
-    if len(levels) != 2 or not all(0 <= level < 255 for level in levels):
+    if not isinstance(levels, Sequence) or len(levels) != 2 or not all(0 <= level < 255 for level in levels):
         raise InputError(f"noise {noise}: not two levels, one for each source, of 0 to 255 grey levels")
     pick_device(device)
     pick_dtype(dtype)

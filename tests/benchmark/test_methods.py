@@ -90,7 +90,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match=message):
             find_methods([name], TNO, stems)
     with pytest.raises(InputError, match="steps 0"):
-        find_methods(["ddfm"], TNO, [], steps=0)
+        find_methods(["ddfm:paper"], TNO, [], steps=0)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(InputError, match=r"pip install 'ddfm\[bench\]'"):
         find_methods(["mergemertens"], MEFB, [])
@@ -109,10 +109,11 @@ def test_mertens_takes_each_source_where_it_is_well_exposed() -> None:
 
 
 def test_ours_are_the_forms_asked_for() -> None:
+    assert find_methods(["ddfm"], TNO, [], steps=0)[0].fuse is not None  # the likelihood alone
     default, paper = find_methods(["ddfm", "ddfm:paper"], TNO, [], steps=1)[:2]
     assert default.fuse is not None
     assert paper.fuse is not None
     one, two = (m(from_array(A), from_array(B)) for m in (default.fuse, paper.fuse))
     assert not np.array_equal(one.pixels, two.pixels)
     assert (default.settings["steps"], default.settings["seed"]) == (1, 3407)
-    assert paper.settings["form"] == "paper"
+    assert (default.settings["form"], paper.settings["form"]) == ("ddfm", "paper")

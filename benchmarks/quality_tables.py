@@ -1,0 +1,216 @@
+"""What the parts of quality.py share: pairs, rows, measuring, tables, and how they are written down."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddfm.batch import Pair
+from ddfm.benchmark import run as runner
+from ddfm.benchmark.methods import Method, find_methods
+from ddfm.datasets import find_pairs, get_dataset
+from ddfm.evaluation import MethodResult, mean_ranks
+from ddfm.fusion import fuse
+from ddfm.metrics import METRICS, Convention
+from ddfm.prior import Prior
+
+Row = dict[str, float | str]
+Results = dict[str, MethodResult]
+
+OURS, LIKELIHOOD = "ours", "ours, steps 0"
+CEILING = "clean sources (ceiling)"
+FEW = 10  # steps of the older forms where a hundred would take too long
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, named rows with the same columns, and what to know before reading them."""
+
+    title: str
+    rows: Mapping[str, Row]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every part needs."""
+
+    data: Path
+    prior: Prior
+    released_steps: int = 100
+    every: int = 1
+    sheets: Path | None = None
+
+    def pairs(self, dataset: str, folder: str) -> list[Pair]:
+        """Every pair of a set, or every so many-th."""
+        return find_pairs(get_dataset(dataset), self.data / folder)[:: self.every]
+
+
+@dataclass
+class Measured:
+    """Values of methods on one set of pairs."""
+
+    results: Results
+    seconds: dict[str, float | None] = field(default_factory=dict)
+
+    def among(self, metrics: Sequence[str], names: Iterable[str] | None = None) -> Results:
+        """Those metrics of those methods, all by default."""
+        return {name: only(self.results[name], metrics) for name in names or self.results}
+
+    def table(
+        self, title: str, metrics: Sequence[str], names: Iterable[str] | None = None, note: str = ""
+    ) -> Table:
+        """Mean values, mean rank among the methods shown, and seconds a pair where they are known."""
+        chosen = self.among(metrics, names)
+        ranks = mean_ranks(chosen)
+        rows: dict[str, Row] = {}
+        for name, result in chosen.items():
+            seconds = self.seconds.get(name)
+            cost: Row = {"seconds": "" if seconds is None else seconds} if any(self.seconds.values()) else {}
+            rows[name] = {**result.mean, "mean rank": ranks[name], **cost}
+        return Table(title, rows, note)
+
+
+def only(result: MethodResult, metrics: Sequence[str]) -> MethodResult:
+    return MethodResult(
+        {metric: result.mean[metric] for metric in metrics},
+        {stem: {metric: row[metric] for metric in metrics} for stem, row in result.images.items()},
+    )
+
+
+def measure(
+    what: str, pairs: Sequence[Pair], methods: Sequence[Method], convention: Convention = "paper"
+) -> Measured:
+    """Every method on every pair; a failure ends the run, because a table with a hole would mislead."""
+    total, done, start = len(pairs) * len(methods), 0, time.perf_counter()
+    shown = 0
+
+    def progress(name: str) -> None:
+        nonlocal done, shown
+        done += 1
+        if done * 10 // total > shown:
+            shown = done * 10 // total
+            print(f"  {what}: {done} of {total}, {time.perf_counter() - start:.0f} s", flush=True)
+
+    root = pairs[0].a.parent.parent
+    found = runner.run(get_dataset("folder"), root, pairs, methods, convention, progress=progress)
+    if found.failures:
+        first = found.failures[0]
+        sys.exit(f"{what}: {first.method} failed on {first.stem}: {first.reason}")
+    return Measured(
+        dict(found.evaluation.methods), {name: cost.seconds for name, cost in found.costs.items()}
+    )
+
+
+# --- Methods ---------------------------------------------------------------------------------------
+
+
+def ours(name: str, prior: Prior, **options: Any) -> Method:
+    """Our fusion with those options of `ddfm.fuse`."""
+    return Method(name, lambda a, b: fuse(a, b, prior=prior, **options).image)
+
+
+def both_of_ours(prior: Prior, **options: Any) -> list[Method]:
+    return [ours(OURS, prior, **options), ours(LIKELIHOOD, prior, steps=0, **options)]
+
+
+def baselines() -> list[Method]:
+    return find_methods([], get_dataset("folder"), [])
+
+
+# --- Comparisons -----------------------------------------------------------------------------------
+
+
+def targets(title: str, mean: Mapping[str, float], needed: Mapping[str, float]) -> Table:
+    """Whether means are above published ones."""
+    rows: dict[str, Row] = {
+        metric: {"above": bound, "mean": mean[metric], "met": "yes" if mean[metric] > bound else "no"}
+        for metric, bound in needed.items()
+    }
+    met = sum(row["met"] == "yes" for row in rows.values())
+    return Table(title, rows, f"{met} of {len(rows)} met.")
+
+
+def ranks_of(name: str, results: Results) -> Row:
+    """A method's rank in each metric."""
+    metrics = list(results[name].mean)
+    return {
+        metric: mean_ranks({key: only(r, [metric]) for key, r in results.items()})[name] for metric in metrics
+    }
+
+
+def standing(title: str, results: Results) -> Table:
+    """Rank of ours in each metric, alone against the others: `LIKELIHOOD` does not count beside `OURS`."""
+    rows: dict[str, Row] = {}
+    for name in (OURS, LIKELIHOOD):
+        others = {
+            key: value for key, value in results.items() if key == name or key not in (OURS, LIKELIHOOD)
+        }
+        ranks = mean_ranks(others)
+        best = min((key for key in others if key != name), key=ranks.__getitem__)
+        rows[name] = {
+            **ranks_of(name, others),
+            "mean rank": ranks[name],
+            "best other": f"{best} {ranks[best]:.2f}",
+        }
+    return Table(title, rows, "Each row of ours is ranked without the other.")
+
+
+# --- Writing ---------------------------------------------------------------------------------------
+
+
+def markdown(results: Mapping[str, Any], about: Mapping[str, str]) -> str:
+    """All tables, the best of each metric in bold; best of what the table ranks."""
+    lines = ["# Quality", "", "Written by benchmarks/quality.py. An arrow says which way a metric improves."]
+    for part in (part for part in about if part in results):
+        made = results[part]
+        fewer = f" A trial: 1 of {made['every']} pairs only." if made.get("every", 1) > 1 else ""
+        cost = f"{made['seconds']:.0f} s on {made['about']}."
+        lines += ["", f"## {part}", "", f"{about[part]}{fewer} {cost}"]
+        for table in made["tables"]:
+            lines += ["", f"### {table['title']}", "", *markdown_table(table["rows"])]
+            if table["note"]:
+                lines += ["", table["note"]]
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table(rows: Mapping[str, Mapping[str, float | str]]) -> list[str]:
+    columns = list(next(iter(rows.values())))
+    standings = "best other" in columns
+    metrics = {column: METRICS[name] for column in columns if (name := column.split()[0]) in METRICS}
+    if len(rows) < 3:
+        metrics = {}  # ranks of ours, say: nothing to compare
+    compared = [row for name, row in rows.items() if name != CEILING]
+    best = {
+        column: (max if metric.higher_is_better else min)(float(row[column]) for row in compared)
+        for column, metric in metrics.items()
+    }
+
+    def heading(column: str) -> str:
+        metric = metrics.get(column)
+        return column if metric is None else f"{column} {'↑' if metric.higher_is_better else '↓'}"
+
+    def cell(column: str, value: float | str) -> str:
+        if isinstance(value, str):
+            return value
+        if standings and column != "mean rank":
+            return f"{value:g}"
+        text = f"{value:.2f}" if column in ("seconds", "mean rank") or abs(value) >= 10 else f"{value:.3f}"
+        return f"**{text}**" if best.get(column) == value else text
+
+    lines = [f"| | {' | '.join(map(heading, columns))} |", f"|---|{'---:|' * len(columns)}"]
+    for name, row in rows.items():
+        lines.append(f"| {name} | {' | '.join(cell(c, row[c]) for c in columns)} |")
+    return lines
+
+
+def rounded(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Six significant digits, which is more than any comparison here bears."""
+    return {
+        name: {key: value if isinstance(value, str) else float(f"{value:.6g}") for key, value in row.items()}
+        for name, row in rows.items()
+    }
