@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ddfm.hierarchical import (
     ETA,
-    LEVELS,
     NOISE_IN_BAND,
     SAMPLES,
     TAIL,
