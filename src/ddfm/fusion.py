@@ -231,6 +231,17 @@ def draw(
     )
 
 
+def fused_chroma(coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, task: Task) -> Tensor:
+    """The chroma by the task's rule, (1, 3, H, W), of the sources in colour, given by their place."""
+    images = list(coloured.values())
+    if task.chroma == "exposure":
+        return blend_exposed_chroma(images, luma)
+    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood):
+        choice = likelihood.choice()
+        return blend_chroma(images, [choice[:, k : k + 1] for k in coloured])
+    return blend_chroma(images)
+
+
 def span(prior: Prior, warm: bool) -> tuple[int, int]:
     """The first and the last timestep to take."""
     if not warm:
@@ -247,17 +258,6 @@ def check_steps(prior: Prior, form: str, steps: int | None) -> None:
         raise InputError(
             f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
         )
-
-
-def fused_chroma(coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, task: Task) -> Tensor:
-    """The chroma by the task's rule, (1, 3, H, W), of the sources in colour, given by their place."""
-    images = list(coloured.values())
-    if task.chroma == "exposure":
-        return blend_exposed_chroma(images, luma)
-    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood):
-        choice = likelihood.choice()
-        return blend_chroma(images, [choice[:, k : k + 1] for k in coloured])
-    return blend_chroma(images)
 
 
 def without_noise(image: Tensor, model: Callable[[], Prior], level: float | Literal["auto", "off"]) -> Tensor:

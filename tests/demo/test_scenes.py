@@ -122,12 +122,11 @@ def test_without_scikit_image_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 
 def test_overview_holds_every_picture() -> None:
-    wide = Scene(
-        "wide", "Wide", Image.new("L", (400, 200), 10), Image.new("RGB", (400, 200), "blue"), ("p", "q")
-    )
-    square = Scene(
-        "square", "Square", Image.new("L", (90, 90), 10), Image.new("RGB", (90, 90), "blue"), ("p", "q")
-    )
+    def scene(name: str, size: tuple[int, int]) -> Scene:
+        a, b = Image.new("L", size, 10), Image.new("RGB", size, "blue")
+        return Scene(name, name, a, b, ("p", "q"), "infrared")
+
+    wide, square = scene("wide", (400, 200)), scene("square", (90, 90))
     red = Image.new("RGB", (400, 200), "red")
     sheet = overview([(wide, red), (square, red.resize((90, 90)))])
     pixels = np.asarray(sheet)

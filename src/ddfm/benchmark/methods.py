@@ -150,7 +150,7 @@ def find_methods(
         if name in found:
             continue
         if prior is not None and is_ours(name):
-            method = _diffusion(name, prior, steps, seed, device)
+            method = _diffusion(name, dataset, prior, steps, seed, device)
         elif name in BASELINES:
             method = _baseline(name, seed)
         elif name == "mergemertens":
@@ -193,11 +193,14 @@ def _folder(name: str, stems: Sequence[str]) -> Method:
     return Method(folder.resolve().name, outputs={stem: files[stem] for stem in stems})
 
 
-def _diffusion(name: str, prior: Prior, steps: int | None, seed: int, device: str) -> Method:
-    """``ddfm`` at its defaults, or ``ddfm:<form>``."""
+def _diffusion(
+    name: str, dataset: Dataset, prior: Prior, steps: int | None, seed: int, device: str
+) -> Method:
+    """``ddfm`` at its defaults for the data's task (infrared if it may be any), or ``ddfm:<form>``."""
     options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device}
     options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
-    check_options(scheduler="ddim", task="infrared", noise=None, stretch="auto", dtype="float32", **options)
+    options["task"] = "infrared" if dataset.task == "any" else dataset.task
+    check_options(scheduler="ddim", noise=None, stretch="auto", dtype="float32", **options)
     settings: dict[str, Any] = {}
 
     def run(a: Image, b: Image) -> Image:
