@@ -34,7 +34,8 @@ QUANTILE = 0.3  # of their rms: below the median, because what detail is left on
 FEWEST_BLOCKS = 100
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
-# Gates, chosen so that no clean picture of the development data opens them (benchmarks/noise.py).
+# Gates, chosen so that no clean picture of the development data opens them, but for one set of MRI
+# that is noisy (benchmarks/noise.py).
 NOISE_GATE = 3 * GREY_LEVEL
 STRIPE_GATE = 2.25 * GREY_LEVEL
 STRIPE_CORRELATION = 0.5
