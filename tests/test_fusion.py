@@ -311,3 +311,11 @@ def test_the_package_imports_lazily() -> None:
     assert ddfm.fuse is fuse
     with pytest.raises(AttributeError):
         _ = ddfm.nothing
+
+
+def test_without_the_stretch_exposures_keep_their_knee() -> None:
+    """Task exposure stretches nothing, so leaving the stretch out must change nothing."""
+    dark, bright = (245 + picture(48, 64, 1, np.uint8, seed) // 26 for seed in (1, 2))  # beyond the knee
+    options: dict[str, Any] = {"task": "exposure", "steps": 0, "noise": "off"}
+    auto, none = (fuse(dark, bright, stretch=stretch, **options).to_array() for stretch in ("auto", "none"))
+    assert np.array_equal(auto, none)

@@ -109,7 +109,7 @@ def fuse(
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 9 % at most, as far
-            as the range allows, medical pictures not at all; ``"released"``: to the full range;
+            as the range allows, for task infrared only; ``"released"``: to the full range;
             ``"paper"``: nothing) or ``"none"``.
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
@@ -161,7 +161,7 @@ def fuse(
         assert likelihood.start is not None
         f = likelihood.start
     # 4. Restore: chroma, depth and alpha.
-    luma = likelihood.finish(luminance(f)) if stretch == "auto" else ((luminance(f) + 1) / 2).clamp(0, 1)
+    luma = likelihood.finish(luminance(f), stretch == "auto")
     coloured = {
         k: without_noise(image, model, level) if source.told.any() else image
         for k, (image, source, level) in enumerate(zip(pixels, cleaned, levels, strict=True))

@@ -153,7 +153,9 @@ class HierarchicalLikelihood:
 
     def solve(self, f: Tensor) -> Tensor:
         """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
-        _, coarsest = decompose(self.intensities.fuse(f), self.levels)
+        coarsest = self.intensities.fuse(f)
+        for _ in self.bands:
+            coarsest = reduce(coarsest)
         current, _ = decompose(f, self.levels)
         details = [
             band.fuse(d, contrast, self.task.gain)
@@ -161,8 +163,8 @@ class HierarchicalLikelihood:
         ]
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
-    def finish(self, luma: Tensor) -> Tensor:
-        f = compressed(stretched(luma, self.task.stretch), self.task.knee)
+    def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        f = compressed(stretched(luma, self.task.stretch if stretch else 1.0), self.task.knee)
         return ((f + 1) / 2).clamp(0, 1)
 
     def choice(self) -> Tensor:

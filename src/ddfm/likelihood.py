@@ -47,8 +47,8 @@ class Likelihood(Protocol):
         """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out."""
         ...
 
-    def finish(self, luma: Tensor) -> Tensor:
-        """Luminance of the last sample, (B, 1, H, W), as a picture in [0, 1]."""
+    def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        """Luminance of the last sample, (B, 1, H, W), as a picture in [0, 1], stretched if the form does."""
         ...
 
 
@@ -60,7 +60,7 @@ class Unconditional:
     def rectify(self, f0: Tensor) -> Tensor:
         return f0
 
-    def finish(self, luma: Tensor) -> Tensor:
+    def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         return ((luma + 1) / 2).clamp(0, 1)
 
 
@@ -139,7 +139,7 @@ class PaperLikelihood:
         x, _, self.u = m_step(x, self.y, m_bar, n_bar, self.u)
         return f0 + (self.v + x - luma)
 
-    def finish(self, luma: Tensor) -> Tensor:
+    def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         return ((luma + 1) / 2).clamp(0, 1)
 
 
@@ -185,7 +185,9 @@ class ReleasedLikelihood:
         x = (2 * m_bar * y + ETA * (y - k)) / (2 * m_bar + 2 * n_bar + ETA)
         return self.i - x
 
-    def finish(self, luma: Tensor) -> Tensor:
+    def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        if not stretch:
+            return ((luma + 1) / 2).clamp(0, 1)
         low, high = luma.amin((1, 2, 3), keepdim=True), luma.amax((1, 2, 3), keepdim=True)
         return (luma - low) / (high - low).clamp_min(torch.finfo(luma.dtype).tiny)
 
