@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ddfm import fuse, load_prior
 from ddfm.batch import match_folders
+from ddfm.colour import WEIGHTS
 from ddfm.images import read_image
 
 RESULTS = Path(__file__).with_name("results") / "uncertainty.json"
@@ -39,7 +40,7 @@ def crops(folder: Path, count: int) -> dict[str, list[NDArray[np.uint8]]]:
 
 def middle(path: Path) -> NDArray[np.uint8]:
     pixels = read_image(path).pixels
-    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ np.float32([0.299, 0.587, 0.114])
+    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ np.array(WEIGHTS, np.float32)
     top, left = ((side - SIDE) // 2 for side in grey.shape)
     return np.rint(255 * grey[top : top + SIDE, left : left + SIDE]).astype(np.uint8)
 
@@ -57,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prior = load_prior()
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    ratios: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    ratios: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for steps in (0, 5):
         options: dict[str, Any] = {"prior": prior, "steps": steps, "task": "infrared", "stretch": "none"}
         for name in SETS:
