@@ -19,12 +19,9 @@ from numpy.typing import NDArray
 
 from ddfm.errors import InputError
 
-ValueRange = tuple[float, float]
-RangeChoice = ValueRange | Literal["data"] | None
-"""What a caller may ask for: None for what the file says, "data" for its smallest and largest sample,
-or the two values that become 0 and 1."""
-
 SENSOR_BITS = (8, 10, 12, 14, 16)
+
+ValueRange = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,11 @@ class Range:
 
     limits: ValueRange
     reason: str
+
+
+RangeChoice = ValueRange | Range | Literal["data"] | None
+"""What a caller may ask for: None for what the file says, "data" for its smallest and largest sample,
+or the two values that become 0 and 1."""
 
 
 def full_range(depth: np.dtype[Any]) -> ValueRange:
@@ -71,6 +73,8 @@ def choose_range(
     own = (smallest, largest if largest > smallest else smallest + 1)
     if wanted == "data":
         return Range(own, "smallest to largest sample, as asked")
+    if isinstance(wanted, Range):
+        return wanted
     if wanted is not None:
         return Range(check_range(wanted), "as asked")
     if declared is not None and declared.limits[0] <= smallest and largest <= declared.limits[1]:
