@@ -167,7 +167,8 @@ def _outlook(volume: Volume, kind: str, used: float, noise: float) -> list[str]:
 def _stored(volume: Volume) -> str:
     if volume.kind == "NIfTI":
         slope, intercept = volume.header.get_slope_inter()
-        return f"{volume.header.get_data_dtype()}, slope {slope:g}, intercept {intercept:g}"
+        kind = volume.header.get_data_dtype()
+        return "RGB" if kind.names else f"{kind}, slope {slope:g}, intercept {intercept:g}"
     if volume.kind == "DICOM":
         tags = volume.header[0]
         slope, intercept = scale(tags)

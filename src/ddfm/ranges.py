@@ -68,7 +68,7 @@ def choose_range(
         InputError: the range asked for is none, or floats are too large for 32 bits.
     """
     smallest, largest = float(samples.min()), float(samples.max())
-    if max(abs(smallest), abs(largest)) > np.finfo(np.float32).max:
+    if max(abs(smallest), abs(largest)) > float(np.finfo(np.float32).max):
         raise InputError(f"{name}: samples reach {largest:g}, beyond 32-bit floats; rescale them first")
     own = (smallest, largest if largest > smallest else smallest + 1)
     if wanted == "data":

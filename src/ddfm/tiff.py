@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,11 +48,12 @@ def read_pages(data: bytes, name: str) -> list[Page]:
 
     Raises InputError, naming the file and the page, for what is damaged, cut short or no grey or RGB picture.
     """
+    _check_chain(data, name)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as tiff:
             pages = [page for page in tiff.pages if not page.is_reduced]
             if not pages:
-                raise InputError(f"{name}: has no pages; it was not written to the end")
+                raise InputError(f"{name}: holds smaller copies of a page only, not the page itself")
             if len(pages) == 1 and tiff.series[0].size > pages[0].size:
                 raise InputError(
                     f"{name}: is a stack of shape {tiff.series[0].shape} in one page; save it page by page"
@@ -73,6 +75,30 @@ def count_pages(path: Any) -> int:
         return 1
 
 
+def _check_chain(data: bytes, name: str) -> None:
+    """Follow the directories from page to page: tifffile drops those behind the end of a file.
+
+    Raises InputError if one lies, even in part, behind the end, or if there is none.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    # Counts and offsets are of 2 and 4 bytes, entries of 12; of 8, 8 and 20 in BigTIFF.
+    (count, offset), entry, start = (("HI", 12, 4), ("QQ", 20, 8))[data[2:4] in (b"+\0", b"\0+")]
+    seen: set[int] = set()
+    try:
+        (place,) = struct.unpack_from(order + offset, data, start)
+        while place:
+            if place in seen:
+                raise InputError(f"{name}: is damaged (its pages run in a circle)")
+            seen.add(place)
+            (entries,) = struct.unpack_from(order + count, data, place)
+            place += struct.calcsize(order + count) + entry * entries
+            (place,) = struct.unpack_from(order + offset, data, place)
+    except struct.error as error:
+        raise InputError(f"{name}: is damaged or cut short (it ends before page {len(seen)})") from error
+    if not seen:
+        raise InputError(f"{name}: has no pages; it was not written to the end")
+
+
 def _read_page(page: Any, size: int, name: str) -> Page:
     stored = zip(page.dataoffsets, page.databytecounts, strict=True)
     if any(start + count > size for start, count in stored):
@@ -87,10 +113,11 @@ def _read_page(page: Any, size: int, name: str) -> Page:
         raise InputError(f"{name}: is a stack of shape {samples.shape} in one page; save it page by page")
     tags = {tag.code: tag.value for tag in page.tags}
     samples, declared = _unpack(page, samples, tags, name)
-    resolution = None
+    resolution: Resolution | None = None
     if X_RESOLUTION in tags and Y_RESOLUTION in tags:
         x, y = (tags[code][0] / (tags[code][1] or 1) for code in (X_RESOLUTION, Y_RESOLUTION))
-        resolution = (x, y, int(tags.get(RESOLUTION_UNIT, 2)))
+        unit = int(tags.get(RESOLUTION_UNIT, 2))
+        resolution = None if (x, y, unit) == (1, 1, 1) else (x, y, unit)  # that is how nothing is said
     orientation = int(tags.get(ORIENTATION, 1))
     return Page(samples, declared, orientation, tags.get(ICC_PROFILE), resolution)
 
