@@ -55,7 +55,9 @@ def read(path: Path) -> Nifti:
         raw = raw[..., 0]
     if raw.ndim == 2:
         raw = raw[..., None]
-    if raw.ndim != 3 or 0 in raw.shape:
+    if not raw.size:
+        raise InputError(f"{path}: holds no samples")
+    if raw.ndim != 3:
         shape = "x".join(map(str, raw.shape))
         raise InputError(f"{path}: has shape {shape}; a volume of three dimensions is needed, take one out")
     header = image.header.copy()
