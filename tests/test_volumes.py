@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import apply_rescale
 
 import ddfm
 from ddfm.errors import InputError
@@ -67,7 +70,7 @@ def read_files(folder: Path) -> list[pydicom.Dataset]:
 
 def in_units(dataset: pydicom.Dataset) -> NDArray[Any]:
     """By pydicom's own reader."""
-    return np.asarray(pydicom.pixels.apply_rescale(dataset.pixel_array, dataset))
+    return np.asarray(apply_rescale(dataset.pixel_array, dataset))
 
 
 # --- Geometry and values -------------------------------------------------------------------------
@@ -482,6 +485,21 @@ def test_places_a_volume_is_not_written_to(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write_volume(tmp_path / "absent" / "out", series)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii", "ct"]
+
+
+@pytest.mark.parametrize(("package", "name"), [("nibabel", "a.nii"), ("pydicom", "ct")])
+def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, name: str) -> None:
+    ct(tmp_path / "ct")
+    write_nifti(tmp_path / "a.nii", hounsfield(24, 20, 3))
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"need {package}: pip install 'ddfm\[medical\]'"):
+        read_volume(tmp_path / name)
+
+
+def test_heavy_packages_are_imported_when_needed() -> None:
+    code = "import sys, ddfm.info; print({'nibabel', 'pydicom', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_what_is_a_volume(tmp_path: Path) -> None:
