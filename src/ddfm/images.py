@@ -35,6 +35,7 @@ SUFFIXES = {
     ".webp": "WebP",
 }
 MINIMUM_SIDE = 16
+LITTLE_USED = 0.25  # of a range: below, say how to have it used
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,20 @@ def from_stack(
         Image(page, depth, alpha, None, name, chosen.limits, reason, count)
         for page, alpha, count in zip(pages, alphas, outside, strict=True)
     ]
+
+
+def range_remarks(images: Sequence[Image]) -> list[str]:
+    """What a user should be told of the range of a picture or of a volume's slices, one sentence each."""
+    low, high = images[0].limits
+    used = max(float(i.pixels.max()) for i in images) - min(float(i.pixels.min()) for i in images)
+    remarks = []
+    if "taken for" in images[0].range_from:
+        remarks.append(f"{images[0].range_from}; --range {low:g},65535 takes all 16")
+    if 0 < used < LITTLE_USED:
+        remarks.append(f"its values use {used:.0%} of the range; --range data makes them use all of it")
+    if outside := sum(image.outside for image in images):
+        remarks.append(f"{outside} samples lie outside the range {low:g} to {high:g} and are cut off")
+    return remarks
 
 
 def with_shared_range(images: Sequence[Image]) -> list[Image]:

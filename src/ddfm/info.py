@@ -13,11 +13,9 @@ from PIL import Image as PILImage
 from ddfm import tiff, volumes
 from ddfm.dicom import scale
 from ddfm.errors import InputError
-from ddfm.images import Image, read_image, suffix_for
+from ddfm.images import Image, range_remarks, read_image, suffix_for
 from ddfm.ranges import ValueRange
 from ddfm.volumes import Volume
-
-LITTLE_USED = 0.25  # of the range: below, say how to have it used
 
 
 @dataclass(frozen=True)
@@ -137,19 +135,16 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
         resolution=_resolution(first),
         icc_profile=first.icc_profile is not None,
         noise=noise,
-        outlook=_outlook(volume, kind, (largest - smallest) / abs(first.limits[1] - first.limits[0]), noise),
+        outlook=_outlook(volume, kind, noise),
     )
 
 
-def _outlook(volume: Volume, kind: str, used: float, noise: float) -> list[str]:
+def _outlook(volume: Volume, kind: str, noise: float) -> list[str]:
     first = volume.slices[0]
-    sentences = []
+    sentences: list[str] = []
     if len(volume.slices) > 1:
         sentences.append("fused slice by slice, with one range and one noise level for all")
-    if used < LITTLE_USED:
-        sentences.append(f"its values use {used:.0%} of the range; --range data makes them use all of it")
-    if first.outside:
-        sentences.append(f"of the first slice {first.outside} samples lie outside the range and are cut off")
+    sentences += range_remarks(volume.slices)
     if noise:
         sentences.append("noisy: denoised first, unless the task is medical or --noise is off")
     if kind == "NIfTI":
