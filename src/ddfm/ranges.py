@@ -107,7 +107,7 @@ def to_pixels(samples: NDArray[Any], limits: ValueRange) -> tuple[NDArray[np.flo
     low, high = limits
     scaled = (samples.astype(np.float64) - low) / (high - low)
     outside = int(((scaled < 0) | (scaled > 1)).sum())
-    return scaled.clip(0, 1).astype(np.float32), outside
+    return scaled.clip(0, 1).astype(np.float32, order="C"), outside
 
 
 def to_values(pixels: NDArray[np.float32], limits: ValueRange) -> NDArray[np.float64]:
