@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 from ddfm import raster, tiff
 from ddfm.errors import InputError
 from ddfm.ranges import (
+    SENSOR_BITS,
     Range,
     RangeChoice,
     ValueRange,
@@ -74,6 +75,12 @@ class Image:
     @property
     def is_colour(self) -> bool:
         return self.pixels.shape[2] == 3
+
+    @property
+    def is_display(self) -> bool:
+        """Whether the range is that of display: all of 8 to 16 bits, or floats from 0 to 1."""
+        tops = [2**bits - 1 for bits in SENSOR_BITS] if self.depth.kind == "u" else [1]
+        return self.limits[0] == 0 and self.limits[1] in tops
 
     @property
     def limits(self) -> ValueRange:
