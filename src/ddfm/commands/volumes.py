@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.auto_task import Choice
-    from ddfm.images import Image
     from ddfm.volumes import Volume, VolumeRange
 
 
@@ -42,7 +41,6 @@ def fuse_volumes(
 ) -> None:
     """Volumes of one grid, slice by slice, with task, range and noise level chosen once for all slices."""
     from ddfm import volumes
-    from ddfm.fusion import choose_for_all
     from ddfm.fusion import fuse as fuse_images
     from ddfm.images import range_remarks
 
@@ -57,7 +55,7 @@ def fuse_volumes(
         for remark in range_remarks(volume.slices):
             print(f"{volume.name}: {remark}", file=sys.stderr)
     if options["task"] == "auto" and options["form"] == "ddfm":
-        choice = choose_for_volumes(read, choose_for_all)
+        choice = choose_for_volumes(read)
         options = {**options, "task": choice.task}
         print(tell_task(str(output), choice.task, choice.why), file=sys.stderr)
     if options["noise"] is None and options["task"] != "medical" and options["form"] == "ddfm":
@@ -75,13 +73,12 @@ def fuse_volumes(
     print(f"{output}: {width}x{height}, {depth} slices, {fused.slices[0].depth}, {seconds:.1f} s")
 
 
-def choose_for_volumes(
-    volumes: Sequence[Volume], choose: Callable[[list[tuple[Image, ...]]], Choice]
-) -> Choice:
+def choose_for_volumes(volumes: Sequence[Volume]) -> Choice:
     """What the format says, or what slices spread over the whole look like."""
     from ddfm.auto_task import Choice
+    from ddfm.fusion import choose_for_all
 
     if kinds := {volume.kind for volume in volumes} - {"TIFF"}:
         return Choice("medical", f"the sources are {' and '.join(sorted(kinds))} volumes")
     scenes = list(zip(*(volume.slices for volume in volumes), strict=True))
-    return choose(scenes[:: max(1, len(scenes) // 4)])
+    return choose_for_all(scenes[:: max(1, len(scenes) // 4)])
