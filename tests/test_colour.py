@@ -59,3 +59,16 @@ def test_grey_has_no_chroma() -> None:
     grey = torch.rand(1, 1, 4, 5).expand(1, 3, 4, 5)
     assert chroma(grey).abs().max() < 1e-6
     assert blend_chroma([grey, grey]).abs().max() < 1e-6
+
+
+@given(COLOUR, st.sampled_from([0.0, 1.0]), st.floats(0.1, 0.5))
+def test_colour_is_given_room_in_black_and_white(
+    colour: tuple[float, float, float], luma: float, least: float
+) -> None:
+    """The hue is there, with that share of the chroma at least; where there is no chroma nothing moves."""
+    image = pixel(colour)
+    result = combine(pixel((luma,)), chroma(image), least)
+    assert ((result >= 0) & (result <= 1)).all()
+    assert (chroma(result) - least * chroma(image)).abs().max() < 1e-9
+    grey = combine(pixel((luma,)), chroma(pixel((0.4, 0.4, 0.4))), least)
+    assert (grey - luma).abs().max() < 1e-9

@@ -89,12 +89,14 @@ def blurred(weight: Tensor) -> Tensor:
     return expand(expand(reduce(smaller), size(smaller)), size(weight))
 
 
-def combine(luma: Tensor, chroma: Tensor) -> Tensor:
+def combine(luma: Tensor, chroma: Tensor, least: float = 0.0) -> Tensor:
     """RGB in [0, 1] with the luminance given (..., 1, H, W) and as much of the chroma as fits.
 
     Where Y + chroma leaves the gamut, the chroma is scaled down, which keeps luminance and hue;
-    cutting each channel off would change both.
+    cutting each channel off would change both. Black and white have no room for any: if ``least`` of
+    the chroma, 0 to .5, has to fit, the luminance makes room for it.
     """
+    luma = luma.clamp(-least * chroma.amin(-3, keepdim=True), 1 - least * chroma.amax(-3, keepdim=True))
     room = torch.where(chroma > 0, 1 - luma, luma)
     scale = (room / chroma.abs().clamp_min(torch.finfo(torch.float32).tiny)).amin(-3, keepdim=True)
     return (luma + scale.clamp(0, 1) * chroma).clamp(0, 1)

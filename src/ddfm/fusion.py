@@ -222,7 +222,7 @@ def fuse(
         }
         fused = luma[n : n + 1]
         if coloured:
-            fused = combine(fused, fused_chroma(coloured, fused, likelihood, n, rules))
+            fused = combine(fused, fused_chroma(coloured, fused, likelihood, n, rules), rules.least_chroma)
         images.append(restored(fused, scenes[n], colour_from))
     settings = {
         "version": __version__,

@@ -60,6 +60,7 @@ class Task:
             saliency of intensities, and the details follow it (eq. 16 to 18).
         gain: most of the energy that is given back where details are averaged (eq. 10).
         knee: luminance, of 1, from which on the range is compressed rather than clipped (eq. 19).
+        least_chroma: share of the chroma that makes the luminance give way where it does not fit (eq. 20).
         chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
 
     There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
@@ -77,6 +78,7 @@ class Task:
     sharpness: float = 0.0
     gain: float = MAX_GAIN
     knee: float = 1.0
+    least_chroma: float = 0.0
     chroma: Literal["saturation", "exposure", "choice"] = "saturation"
 
 
@@ -84,7 +86,7 @@ class Task:
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
     "infrared": Task(0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
-    "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0),
+    "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. What is in focus is a
     # copy of one source: nothing outside the sources' range, no energy given back.
     "exposure": Task(
