@@ -83,6 +83,7 @@ class SteadyFusion:
         self.filter = TimeFilter()
         self.noisy: Tensor | None = None
         self.histograms: Tensor | None = None
+        self.pixels: Tensor | None = None
         self.before: Tensor | None = None
 
     def fuse(self, sources: Tensor, seconds: float) -> tuple[Tensor, HierarchicalLikelihood]:
@@ -97,7 +98,7 @@ class SteadyFusion:
         """
         if self.another_scene(sources):
             self.smoother.reset()
-        self.smoother.advance(seconds)
+        self.smoother.advance(seconds, self.change_of_light(sources))
         cleaned, left = self.cleaned(sources, seconds)
         likelihood = HierarchicalLikelihood(
             cleaned.split(1, 1), left.split(1), self.task, steady=self.smoother
@@ -139,24 +140,47 @@ class SteadyFusion:
         ]
         return torch.cat(images, 1), torch.where(self.noisy, REMAINS * level, level)
 
+    def change_of_light(self, sources: Tensor) -> Tensor:
+        """By how much each source became brighter since the frame before, whatever moved, (K,)."""
+        pixels = some(sources)
+        change = torch.zeros_like(pixels) if self.pixels is None else pixels - self.pixels
+        self.pixels = pixels
+        middle = change.median(1, keepdim=True).values
+        spread = (change - middle).abs().median(1, keepdim=True).values + GREY_LEVEL
+        return (middle + (change - middle).clamp(-spread, spread)).mean(1)
+
     def another_scene(self, sources: Tensor) -> bool:
         """Whether a frame has other grey levels than the one before."""
-        pixels = sources[0].flatten(1)[:, :: max(1, sources[0, 0].numel() // SAMPLES)]
+        pixels = some(sources)
         histograms = torch.stack([torch.histc(row, BINS, -1, 1) for row in pixels]) / pixels.shape[1]
         before, self.histograms = self.histograms, histograms
         return before is not None and bool(torch.minimum(before, histograms).sum(1).min() < CUT)
 
 
+def some(sources: Tensor) -> Tensor:
+    """Some thousand pixels of each source, (K, n)."""
+    return sources[0].flatten(1)[:, :: max(1, sources[0, 0].numel() // SAMPLES)]
+
+
 class Smoother:
-    """Means over time of numbers that are given by name, each once a frame."""
+    """Means over time of numbers that are given by name, each once a frame.
+
+    Those that are luminances follow the light at once, so that a camera that adapts to it is not lagged
+    behind.
+    """
 
     def __init__(self) -> None:
         self.held: dict[str, Tensor] = {}
         self.weight = 1.0
 
-    def advance(self, seconds: float) -> None:
-        """A new frame, that much later."""
+    def advance(self, seconds: float, light: Tensor) -> None:
+        """A new frame, that much later; each source became that much brighter, (K,)."""
         self.weight = 1 - math.exp(-max(seconds, 0.0) / HOLD)
+        mean = light.mean()
+        own = (light - mean)[:, None, None]
+        for name, change in (("centre", mean), ("own means", own), ("tails", mean), ("mean", mean)):
+            if name in self.held:
+                self.held[name] = self.held[name] + change
 
     def reset(self) -> None:
         """Another scene: what was before says nothing about it."""

@@ -36,11 +36,12 @@ if TYPE_CHECKING:
     from ddfm.prior import Prior
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-ENCODER = {"preset": "veryfast", "crf": "14"}  # quick, and next to no visible loss
+ENCODER = {"preset": "veryfast", "crf": "10"}  # quick, and within two grey levels
 KEYFRAMES = 1.0  # seconds between them; a crash costs two of these at most
-# Fragments, each complete in itself, are written while it runs; at the end an index of the whole
-# makes a common file of them. Every packet goes to the disk at once.
+# A crash must leave what can be played: fragments, each complete in itself, of which an index of the
+# whole makes a common file at the end, or clusters no longer than a second. Packets go out at once.
 FRAGMENTS = {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov", "flush_packets": "1"}
+CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1"}
 
 ROUNDING = 0.0005  # seconds by which timestamps may be off: Matroska counts milliseconds
 MISSING = 0.5  # seconds from which on an end is early
@@ -473,15 +474,15 @@ def in_step(lead: Iterator[Frame], other: Iterator[Frame], interval: float) -> I
     """
     near = next(other, None)
     following = next(other, None)
+    if near is None:
+        return
+    first = near.time
     for frame in lead:
-        if near is None:
-            return
         while following is not None and abs(following.time - frame.time) < abs(near.time - frame.time):
             near, following = following, next(other, None)
-        apart = frame.time - near.time
-        if apart < -interval - ROUNDING:
+        if frame.time < first - interval - ROUNDING:
             continue
-        if following is None and apart > interval + ROUNDING:
+        if following is None and frame.time > near.time + interval + ROUNDING:
             return
         yield frame, near
 
@@ -707,7 +708,7 @@ class Writer:
         form = FORMATS[output.suffix.lower()]
         with self.explained():
             self.container = pyav().open(
-                str(self.partial), "w", format=form, options={} if form == "matroska" else FRAGMENTS
+                str(self.partial), "w", format=form, options=CLUSTERS if form == "matroska" else FRAGMENTS
             )
             self.stream = self.container.add_stream("libx264", rate=lead.rate / every, options=ENCODER)
         self.pixels = "yuv420p" if is_even(lead.size) else "yuv444p"
