@@ -331,8 +331,8 @@ class Reader:
             self.matrix = matrix_of(first, self.size)
             self.tags = {
                 "colorspace": self.matrix if first.format.is_rgb else first.colorspace,
-                "color_primaries": first.color_primaries,
-                "color_trc": first.color_trc,
+                "color_primaries": stream.codec_context.color_primaries,
+                "color_trc": stream.codec_context.color_trc,
             }
             self.aspect = Fraction(shape) if shape else Fraction(1)
             if self.orientation.transposed:
@@ -358,7 +358,7 @@ class Reader:
     def stream_of(self, container: Any) -> Any:
         """The video stream, ready to decode on several threads."""
         for stream in container.streams.video:
-            if stream.disposition & ATTACHED_PICTURE:
+            if getattr(stream, "disposition", 0) & ATTACHED_PICTURE:  # PyAV 14.0 does not tell
                 continue
             if stream.codec_context is None:
                 raise InputError(f"{self.path}: its codec is not known to this build of FFmpeg")
@@ -553,16 +553,14 @@ def planar(video: Any, lead: Reader) -> tuple[Any, bool]:
     matrix = lead.matrix if video.colorspace == UNSPECIFIED else video.colorspace
     if not rgb and matrix == lead.matrix and name.replace("yuvj", "yuv") == wanted:
         return video, full
-    return (
-        video.reformat(
-            format=wanted,
-            src_colorspace=None if rgb else scaler_matrix(matrix),
-            dst_colorspace=scaler_matrix(lead.matrix),
-            src_color_range=FULL if rgb or full else STUDIO,
-            dst_color_range=FULL if full and not rgb else STUDIO,
-        ),
-        full and not rgb,
+    planes = video.reformat(
+        format=wanted,
+        src_colorspace=None if rgb else scaler_matrix(matrix),
+        dst_colorspace=scaler_matrix(lead.matrix),
+        src_color_range="JPEG" if rgb or full else "MPEG",
+        dst_color_range="JPEG" if full and not rgb else "MPEG",
     )
+    return planes, full and not rgb
 
 
 def samples(video: Any) -> list[Tensor]:
@@ -582,9 +580,9 @@ def matrix_of(video: Any, size: tuple[int, int]) -> int:
     return int(video.colorspace)
 
 
-def scaler_matrix(matrix: int) -> int:
-    """The scaler's number of a matrix: its two of BT.601 are one."""
-    return 5 if matrix == BT601 else matrix
+def scaler_matrix(matrix: int) -> str:
+    """The scaler's name for a matrix; what it has no name for is close to one of its others."""
+    return {BT709: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "ITU709"}.get(matrix, "ITU601")
 
 
 def is_even(size: tuple[int, int]) -> bool:
@@ -757,7 +755,8 @@ class Writer:
             return
         container = reader.opened()
         source = container.streams.audio[0]
-        name = source.codec_context.codec.canonical_name
+        codec = source.codec_context.codec
+        name = getattr(codec, "canonical_name", codec.name)  # PyAV 14.0 knows the decoder's alone
         if name not in self.container.supported_codecs:
             container.close()
             self.notes.append(
