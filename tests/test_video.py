@@ -383,7 +383,7 @@ def test_the_first_frame_is_a_picture() -> None:
 
 
 def test_noise_is_averaged_away() -> None:
-    """After many frames the details' noise is that of a recursive mean over eight: sigma / sqrt(15)."""
+    """After many frames the details' noise is that of a recursive mean over ten: sigma / sqrt(19)."""
     average, sigma = TimeFilter(), torch.full((1,), 4 * GREY_LEVEL)
     flat = torch.zeros(1, 1, 128, 128)
     errors = []
@@ -392,8 +392,8 @@ def test_noise_is_averaged_away() -> None:
         if t >= 30:
             errors.append(filtered)
     rms = float(torch.cat(errors).square().mean().sqrt()) / GREY_LEVEL
-    # Light, the mean over some eight pixels, passes; it has .095 of the noise.
-    assert rms == pytest.approx(4 * (1 / 15 + 0.095**2) ** 0.5, rel=0.1)
+    # Light, the mean over some sixteen pixels, passes; it has .045 of the noise.
+    assert rms == pytest.approx(4 * (1 / 19 + 0.045**2) ** 0.5, rel=0.1)
 
 
 def test_motion_is_not_taken_for_noise() -> None:

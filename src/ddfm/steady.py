@@ -35,12 +35,12 @@ HOLD = 1.0  # seconds that numbers about the whole picture are averaged over
 CUT = 0.5  # overlap of the histograms of two frames below which they are two scenes
 BINS, SAMPLES = 16, 2**13
 
-FRAMES = 8  # that a source is averaged over where nothing moves
+FRAMES = 10  # that a source is averaged over where nothing moves
 AVERAGED = math.sqrt(1 / (2 * FRAMES - 1))  # what that leaves of the noise
 LEAST_NOISE = 0.5 * GREY_LEVEL  # rounding and compression: nothing is cleaner
 # White noise of variance one: mean and standard deviation of a local mean of the details' amounts, and
 # standard deviation of a difference of local means.
-DETAILS, SPREAD_OF_DETAILS, SPREAD_OF_MEANS = 0.788, 0.164, 0.231
+DETAILS, SPREAD_OF_DETAILS, SPREAD_OF_MEANS = 0.795, 0.165, 0.264
 NOISE_ENDS, MOTION_STARTS = 3.0, 5.0  # changes in standard deviations
 OTHER_LIGHT = 8 * GREY_LEVEL  # the most that light changes from frame to frame; more is another thing
 
@@ -195,7 +195,7 @@ class Smoother:
 class TimeFilter:
     """A recursive mean over time of each channel, where it does not change by more than its noise.
 
-    A change of the local mean (over some eight pixels) is light, and passes at once; what is averaged are
+    A change of the local mean (over some sixteen pixels) is light, and passes at once; what is averaged are
     the details on top of it. Where these change more than the noise does, in a pixel's neighbourhood, or
     where the local mean changes much, something moved, and the new frame is taken as it is: nothing
     trails behind. From there the mean is one of ever more frames, `FRAMES` at most.
@@ -221,7 +221,8 @@ class TimeFilter:
             return x
         change = x - self.mean
         mean = reduce(change)
-        light = expand(reduce(mean), size(mean))
+        smaller = reduce(mean)
+        light = expand(expand(reduce(smaller), size(smaller)), size(mean))
         details = change - expand(light, size(change))
         sigma = noise.clamp_min(LEAST_NOISE)[:, None, None] * (1 + 1 / self.age).sqrt()
         moved = torch.maximum(
