@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -370,6 +371,7 @@ class Reader:
         """Its frames as far as they can be decoded; counts those that cannot."""
         errors = pyav().error.FFmpegError
         packets = container.demux(stream)
+        started = False  # frames that a seek left without those they are made from are not damaged
         while True:
             try:
                 packet = next(packets)
@@ -382,8 +384,9 @@ class Reader:
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    self.damaged += 1
+                    self.damaged += started
                 else:
+                    started = True
                     yield frame
 
     def frames(self, start: float = 0.0, end: float = math.inf, *, early: bool = False) -> Iterator[Frame]:
@@ -441,6 +444,10 @@ def expected_seconds(container: Any, stream: Any) -> float | None:
         return float(
             (stream.duration + (stream.start_time or 0)) * stream.time_base - first_second(container)
         )
+    stated = stream.metadata.get("DURATION", "")  # of Matroska, whose other duration is also the sound's
+    if re.fullmatch(r"\d+:\d\d:\d\d(\.\d+)?", stated):
+        hours, minutes, seconds = stated.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     return container.duration / 1e6 if container.duration else None
 
 
@@ -701,6 +708,7 @@ class Writer:
         self.notes: list[str] = []
         self.audio: Audio | None = None
         self.complete = False
+        self.reached = start
         # Times count from the start of the part that is fused.
         self.origin = round((lead.origin + Fraction(start)) / lead.time_base)
         form = FORMATS[output.suffix.lower()]
@@ -731,7 +739,7 @@ class Writer:
     ) -> None:
         try:
             if kind is not None and issubclass(kind, KeyboardInterrupt):
-                self.finish(self.end)
+                self.finish(self.reached)
         finally:
             self.container.close()
             if self.audio is not None:
@@ -781,9 +789,10 @@ class Writer:
                 plane_array(plane)[:] = values
         video.pts, video.time_base = pts - self.origin, self.lead.time_base
         video.color_range, video.colorspace = STUDIO, self.lead.tags["colorspace"]
+        self.reached = float(video.pts * video.time_base) + self.start
         with self.explained():
             if self.audio is not None:
-                self.audio.copy(self.container, float(video.pts * video.time_base) + self.start)
+                self.audio.copy(self.container, self.reached)
             self.container.mux(self.stream.encode(video))
 
     def finish(self, end: float) -> None:
