@@ -37,7 +37,7 @@ BINS, SAMPLES = 16, 2**13
 
 FRAMES = 10  # that a source is averaged over where nothing moves
 AVERAGED = math.sqrt(1 / (2 * FRAMES - 1))  # what that leaves of the noise
-LEAST_NOISE = 0.5 * GREY_LEVEL  # rounding and compression: nothing is cleaner
+LEAST_NOISE = 1.0 * GREY_LEVEL  # what rounding and compression change from frame to frame
 # White noise of variance one: mean and standard deviation of a local mean of the details' amounts, and
 # standard deviation of a difference of local means.
 DETAILS, SPREAD_OF_DETAILS, SPREAD_OF_MEANS = 0.795, 0.165, 0.264
