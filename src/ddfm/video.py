@@ -157,6 +157,7 @@ def fuse_videos(
     leader = 1 if readers[1].in_colour and not readers[0].in_colour else 0
     lead, other = readers[leader], readers[1 - leader]
     check_sizes(readers)
+    check_start(readers, start)
     end = math.inf if duration is None else start + duration
     total = expected_frames(readers, lead.interval * every, start, end)
     fusion = FrameFusion(
@@ -164,6 +165,7 @@ def fuse_videos(
         SteadyFusion(TASKS[task], model, steps=steps, noise=noise, stretch=stretch == "auto", seed=seed),
     )
     count, last = 0, start
+    prepare_folder(output.parent)
     with Writer(output, lead, start, end, every) as writer, torch.inference_mode():
         writer.keep_audio(next((reader for reader in readers if reader.has_audio), None))
         for index, pair in enumerate(
@@ -178,7 +180,7 @@ def fuse_videos(
             count += 1
             progress(count, None if total is None else max(total, count))
         if not count:
-            raise InputError(nothing_to_fuse(readers, start))
+            raise InputError(f"{lead.path} and {other.path}: have no frames in common after {start:g} s")
         writer.finish(min(last + lead.interval, end))
     notes = [note for reader in readers for note in reader.notes(end)]
     if other.ended and not lead.ended and not notes:
@@ -218,7 +220,7 @@ def check_cut(every: int, start: float, duration: float | None) -> None:
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Raises InputError if the output has an unknown suffix, is an input or cannot be written."""
+    """Raises InputError if the output has an unknown suffix, is an input, or cannot be encoded."""
     if output.suffix.lower() not in FORMATS:
         raise InputError(f"{output}: unknown output format; use one of {', '.join(FORMATS)}")
     if output.is_dir():
@@ -227,8 +229,7 @@ def check_output(output: Path, inputs: Sequence[Path]) -> None:
         if taken.exists() and any(path.exists() and taken.samefile(path) for path in inputs):
             raise InputError(f"{taken}: is one of the sources; name another output")
     if "libx264" not in pyav().codecs_available:
-        raise InputError("this build of PyAV has no libx264 encoder; pip install av has one")
-    prepare_folder(output.parent)
+        raise InputError("this build of PyAV has no libx264 encoder; the one of pip install av has")
 
 
 def check_sizes(readers: Sequence[Reader]) -> None:
@@ -252,11 +253,11 @@ def expected_frames(readers: Sequence[Reader], interval: float, start: float, en
     return max(1, math.ceil((min([*lengths, end]) - start) / interval - 0.01))
 
 
-def nothing_to_fuse(readers: Sequence[Reader], start: float) -> str:
+def check_start(readers: Sequence[Reader], start: float) -> None:
+    """Raises InputError if a video is known to end before."""
     for reader in readers:
         if reader.expected is not None and start >= reader.expected:
-            return f"start {start:g}: {reader.path} is only {reader.expected:.2f} s long"
-    return f"{' and '.join(str(r.path) for r in readers)}: have no frames at the same time after {start:g} s"
+            raise InputError(f"start {start:g}: {reader.path} is only {reader.expected:.2f} s long")
 
 
 def pyav() -> Any:
