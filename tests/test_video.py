@@ -396,6 +396,19 @@ def test_noise_is_averaged_away() -> None:
     assert rms == pytest.approx(4 * (1 / 19 + 0.045**2) ** 0.5, rel=0.1)
 
 
+def test_a_keyframe_does_not_pump() -> None:
+    """What was settled and is coded anew comes in gradually; the same change without a keyframe at once."""
+    jumps = []
+    for keyframe in (True, False):
+        average, sigma = TimeFilter(), torch.zeros(1)
+        for _ in range(6):
+            before = average(scene()[:, :1], sigma)
+        after = average(noisy(scene()[:, :1], 0, 4.0), sigma, [keyframe])
+        jumps.append(float((after - before).abs().mean()) / GREY_LEVEL)
+    assert jumps[0] < 0.5 * jumps[1]
+    assert jumps[1] == pytest.approx(4 * (2 / np.pi) ** 0.5, rel=0.05)
+
+
 def test_motion_is_not_taken_for_noise() -> None:
     levels = NoiseLevels()
     for t in range(4):

@@ -42,6 +42,9 @@ LEAST_NOISE = 1.0 * GREY_LEVEL  # what rounding and compression change from fram
 # standard deviation of a difference of local means.
 DETAILS, SPREAD_OF_DETAILS, SPREAD_OF_MEANS = 0.795, 0.165, 0.264
 NOISE_ENDS, MOTION_STARTS = 3.0, 5.0  # changes in standard deviations
+# Where nothing moved, a keyframe changes what its codec had settled on: by so much is still noise, less so
+# from frame to frame.
+RECODED, RECODED_LASTS, SETTLED = 4 * GREY_LEVEL, 0.85, 3  # the last in frames
 OTHER_LIGHT = 8 * GREY_LEVEL  # the most that light changes from frame to frame; more is another thing
 
 MEASURED_EVERY = 1.0  # seconds
@@ -86,12 +89,15 @@ class SteadyFusion:
         self.pixels: Tensor | None = None
         self.before: Tensor | None = None
 
-    def fuse(self, sources: Tensor, seconds: float) -> tuple[Tensor, HierarchicalLikelihood]:
+    def fuse(
+        self, sources: Tensor, seconds: float, recoded: Sequence[bool] = (False,)
+    ) -> tuple[Tensor, HierarchicalLikelihood]:
         """The next frame.
 
         Args:
             sources: luminances, (1, K, H, W) in [-1, 1]; the first frame's size holds for all.
             seconds: time since the frame before; of the first frame it is ignored.
+            recoded: whether a keyframe came since then, of each source or of all.
 
         Returns:
             Luminance in [0, 1], (1, 1, H, W), and the likelihood that it comes from.
@@ -99,7 +105,7 @@ class SteadyFusion:
         if self.another_scene(sources):
             self.smoother.reset()
         self.smoother.advance(seconds, self.change_of_light(sources))
-        cleaned, left = self.cleaned(sources, seconds)
+        cleaned, left = self.cleaned(sources, seconds, recoded)
         likelihood = HierarchicalLikelihood(
             cleaned.split(1, 1), left.split(1), self.task, steady=self.smoother
         )
@@ -112,7 +118,7 @@ class SteadyFusion:
             f = self.before = luminance(f)
         return likelihood.finish(f, self.stretch), likelihood
 
-    def cleaned(self, sources: Tensor, seconds: float) -> tuple[Tensor, Tensor]:
+    def cleaned(self, sources: Tensor, seconds: float, recoded: Sequence[bool]) -> tuple[Tensor, Tensor]:
         """The sources without noise, and the standard deviation of what is left of it, (K,)."""
         if self.noise == "off":
             if self.steps:  # the sampler has to know what moved
@@ -121,7 +127,7 @@ class SteadyFusion:
         level = self.levels(sources, seconds)
         if self.steps:
             sources, level = self.denoised(sources, level)
-        sources = self.filter(sources, level)
+        sources = self.filter(sources, level, recoded)
         level = AVERAGED * level
         # Stripes are as steady as the sensor; what is found of them from frame to frame is less so.
         free = remove_stripes(sources.movedim(1, 0), level).movedim(0, 1)
@@ -206,25 +212,29 @@ class TimeFilter:
 
     def __init__(self) -> None:
         self.mean: Tensor | None = None
-        self.still = self.age = torch.empty(0)
+        self.still = self.age = self.coding = torch.empty(0)
 
-    def __call__(self, x: Tensor, noise: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, noise: Tensor, recoded: Sequence[bool] = (False,)) -> Tensor:
         """The next frame, filtered.
 
         Args:
             x: (1, C, H, W); the first frame's size holds for all.
             noise: its standard deviation in each channel, (C,).
+            recoded: whether a keyframe came since the frame before, of each channel or of all.
         """
         if self.mean is None:
             self.mean, self.age = x, torch.ones_like(reduce(x))
-            self.still = torch.zeros_like(self.age)
+            self.still = self.coding = torch.zeros_like(self.age)
             return x
         change = x - self.mean
         mean = reduce(change)
         smaller = reduce(mean)
         light = expand(expand(reduce(smaller), size(smaller)), size(mean))
         details = change - expand(light, size(change))
-        sigma = noise.clamp_min(LEAST_NOISE)[:, None, None] * (1 + 1 / self.age).sqrt()
+        fresh = RECODED * (self.age >= SETTLED) * x.new_tensor(list(recoded))[:, None, None]
+        self.coding = torch.maximum(fresh, RECODED_LASTS * self.coding * self.still)
+        sigma = torch.maximum(noise.clamp_min(LEAST_NOISE)[:, None, None], self.coding)
+        sigma = sigma * (1 + 1 / self.age).sqrt()
         moved = torch.maximum(
             (reduce(details.abs()) / sigma - DETAILS) / SPREAD_OF_DETAILS,
             (mean - light).abs() / (sigma * SPREAD_OF_MEANS),

@@ -273,11 +273,19 @@ def pyav() -> Any:
 
 
 class Frame(NamedTuple):
-    """A decoded frame and its time: seconds from the start of its file, and in the stream's units."""
+    """A decoded frame.
+
+    Attributes:
+        time: seconds from the start of its file.
+        pts: the same in the stream's units, from wherever those count.
+        video: PyAV's frame.
+        group: how many keyframes that others depend on came before or with it.
+    """
 
     time: float
     pts: int
     video: Any
+    group: int = 0
 
 
 class Reader:
@@ -401,7 +409,10 @@ class Reader:
             if start > 0:
                 seek(container, self.origin + Fraction(start))
             before: Frame | None = None
+            group, after_key = 0, True
             for video in self.decoded(container, stream):
+                group += video.key_frame and not after_key
+                after_key = video.key_frame
                 if (size := self.upright_size(video)) != self.size:
                     at = "" if before is None else f" after {before.time:.2f} s"
                     raise InputError(
@@ -411,7 +422,7 @@ class Reader:
                 # Raw streams have no timestamps.
                 step = max(1, round(self.interval / self.time_base))
                 pts = video.pts if video.pts is not None else 0 if before is None else before.pts + step
-                frame = Frame(float(pts * self.time_base - self.origin), pts, video)
+                frame = Frame(float(pts * self.time_base - self.origin), pts, video, group)
                 if before is not None and frame.pts <= before.pts:
                     continue  # a timestamp that goes back: there is no place for such a frame
                 before = frame
@@ -526,10 +537,14 @@ def orientation(video: Any) -> Orientation:
 
 
 class Planes(NamedTuple):
-    """A frame: luma (1, 1, H, W) in [-1, 1]; chroma, Cb and Cr, (1, 2, h, w) in [-1, 1], None if grey."""
+    """A frame: luma (1, 1, H, W) in [-1, 1]; chroma, Cb and Cr, (1, 2, h, w) in [-1, 1], None if grey.
+
+    ``group`` is that of the `Frame`.
+    """
 
     luma: Tensor
     chroma: Tensor | None
+    group: int = 0
 
 
 def read_planes(frame: Frame, lead: Reader, place: torch.device) -> Planes:
@@ -548,8 +563,8 @@ def read_planes(frame: Frame, lead: Reader, place: torch.device) -> Planes:
     luma, *chroma = (turn.apply(plane.to(place).float()) for plane in samples(video))
     luma = luma / 127.5 - 1 if full else (luma - 16) / 109.5 - 1
     if not chroma:
-        return Planes(luma[None, None], None)
-    return Planes(luma[None, None], (torch.stack(chroma)[None] - 128) / (127.5 if full else 112))
+        return Planes(luma[None, None], None, frame.group)
+    return Planes(luma[None, None], (torch.stack(chroma)[None] - 128) / (127.5 if full else 112), frame.group)
 
 
 def planar(video: Any, lead: Reader) -> tuple[Any, bool]:
@@ -611,6 +626,7 @@ class FrameFusion:
         self.task, self.steady = task, steady
         self.colours: dict[int, SteadyColour] = {}
         self.time: float | None = None
+        self.groups: list[int] | None = None
 
     @property
     def noise(self) -> list[float] | None:
@@ -624,7 +640,11 @@ class FrameFusion:
         """The frames of one time, in seconds, whose colours have that matrix; gives luma in [0, 1]."""
         seconds = 0.0 if self.time is None else time - self.time
         self.time = time
-        luma, likelihood = self.steady.fuse(torch.cat([source.luma for source in sources], 1), seconds)
+        groups = [source.group for source in sources]
+        recoded = [new != old for new, old in zip(groups, self.groups or groups, strict=True)]
+        self.groups = groups
+        lumas = torch.cat([source.luma for source in sources], 1)
+        luma, likelihood = self.steady.fuse(lumas, seconds, recoded)
         chroma = {
             k: source.chroma
             for k, source in enumerate(sources)
@@ -632,7 +652,8 @@ class FrameFusion:
         }
         if self.steady.noise != "off":
             chroma = {
-                k: self.colours.setdefault(k, SteadyColour())(part, seconds) for k, part in chroma.items()
+                k: self.colours.setdefault(k, SteadyColour())(part, seconds, recoded[k])
+                for k, part in chroma.items()
             }
         if not chroma:
             return Planes(luma, None)
@@ -649,8 +670,8 @@ class SteadyColour:
     def __init__(self) -> None:
         self.levels, self.filter = NoiseLevels(), TimeFilter()
 
-    def __call__(self, chroma: Tensor, seconds: float) -> Tensor:
-        return self.filter(chroma, self.levels(chroma, seconds))
+    def __call__(self, chroma: Tensor, seconds: float, recoded: bool) -> Tensor:
+        return self.filter(chroma, self.levels(chroma, seconds), [recoded])
 
 
 # Cb and Cr of BT.601, in [-1, 1], from R - Y, G - Y, B - Y, and back. Which matrix it really is does not
