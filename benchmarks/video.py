@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from ddfm.demo.scenes import night
 from ddfm.fusion import fuse
 from ddfm.prior import load_prior
-from ddfm.steady import Noise
 from ddfm.video import fuse_videos, partial_path
+from ddfm.video.steady import Noise
 
 RESULTS = Path(__file__).parent / "results" / "video.json"
 RATE = 25

@@ -15,6 +15,7 @@ from ddfm.commands.fuse import fuse
 from ddfm.commands.info import info
 from ddfm.commands.measure import benchmark, evaluate
 from ddfm.commands.priors import convert_guided_diffusion, priors, train
+from ddfm.commands.video import video
 from ddfm.errors import InputError
 
 app = typer.Typer(
@@ -72,6 +73,7 @@ def root(
 
 
 app.command(epilog="Example: ddfm fuse thermal.png visible.png -o fused.png")(fuse)
+app.command(epilog="Example: ddfm video thermal.mp4 visible.mp4 -o fused.mp4")(video)
 app.command(epilog="Example: ddfm info thermal.tif scan.nii.gz")(info)
 app.command(epilog="Example: ddfm priors")(priors)
 app.command(epilog="Example: ddfm evaluate --a ir --b vi --fused fused --json values.json")(evaluate)

@@ -10,6 +10,7 @@ import typer
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
+    from ddfm.options import Noise
     from ddfm.prior import Prior
     from ddfm.volumes import VolumeRange
 
@@ -51,10 +52,14 @@ def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     return chosen
 
 
-def parse_noise(text: str | None) -> str | list[float] | None:
+def parse_noise(text: str | None) -> Noise | None:
     """auto and off as they are, "10,2.5" as numbers."""
-    if text is None or text in ("auto", "off"):
-        return text
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
     try:
         return [float(level) for level in text.split(",")]
     except ValueError:

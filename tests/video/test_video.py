@@ -24,9 +24,11 @@ from PIL import Image
 from ddfm.errors import InputError
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood
 from ddfm.noise import GREY_LEVEL
-from ddfm.steady import NoiseLevels, SteadyFusion, TimeFilter
-from ddfm.video import Frame, Reader, fuse_videos, in_step, partial_path
-from tests.conftest import picture
+from ddfm.video import fuse_videos, partial_path
+from ddfm.video.planes import Frame
+from ddfm.video.reading import Reader, in_step
+from ddfm.video.steady import NoiseLevels, SteadyFusion, TimeFilter
+from tests.conftest import Command, picture
 
 HEIGHT, WIDTH = 48, 64
 Array = NDArray[Any]
@@ -586,3 +588,31 @@ def test_only_a_few_frames_are_held(pair: tuple[Path, Path]) -> None:
     frames = reader.frames()
     assert next(frames).time == 0.0
     assert not reader.ended
+
+
+def test_the_command(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    done = ddfm("video", *pair, "-o", out, "--every", 2, "--duration", 0.8, "--noise", "off")
+    assert done.returncode == 0, done.stderr
+    assert f"{WIDTH}x{HEIGHT}, 4 frames" in done.stdout
+    assert "out.mp4: task infrared (1 of 2 sources grey, the rest in colour)" in done.stderr
+    assert len(decoded(out)) == 4
+    for mistake, message in (
+        (("video", pair[0], tmp_path / "none.mp4", "-o", out), "none.mp4: no such file"),
+        (("video", *pair, "-o", tmp_path / "out.gif"), "out.gif: unknown output format"),
+        (("video", *pair, "-o", out, "--task", "best"), "task 'best'"),
+        (("video", *pair, "-o", out, "--start", 99), "is only"),
+    ):
+        refused = ddfm(*mistake)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_exposures_of_a_moving_scene_are_told(tmp_path: Path) -> None:
+    """``auto`` looks at the first frames."""
+    dark = write_video(tmp_path / "dark.mkv", [frame // 3 for frame in colour_frames(4)])
+    bright = write_video(tmp_path / "bright.mkv", colour_frames(4))
+    settings = fuse_videos(dark, bright, tmp_path / "out.mkv", noise="off").settings
+    assert settings["task"] == "exposure"
+    assert "grey levels" in settings["why"]

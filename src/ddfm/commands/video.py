@@ -1,0 +1,79 @@
+"""`ddfm video`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddfm.commands.options import DeviceOption, PriorOption, parse_noise
+from ddfm.commands.terminal import progress_bars, tell_task
+
+
+def video(
+    a: Annotated[Path, typer.Argument(metavar="A", help="First video (infrared, say).")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Second video (visible, say).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help=".mp4, .m4v, .mov or .mkv to write.")],
+    task: Annotated[
+        str, typer.Option(help="What the sources are: auto, infrared, medical, exposure or focus.")
+    ] = "auto",
+    every: Annotated[int, typer.Option(help="Fuse every N-th frame.")] = 1,
+    start: Annotated[float, typer.Option(help="Seconds to leave out at the start.")] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds to fuse.", show_default="to the end")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Network evaluations a frame; 0 for the likelihood alone.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the starting noise, the same for all frames.")] = 3407,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|off|S1,S2",
+            help="Noise of the sources: found out and averaged over time, left alone, or given.",
+            show_default="auto; off for task medical",
+        ),
+    ] = None,
+    stretch: Annotated[str, typer.Option(help="Contrast: auto (what the task does) or none.")] = "auto",
+    prior: PriorOption = "natural",
+    device: DeviceOption = "auto",
+) -> None:
+    """Fuse two aligned videos of one scene, in step by their timestamps and without flicker.
+
+    Frame times follow the video in colour. The sound is kept. Until it is complete the output is called
+    OUT.partial.mp4 (or .mkv); what an interruption leaves there can be played.
+    """
+    from ddfm.video import fuse_videos, partial_path
+
+    began = time.perf_counter()
+    try:
+        with progress_bars() as bars:
+            bar = bars.add_task("frames", total=None)
+            result = fuse_videos(
+                a,
+                b,
+                output,
+                every=every,
+                start=start,
+                duration=duration,
+                steps=steps,
+                seed=seed,
+                task=task,
+                prior=prior,
+                noise=parse_noise(noise),
+                stretch=stretch,
+                device=device,
+                progress=lambda frame, total: bars.update(bar, completed=frame, total=total),
+            )
+    except KeyboardInterrupt:
+        if (partial := partial_path(output)).exists():
+            print(f"interrupted: what is done can be played, {partial}", file=sys.stderr)
+        raise
+    if result.settings["why"]:
+        print(tell_task(str(output), result.settings["task"], result.settings["why"]), file=sys.stderr)
+    for note in result.notes:
+        print(note, file=sys.stderr)
+    height, width = result.size
+    seconds = time.perf_counter() - began
+    print(f"{output}: {width}x{height}, {result.frames} frames, {result.seconds:.2f} s, in {seconds:.1f} s")

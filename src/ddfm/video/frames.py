@@ -1,0 +1,108 @@
+"""Fusing the planes of frames: luma by `steady.SteadyFusion`, chroma by the rule for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddfm.fusion import fused_chroma
+from ddfm.hierarchical import HierarchicalLikelihood, Task
+from ddfm.noise import GREY_LEVEL
+from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
+from ddfm.video.steady import NoiseLevels, SteadyFusion, TimeFilter
+
+
+class FrameFusion:
+    """Planes of the sources' frames to planes of fused ones."""
+
+    def __init__(self, task: Task, steady: SteadyFusion) -> None:
+        self.task, self.steady = task, steady
+        self.colours: dict[int, SteadyColour] = {}
+        self.time: float | None = None
+        self.groups: list[int] | None = None
+
+    @property
+    def noise(self) -> list[float] | None:
+        """Of each source, in 8-bit grey levels."""
+        level = self.steady.levels.level
+        if not isinstance(self.steady.noise, str):
+            return list(self.steady.noise)
+        return None if level is None else [round(sigma / GREY_LEVEL, 2) for sigma in level.tolist()]
+
+    def fuse(self, sources: Sequence[Planes], time: float, matrix: int) -> Planes:
+        """The frames of one time, in seconds, whose colours have that matrix; gives luma in [0, 1]."""
+        seconds = 0.0 if self.time is None else time - self.time
+        self.time = time
+        groups = [source.group for source in sources]
+        recoded = [new != old for new, old in zip(groups, self.groups or groups, strict=True)]
+        self.groups = groups
+        lumas = torch.cat([source.luma for source in sources], 1)
+        luma, likelihood = self.steady.fuse(lumas, seconds, recoded)
+        chroma = {
+            k: source.chroma
+            for k, source in enumerate(sources)
+            if source.chroma is not None and is_coloured(source.chroma)
+        }
+        if self.steady.noise != "off":
+            chroma = {
+                k: self.colours.setdefault(k, SteadyColour())(part, seconds, recoded[k])
+                for k, part in chroma.items()
+            }
+        if not chroma:
+            return Planes(luma, None)
+        if len(chroma) == 1 and self.task.chroma != "exposure":
+            (mixed,) = chroma.values()
+        else:
+            mixed = blended(chroma, sources, luma, likelihood, self.task)
+        return Planes(luma, within_gamut(luma, mixed, matrix))
+
+
+class SteadyColour:
+    """Noise of a source's chroma averaged away over time, as that of its luma."""
+
+    def __init__(self) -> None:
+        self.levels, self.filter = NoiseLevels(), TimeFilter()
+
+    def __call__(self, chroma: Tensor, seconds: float, recoded: bool) -> Tensor:
+        return self.filter(chroma, self.levels(chroma, seconds), [recoded])
+
+
+# Cb and Cr of BT.601, in [-1, 1], from R - Y, G - Y, B - Y, and back. Which matrix it really is does not
+# matter for the choice between the sources' chroma.
+TO_DIFFERENCES = ((0.0, 0.701), (-0.17207, -0.35707), (0.886, 0.0))
+
+
+def blended(
+    chroma: dict[int, Tensor],
+    sources: Sequence[Planes],
+    luma: Tensor,
+    likelihood: HierarchicalLikelihood,
+    task: Task,
+) -> Tensor:
+    """One chroma from several by the rule for pictures (`fused_chroma`), which takes RGB."""
+    to_differences = luma.new_tensor(TO_DIFFERENCES)
+    size = (luma.shape[-2], luma.shape[-1])
+    images = {}
+    for k, part in chroma.items():
+        full = F.interpolate(part, size, mode="bilinear", align_corners=False)
+        differences = torch.einsum("dc,bchw->bdhw", to_differences, full)
+        images[k] = (sources[k].luma + 1) / 2 + differences
+    differences = fused_chroma(images, luma, likelihood, 0, task)
+    mixed = torch.stack([differences[:, 2] / 0.886, differences[:, 0] / 0.701], 1)
+    smallest = next(iter(chroma.values()))
+    return mixed if smallest.shape[-2:] == luma.shape[-2:] else F.avg_pool2d(mixed, 2)
+
+
+def within_gamut(luma: Tensor, chroma: Tensor, matrix: int) -> Tensor:
+    """As much of the chroma as fits the luma, as in `ddfm.colour.combine`: hue and luma are kept."""
+    red, blue = RED_AND_BLUE.get(matrix, RED_AND_BLUE_BT601)
+    r, b = (1 - red) * chroma[:, 1:], (1 - blue) * chroma[:, :1]
+    g = -(red * r + blue * b) / (1 - red - blue)
+    if chroma.shape[-2:] != luma.shape[-2:]:
+        luma = F.avg_pool2d(luma, 2)
+    highest = torch.maximum(torch.maximum(r, b), g).clamp_min(GREY_LEVEL)
+    lowest = torch.minimum(torch.minimum(r, b), g).clamp_max(-GREY_LEVEL)
+    return chroma * torch.minimum((1 - luma) / highest, luma / -lowest).clamp(0, 1)
