@@ -38,7 +38,7 @@ def measure(a: Path, b: Path) -> dict[str, float]:
         for pair in pairs:
             outputs = [run / f"{pair.stem}.png" for run in runs]
             different += outputs[0].read_bytes() != outputs[1].read_bytes()
-            fused, *sources = (read_image(path) for path in (outputs[0], pair.a, pair.b))
+            fused, *sources = (read_image(path) for path in (outputs[0], *pair.files))
             colour = any(source.is_colour for source in sources)
             expected = (sources[0].size, sources[0].depth, colour)
             wrong += (fused.size, fused.depth, fused.is_colour) != expected

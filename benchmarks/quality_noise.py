@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from quality_tables import CEILING, LIKELIHOOD, OURS, Job, Measured, Row, Table, measure, ours
 
-from ddfm.batch import Pair
+from ddfm.batch import Group
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.fusion import fuse
 from ddfm.images import Image, from_array, read_image
@@ -141,20 +141,20 @@ def noise(job: Job) -> list[Table]:
     ]
 
 
-def make_crops(pairs: Sequence[Pair], folder: Path, count: int) -> list[Pair]:
+def make_crops(pairs: Sequence[Group], folder: Path, count: int) -> list[Group]:
     """Grey crops from the middle of some pairs that are large enough, as PNG files."""
-    large = [pair for pair in pairs if min(read_image(pair.a).size) >= CROP]
+    large = [pair for pair in pairs if min(read_image(pair.files[0]).size) >= CROP]
     chosen = np.random.default_rng(0).choice(len(large), count, replace=False)
     made = []
     for pair in (large[i] for i in sorted(chosen)):
         files = []
-        for kind, path in (("a", pair.a), ("b", pair.b)):
+        for kind, path in zip("ab", pair.files, strict=True):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             files.append(folder / kind / f"{pair.stem}.png")
             with PILImage.open(path) as picture:
                 left, top = (picture.width - CROP) // 2, (picture.height - CROP) // 2
                 picture.convert("L").crop((left, top, left + CROP, top + CROP)).save(files[-1])
-        made.append(Pair(pair.stem, *files))
+        made.append(Group(pair.stem, tuple(files)))
     return made
 
 

@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 from quality_tables import FEW, LIKELIHOOD, OURS, Job, Table
 
-from ddfm.batch import Pair
+from ddfm.batch import Group
 from ddfm.benchmark.methods import RULES, as_bytes, on_luminance
 from ddfm.benchmark.sheet import most_different
 from ddfm.datasets import find_pairs, get_dataset
@@ -41,8 +41,8 @@ def sheets(job: Job) -> list[Table]:
     return []
 
 
-def contact_sheet(pair: Pair, peer: Path | None, prior: Prior) -> PILImage.Image:
-    a, b = read_image(pair.a), read_image(pair.b)
+def contact_sheet(pair: Group, peer: Path | None, prior: Prior) -> PILImage.Image:
+    a, b = map(read_image, pair.files)
     pictures = {
         "first source": a,
         "second source": b,

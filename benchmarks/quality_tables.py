@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddfm.batch import Pair
+from ddfm.batch import Group
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.datasets import find_pairs, get_dataset
@@ -45,7 +45,7 @@ class Job:
     every: int = 1
     sheets: Path | None = None
 
-    def pairs(self, dataset: str, folder: str) -> list[Pair]:
+    def pairs(self, dataset: str, folder: str) -> list[Group]:
         """Every pair of a set, or every so many-th."""
         return find_pairs(get_dataset(dataset), self.data / folder)[:: self.every]
 
@@ -83,7 +83,7 @@ def only(result: MethodResult, metrics: Sequence[str]) -> MethodResult:
 
 
 def measure(
-    what: str, pairs: Sequence[Pair], methods: Sequence[Method], convention: Convention = "paper"
+    what: str, pairs: Sequence[Group], methods: Sequence[Method], convention: Convention = "paper"
 ) -> Measured:
     """Every method on every pair; a failure ends the run, because a table with a hole would mislead."""
     total, done, start = len(pairs) * len(methods), 0, time.perf_counter()
@@ -96,7 +96,7 @@ def measure(
             shown = done * 10 // total
             print(f"  {what}: {done} of {total}, {time.perf_counter() - start:.0f} s", flush=True)
 
-    root = pairs[0].a.parent.parent
+    root = pairs[0].files[0].parent.parent
     found = runner.run(get_dataset("folder"), root, pairs, methods, convention, progress=progress)
     if found.failures:
         first = found.failures[0]

@@ -40,8 +40,8 @@ def test_layouts(tmp_path: Path, name: str, a: str, b: str) -> None:
     (tmp_path / a / "notes.txt").write_text("not a picture")
     pairs = find_pairs(DATASETS[name], tmp_path)
     assert [pair.stem for pair in pairs] == ["1", "2"]
-    assert pairs[0].a == tmp_path / a / "1.png"
-    assert pairs[0].b == tmp_path / b / "1.bmp"
+    assert pairs[0].files[0] == tmp_path / a / "1.png"
+    assert pairs[0].files[1] == tmp_path / b / "1.bmp"
 
 
 def test_the_test_part_of_llvip_is_taken_not_its_training_part(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"/vi: missing; MFNet .*second sources; its files hold red"):
         find_folders(DATASETS["mfnet"], tmp_path)
     (tmp_path / "vi").mkdir()
-    with pytest.raises(InputError, match="no two images with the same name"):
+    with pytest.raises(InputError, match="no images with the same name"):
         find_pairs(DATASETS["tno"], tmp_path)
     with pytest.raises(InputError, match="unknown dataset 'coco'; known: tno, roadscene"):
         get_dataset("coco")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
@@ -90,7 +92,10 @@ def test_grey_stays_grey(prior: Prior) -> None:
         prior=prior,
         steps=1,
     )
-    assert result.to_array().shape == (32, 32)
+    assert not result.image.is_colour
+    assert result.image.to_array().shape == (32, 32)
+    assert (result.to_array() == result.image.to_array()[..., None]).all()
+    assert result.to_array().shape == (32, 32, 3)  # as the first source, whose channels are equal
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -117,9 +122,9 @@ def test_every_kind_of_source(prior: Prior, tmp_path: Path) -> None:
         torch.from_numpy(a)[None],
     ]
     for kind in [*kinds, read_image(tmp_path / "a.png")]:
-        assert np.array_equal(
-            fuse(kind, torch.from_numpy(b).movedim(-1, 0), prior=prior, steps=1).to_array(), reference
-        )
+        fused = fuse(kind, torch.from_numpy(b).movedim(-1, 0), prior=prior, steps=1)
+        assert np.array_equal(fused.image.to_array(), reference)
+        assert np.array_equal(fused.to_array(), reference.transpose(2, 0, 1))
     with pytest.raises(InputError, match="a int is not a path"):
         fuse(3, b, prior=prior)  # type: ignore[arg-type]
 
@@ -143,15 +148,15 @@ def test_sizes_that_differ(prior: Prior) -> None:
         ({"steps": 1001}, "steps 1001: not within 0 to 1000 for form ddfm"),
         ({"steps": 0, "form": "paper"}, "steps 0: not within 1 to 1000 for form paper"),
         ({"steps": 0, "form": "released"}, "steps 0: not within 1 to 1000 for form released"),
-        ({"task": "astronomy"}, "task 'astronomy': not one of infrared, medical"),
+        ({"task": "astronomy"}, "task 'astronomy': not one of auto, infrared, medical"),
         ({"stretch": "full"}, "stretch 'full': not one of auto, none"),
         ({"noise": "some"}, "noise 'some': not auto, off or a level"),
-        ({"noise": [10.0]}, r"noise \[10.0\]: not two levels, one for each source"),
-        ({"noise": [1.0, 2.0, 3.0]}, "not two levels"),
-        ({"noise": [-1.0, 2.0]}, "not two levels"),
-        ({"noise": [1.0, float("nan")]}, "not two levels"),
-        ({"noise": [1.0, 255.0]}, "not two levels"),
-        ({"noise": 10.0}, "noise 10.0: not two levels"),
+        ({"noise": [10.0]}, r"noise \[10.0\]: not 2 levels, one for each source"),
+        ({"noise": [1.0, 2.0, 3.0]}, "not 2 levels"),
+        ({"noise": [-1.0, 2.0]}, "not 2 levels"),
+        ({"noise": [1.0, float("nan")]}, "not 2 levels"),
+        ({"noise": [1.0, 255.0]}, "not 2 levels"),
+        ({"noise": 10.0}, "noise 10.0: not 2 levels"),
         ({"seed": -1}, "seed -1: not within 0 to"),
         ({"seed": 2**63}, "not within 0 to"),
         ({"dtype": "int8"}, "dtype 'int8': not one of float32"),
@@ -319,3 +324,96 @@ def test_without_the_stretch_exposures_keep_their_knee() -> None:
     options: dict[str, Any] = {"task": "exposure", "steps": 0, "noise": "off"}
     auto, none = (fuse(dark, bright, stretch=stretch, **options).to_array() for stretch in ("auto", "none"))
     assert np.array_equal(auto, none)
+
+
+def stack(count: int, seed: int = 0, channels: int = 3) -> list[NDArray[Any]]:
+    return [picture(40, 52, channels, np.uint8, seed + k) for k in range(count)]
+
+
+@pytest.mark.parametrize("task", ["infrared", "medical", "exposure", "focus"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_order_of_the_sources_does_not_matter_to_the_byte(prior: Prior, task: str, steps: int) -> None:
+    sources = [*stack(3), picture(40, 52, 1, np.uint8, 9)]
+    levels = [0.0, 12.0, 0.0, 4.0]
+    fused = set()
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]):
+        given, told = [sources[k] for k in order], [levels[k] for k in order]
+        result = fuse(*given, prior=prior, steps=steps, task=task, noise=told)
+        fused.add(result.image.to_array().tobytes())
+        assert result.settings["denoised"] == told
+    assert len(fused) == 1
+
+
+@given(count=st.integers(2, 5), task=st.sampled_from(["infrared", "medical", "exposure", "focus"]))
+@settings(max_examples=12, deadline=None)
+def test_equal_sources_are_left_alone(count: int, task: str) -> None:
+    """However many there are: what all of them say is the answer (contrast and range left aside)."""
+    ramp = np.tile(np.linspace(0.2, 0.7, 48, dtype=np.float32), (32, 1))
+    fused = fuse(*[ramp] * count, steps=0, task=task, noise="off", stretch="none").to_array()
+    assert np.abs(fused - ramp).max() < 2e-3
+
+
+def test_a_third_source_counts(prior: Prior) -> None:
+    """A detail that only the third source shows is in the result."""
+    flat = np.full((48, 64), 90, np.uint8)
+    marked = flat.copy()
+    marked[20:28, 30:38] = 230
+    without = fuse(flat, flat, steps=0, task="infrared").to_array().astype(int)
+    fused = fuse(flat, flat, marked, steps=0, task="infrared").to_array().astype(int)
+    assert (fused - without)[22:26, 32:36].min() > 80
+    assert np.abs(fused - without)[:, :20].max() < 8
+
+
+def test_colour_from(prior: Prior) -> None:
+    red, blue = np.zeros((2, 32, 32, 3), np.uint8)
+    red[...], blue[...] = (180, 60, 60), (60, 60, 180)
+    grey = picture(32, 32, 1, np.uint8)
+    fused = {k: fuse(red, blue, grey, steps=0, colour_from=k).to_array().mean((0, 1)) for k in (1, 2)}
+    assert fused[1][0] - fused[1][2] > 60
+    assert fused[2][2] - fused[2][0] > 60
+    both = fuse(red, blue, grey, steps=0).to_array().mean((0, 1))
+    assert abs(both[0] - both[2]) < 40
+    with pytest.raises(InputError, match="colour from 3: third source is grey; name a source in colour"):
+        fuse(red, blue, grey, steps=0, colour_from=3)
+    for k in (0, 4):
+        with pytest.raises(InputError, match=f"colour from {k}: not within 1 to 3"):
+            fuse(red, blue, grey, steps=0, colour_from=k)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("scheduler", ["ddim", "ddpm"])
+def test_a_batch_gives_what_its_pictures_give_alone(prior: Prior, steps: int, scheduler: str) -> None:
+    a, b = np.stack(stack(3, 0, 1)), np.stack(stack(3, 5))
+    options: dict[str, Any] = {"prior": prior, "steps": steps, "scheduler": scheduler, "task": "infrared"}
+    batch = fuse(a[:, None], b.transpose(0, 3, 1, 2), **options)
+    assert batch.to_array().shape == (3, 3, 40, 52)
+    assert batch.to_tensor().shape == (3, 3, 40, 52)
+    for n in range(3):
+        alone = fuse(a[n], b[n], **options).to_array()
+        assert np.abs(batch.to_array()[n].transpose(1, 2, 0).astype(int) - alone).max() <= 1
+    with pytest.raises(InputError, match="holds 3 pictures: use images"):
+        _ = batch.image
+
+
+def test_batches_that_differ(prior: Prior) -> None:
+    a = np.stack(stack(3))
+    with pytest.raises(InputError, match="the sources hold 3, 2 pictures; all need as many as the first"):
+        fuse(a, a[:2], steps=0)
+    with pytest.raises(InputError, match=r"first source, picture 1 is 52x40 and .* is 50x40 pixels"):
+        fuse(a, a[:, :, :50], steps=0)
+
+
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_the_older_forms_take_two(prior: Prior, form: str) -> None:
+    with pytest.raises(InputError, match=f"form {form}: is for two sources, 3 are given"):
+        fuse(*stack(3), prior=prior, form=form)
+
+
+def test_medical_is_never_guessed_silently(caplog: pytest.LogCaptureFixture) -> None:
+    slices = np.zeros((2, 64, 64), np.uint8)
+    slices[0, 16:48, 16:48], slices[1, 20:40, 24:50] = picture(32, 32, 1, np.uint8), 140
+    result = fuse(*slices, steps=0)
+    assert result.settings["task"] == "medical"
+    assert "black in all sources" in result.settings["why"]
+    assert any(r.levelname == "WARNING" and "task medical" in r.getMessage() for r in caplog.records)
+    assert fuse(*slices, steps=0, task="infrared").settings["why"] == ""

@@ -1,4 +1,4 @@
-"""Folder jobs: pairs matched by stem, finished ones kept, bad ones named at the end."""
+"""Folder jobs: files matched by stem, finished ones kept, bad ones named at the end."""
 
 from __future__ import annotations
 
@@ -16,47 +16,48 @@ OUTPUT_SUFFIXES = (".png", ".tif")
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two files of one stem, and that stem."""
+class Group:
+    """Files of one stem, one from each folder, and that stem."""
 
     stem: str
-    a: Path
-    b: Path
+    files: tuple[Path, ...]
 
 
-def match_folders(a: Path, b: Path) -> tuple[list[Pair], list[Path]]:
-    """Pairs of image files with the same stem, and the files without a partner, both sorted.
+def match_folders(*folders: Path) -> tuple[list[Group], list[Path]]:
+    """Groups of image files with the same stem in all folders, and the files left over, both sorted.
 
     Raises InputError if a folder cannot be listed or holds one stem twice, or if nothing matches.
     """
-    left, right = images_by_stem(a), images_by_stem(b)
-    pairs = [Pair(stem, left[stem], right[stem]) for stem in sorted(left.keys() & right.keys())]
-    if not pairs:
+    listed = [images_by_stem(folder) for folder in folders]
+    common = set.intersection(*(set(files) for files in listed))
+    groups = [Group(stem, tuple(files[stem] for files in listed)) for stem in sorted(common)]
+    if not groups:
+        names, counts = (" and ".join(map(str, what)) for what in (folders, map(len, listed)))
         raise InputError(
-            f"{a} and {b}: no two images with the same name (before the suffix); "
-            f"{len(left)} and {len(right)} images found"
+            f"{names}: no images with the same name (before the suffix) in all of them; {counts} images found"
         )
-    return pairs, sorted((left | right)[stem] for stem in left.keys() ^ right.keys())
+    lonely = [path for files in listed for stem, path in files.items() if stem not in common]
+    return groups, sorted(lonely)
 
 
-def output_name(pair: Pair, depth: np.dtype[Any]) -> str:
-    """The pair's output: PNG, which holds 8 and 16 bits, colour and alpha; TIFF for float samples."""
-    return pair.stem + OUTPUT_SUFFIXES[depth == np.float32]
+def output_name(group: Group, depth: np.dtype[Any]) -> str:
+    """The group's output: PNG, which holds 8 and 16 bits, colour and alpha; TIFF for float samples."""
+    return group.stem + OUTPUT_SUFFIXES[depth == np.float32]
 
 
-def finished(pair: Pair, folder: Path) -> bool:
-    """Whether the pair's output lies in the folder already (outputs are written whole or not at all)."""
-    return any((folder / f"{pair.stem}{suffix}").exists() for suffix in OUTPUT_SUFFIXES)
+def finished(group: Group, folder: Path) -> bool:
+    """Whether the group's output lies in the folder already (outputs are written whole or not at all)."""
+    return any((folder / f"{group.stem}{suffix}").exists() for suffix in OUTPUT_SUFFIXES)
 
 
-def run(pairs: Iterable[Pair], fuse_pair: Callable[[Pair], None]) -> list[tuple[Pair, str]]:
-    """Fuse every pair, whatever happens to the others; returns the failed ones with the reason."""
+def run(groups: Iterable[Group], fuse_group: Callable[[Group], None]) -> list[tuple[Group, str]]:
+    """Fuse every group, whatever happens to the others; returns the failed ones with the reason."""
     failed = []
-    for pair in pairs:
+    for group in groups:
         try:
-            fuse_pair(pair)
+            fuse_group(group)
         except InputError as error:
-            failed.append((pair, str(error)))
-        except Exception as error:  # out of memory, say: the other pairs may be smaller
-            failed.append((pair, f"{type(error).__name__}: {error}"))
+            failed.append((group, str(error)))
+        except Exception as error:  # out of memory, say: the other pictures may be smaller
+            failed.append((group, f"{type(error).__name__}: {error}"))
     return failed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ddfm.batch import Pair, match_folders
+from ddfm.batch import Group, match_folders
 from ddfm.errors import InputError
 
 Task = Literal["infrared", "medical", "exposure", "focus", "any"]
@@ -221,7 +221,7 @@ def find_folders(dataset: Dataset, root: Path) -> tuple[Path, Path]:
     return a, b
 
 
-def find_pairs(dataset: Dataset, root: Path) -> list[Pair]:
+def find_pairs(dataset: Dataset, root: Path) -> list[Group]:
     """All pairs below ``root``, sorted by name; files without a partner are left out.
 
     Raises InputError if a folder is missing or no two files have one name.

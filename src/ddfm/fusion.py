@@ -1,66 +1,87 @@
-"""The way of one pair: read, prepare, sample, restore.
+"""The way of the sources: read, prepare, sample, restore.
 
 Not called fuse.py, because `ddfm.fuse` is the function.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm import __version__
+from ddfm.auto_task import Choice, choose_task
 from ddfm.colour import blend_chroma, blend_exposed_chroma, combine, luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task
 from ddfm.images import Image, check_writable, write_image
+from ddfm.layouts import Layout
 from ddfm.likelihood import FORMS, Likelihood
 from ddfm.noise import GREY_LEVEL, clean_source
-from ddfm.sampler import SCHEDULERS, Step, sample, spaced_timesteps
-from ddfm.sources import Source, as_image, first_colour, match_sizes
+from ddfm.options import DEFAULT_STEPS, Noise, check_options
+from ddfm.sampler import Step, sample, spaced_timesteps
+from ddfm.sources import Source, as_sources, first_colour, match_sizes
+from ddfm.uncertainty import posterior_std
 
 if TYPE_CHECKING:
     from ddfm.prior import Prior
-
-# The older forms get one EM iteration a step and no other, so that fewer steps than the released code's
-# leave them short of their fixed point (benchmarks/results/released_steps.csv).
-DEFAULT_STEPS = {"ddfm": 5, "paper": 100, "released": 100}
-MAX_STEPS = 1000
 
 # A warm start goes from a noise level that still leaves the scene open at the scale of details down to
 # one below the grey levels' own: in units of [-1, 1], timesteps 200 and 10 of a linear schedule.
 WARM_START, WARM_END = 0.73, 0.047
 
-STRETCHES = ("auto", "none")
-Noise = Literal["auto", "off"] | Sequence[float]
+logger = logging.getLogger("ddfm")
 
 
 @dataclass(frozen=True)
 class FusionResult:
-    """A fused picture and what it was made with.
+    """What came of a fusion, and what it was made with.
 
     Attributes:
-        image: size and colour of the first colour source (or of the first one, if none is in
-            colour), depth and alpha of the first source that has them.
+        images: one fused picture, or as many as the sources' batches held. Size and colour of the first
+            colour source (or of the first one, if none is in colour), depth of the first source, alpha
+            of the first that has it.
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
-            seed, task, stretch, device, dtype; noise: what was found in each source, and denoised: what
-            the prior was told of it (0 where it was not asked), both in 8-bit grey levels.
+            seed, task and why it was chosen, stretch, device, dtype; noise: what was found in each
+            source, and denoised: what the prior was told of it (0 where it was not asked), both in 8-bit
+            grey levels (the largest of a batch).
+        std: how far posterior samples of the luminance spread, float32 (H, W), (B, H, W) for a batch, in
+            shares of the range from black to white; None if not asked for.
+        layout: of the arrays that went in; None for pictures and files.
     """
 
-    image: Image
+    images: tuple[Image, ...]
     settings: dict[str, Any]
+    std: NDArray[np.float32] | None = None
+    layout: Layout | None = None
+
+    @property
+    def image(self) -> Image:
+        """The fused picture. Raises InputError if there are several."""
+        if len(self.images) > 1:
+            raise InputError(f"the result holds {len(self.images)} pictures: use images, or to_array()")
+        return self.images[0]
 
     def to_array(self) -> NDArray[Any]:
-        """(H, W) or (H, W, C) at the image's depth: uint8, uint16, or float32 in [0, 1]."""
-        return self.image.to_array()
+        """In the layout that went in; else (H, W) or (H, W, C). uint8, uint16 or float32, as the first."""
+        if self.layout is None:
+            return self.image.to_array()
+        return self.layout.join([image.to_array() for image in self.images])
+
+    def to_tensor(self) -> Tensor:
+        """The same as a tensor, on the CPU."""
+        return torch.from_numpy(self.to_array())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a PNG, JPEG, TIFF, BMP or WebP file, whole or not at all. Raises InputError."""
@@ -72,28 +93,34 @@ class FusionResult:
 def fuse(
     a: Source,
     b: Source,
-    *,
+    *more: Source,
     prior: str | os.PathLike[str] | Prior | Callable[[], Prior] = "natural",
     form: str = "ddfm",
     scheduler: str = "ddim",
     steps: int | None = None,
     seed: int = 3407,
-    task: str = "infrared",
+    task: str = "auto",
+    colour_from: int | None = None,
     noise: Noise | None = None,
     stretch: str = "auto",
+    uncertainty: bool = False,
     device: str = "auto",
     dtype: str = "float32",
     resize: bool = False,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> FusionResult:
-    """Fuse two aligned pictures of one scene (DDFM, Zhao et al., ICCV 2023, algorithm 1).
+    """Fuse two or more aligned pictures of one scene (DDFM, Zhao et al., ICCV 2023, algorithm 1).
+
+    In form ``"ddfm"`` no source is privileged: the fused pixels do not depend on their order, to the byte.
 
     Args:
         a: the first source, the infrared image i of the paper: a path, an `Image`, a PIL image, an
-            array (H, W) or (H, W, C) or a tensor (C, H, W); uint8, uint16, or floats in [0, 1].
+            array or tensor (H, W), (H, W, C) or (C, H, W), or a batch (B, C, H, W) of them; uint8,
+            uint16, or floats in [0, 1]. What comes back has the same layout.
         b: the second source, the visible image v of the paper.
+        more: further sources, for form ``"ddfm"``.
         prior: name, folder, a loaded `Prior`, or a function that loads one; it is only loaded for steps
-            other than 0 and for noisy sources.
+            other than 0, for noisy sources and for their uncertainty.
         form: of the likelihood: ``"ddfm"`` (ours: it knows what each source has to say),
             ``"released"`` (what the authors' code computes) or ``"paper"`` (the published equations,
             which have no opinion between two sources: see docs/algorithm.md).
@@ -103,7 +130,9 @@ def fuse(
         seed: of the starting noise, and of the scheduler's if it has any; 0 or more.
         task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible), ``"medical"`` (MRI
             with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene) or
-            ``"focus"`` (on its parts).
+            ``"focus"`` (on its parts). ``"auto"`` finds out: `ddfm.auto_task.choose_task`.
+        colour_from: number of the source, counted from 1, whose chroma is taken; None for the task's
+            own rule (`fused_chroma`).
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
@@ -111,9 +140,10 @@ def fuse(
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 9 % at most, as far
             as the range allows, for task infrared only; ``"released"``: to the full range;
             ``"paper"``: nothing) or ``"none"``.
+        uncertainty: whether to find out how far posterior samples spread (`ddfm.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        resize: bring the other source to the size of the first colour source (bicubic) instead of
+        resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.
 
@@ -121,21 +151,27 @@ def fuse(
         InputError: a source cannot be read, sizes differ, an option is not one of those above.
     """
     # 1. Read.
-    sources = match_sizes([as_image(a, "first source"), as_image(b, "second source")], resize)
+    given = as_sources([a, b, *more])
+    scenes = [match_sizes(pictures, resize) for pictures in zip(*given.pictures, strict=True)]
     check_options(
         form=form,
         scheduler=scheduler,
         steps=steps,
         seed=seed,
         task=task,
+        colour_from=colour_from,
         noise=noise,
         stretch=stretch,
         device=device,
         dtype=dtype,
+        sources=len(given.pictures),
     )
+    check_colour(scenes, colour_from)
     steps = DEFAULT_STEPS[form] if steps is None else steps
+    chosen, why = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else (task, "")
+    rules = TASKS.get(chosen, TASKS["infrared"])  # the older forms know of no tasks
     if noise is None:
-        noise = "auto" if form == "ddfm" and task != "medical" else "off"
+        noise = "auto" if form == "ddfm" and chosen != "medical" else "off"
     place = pick_device(device)
 
     @cache
@@ -144,53 +180,108 @@ def fuse(
 
     if steps:
         check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
-    # 2. Prepare: luminance in [-1, 1], without noise.
-    pixels = [torch.from_numpy(source.pixels).movedim(-1, 0)[None].to(place) for source in sources]
-    levels = [noise] * len(sources) if isinstance(noise, str) else [level * GREY_LEVEL for level in noise]
-    cleaned = [
-        clean_source(2 * luminance(image) - 1, model, level)
-        for image, level in zip(pixels, levels, strict=True)
+    # 2. Prepare: luminance in [-1, 1], without noise; sources in an order that is not that of the arguments.
+    orders = [order_of_contents(scene) if form == "ddfm" else list(range(len(scene))) for scene in scenes]
+    ordered = [[scene[n] for n in order] for scene, order in zip(scenes, orders, strict=True)]
+    pixels = [[as_tensor(source).to(place) for source in scene] for scene in ordered]
+    noisy = [
+        2 * torch.cat([luminance(image) for image in source]) - 1 for source in zip(*pixels, strict=True)
     ]
-    likelihood = FORMS[form](
-        [source.luma for source in cleaned], [source.left for source in cleaned], TASKS[task]
-    )
+    levels = [
+        noise if isinstance(noise, str) else GREY_LEVEL * torch.tensor([noise[order[k]] for order in orders])
+        for k in range(len(noisy))
+    ]
+    cleaned = [clean_source(luma, model, level) for luma, level in zip(noisy, levels, strict=True)]
+
     # 3. Sample.
-    if steps:
-        f = draw(model(), likelihood, steps, cleaned[0].luma, seed, scheduler, callback)
-    else:
-        assert likelihood.start is not None
+    def sampled(
+        sources: Sequence[Tensor], seed: int, callback: Callable[[Step], None] = lambda step: None
+    ) -> tuple[Tensor, Likelihood]:
+        likelihood = FORMS[form](sources, [source.left for source in cleaned], rules)
         f = likelihood.start
-    # 4. Restore: chroma, depth and alpha.
-    luma = likelihood.finish(luminance(f), stretch == "auto")
-    coloured = {
-        k: without_noise(image, model, level) if source.told.any() else image
-        for k, (image, source, level) in enumerate(zip(pixels, cleaned, levels, strict=True))
-        if image.shape[1] == 3
-    }
-    fused = combine(luma, fused_chroma(coloured, luma, likelihood, TASKS[task])) if coloured else luma
-    image = Image(
-        pixels=fused[0].movedim(0, -1).cpu().numpy(),
-        depth=sources[0].depth,
-        alpha=next((source.alpha for source in sources if source.alpha is not None), None),
-        icc_profile=first_colour(sources).icc_profile if coloured else None,
-        name="fused",
-    )
-    denoised = [round(source.told.item() / GREY_LEVEL, 2) for source in cleaned]
+        if f is None or steps:
+            f = draw(model(), likelihood, steps, sources[0], seed, scheduler, callback)
+        return likelihood.finish(luminance(f), stretch == "auto"), likelihood
+
+    luma, likelihood = sampled([source.luma for source in cleaned], seed, callback)
+    std = None
+    if uncertainty:
+        deviation = posterior_std(
+            noisy, cleaned, model, lambda sources, seed: sampled(sources, seed)[0], seed
+        )
+        std = deviation[:, 0].cpu().numpy() if given.is_batch else deviation[0, 0].cpu().numpy()
+    # 4. Restore: chroma, depth, alpha and layout.
+    images = []
+    for n, (scene, order) in enumerate(zip(ordered, orders, strict=True)):
+        coloured = {
+            k: without_noise(pixels[n][k], model, levels[k], n) if cleaned[k].told[n] else pixels[n][k]
+            for k, source in enumerate(scene)
+            if source.is_colour and colour_from in (None, order[k] + 1)
+        }
+        fused = luma[n : n + 1]
+        if coloured:
+            fused = combine(fused, fused_chroma(coloured, fused, likelihood, n, rules))
+        images.append(restored(fused, scenes[n], colour_from))
     settings = {
         "version": __version__,
-        "prior": model().name if steps or any(denoised) else None,
+        "prior": model().name if model.cache_info().currsize else None,
         "form": form,
         "scheduler": scheduler,
         "steps": steps,
         "seed": seed,
-        "task": task,
-        "noise": [round(source.found.item() / GREY_LEVEL, 2) for source in cleaned],
-        "denoised": denoised,
+        "task": chosen,
+        "why": why,
+        "colour_from": colour_from,
+        "noise": in_given_order([source.found for source in cleaned], orders),
+        "denoised": in_given_order([source.told for source in cleaned], orders),
         "stretch": stretch,
         "device": str(place),
         "dtype": dtype,
     }
-    return FusionResult(image, settings)
+    return FusionResult(tuple(images), settings, std, given.layout)
+
+
+def choose_for_all(scenes: Sequence[Sequence[Image]]) -> Choice:
+    """The task of all pictures of a batch. Raises InputError if they differ; see also `choose_task`."""
+    choices = [choose_task(scene) for scene in scenes]
+    if len({choice.task for choice in choices}) > 1:
+        found = ", ".join(choice.task for choice in choices)
+        raise InputError(f"the batch holds different tasks ({found}); name one, or fuse them apart")
+    choice = choices[0]
+    # That intensities are left as they are, or are not, should not pass unnoticed.
+    level = logging.WARNING if choice.task == "medical" else logging.INFO
+    logger.log(level, "task %s: %s", *choice)
+    return choice
+
+
+def order_of_contents(scene: Sequence[Image]) -> list[int]:
+    """The sources' places in an order that depends on their pixels alone: sums round the same then."""
+    return sorted(range(len(scene)), key=lambda k: zlib.crc32(scene[k].pixels.tobytes()))
+
+
+def in_given_order(levels: Sequence[Tensor], orders: Sequence[Sequence[int]]) -> list[float]:
+    """The largest, in grey levels, of each given source; from those of the ordered ones, (B,) each."""
+    return [
+        max(round(levels[order.index(k)][n].item() / GREY_LEVEL, 2) for n, order in enumerate(orders))
+        for k in range(len(levels))
+    ]
+
+
+def as_tensor(image: Image) -> Tensor:
+    """(1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(image.pixels).movedim(-1, 0)[None]
+
+
+def restored(fused: Tensor, scene: Sequence[Image], colour_from: int | None) -> Image:
+    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels."""
+    colour = first_colour(scene) if colour_from is None else scene[colour_from - 1]
+    return replace(
+        scene[0],
+        pixels=fused[0].movedim(0, -1).cpu().numpy(),
+        alpha=next((source.alpha for source in scene if source.alpha is not None), None),
+        icc_profile=colour.icc_profile if fused.shape[1] == 3 else None,
+        name="fused",
+    )
 
 
 def as_prior(prior: str | os.PathLike[str] | Prior | Callable[[], Prior]) -> Prior:
@@ -211,10 +302,12 @@ def draw(
     scheduler: str,
     callback: Callable[[Step], None],
 ) -> Tensor:
-    """A sample of p(f | sources), (1, C, H, W): from the likelihood's start if it has one, or from noise."""
-    # Noise is drawn on the CPU so that every device starts from the same.
-    generator = torch.Generator().manual_seed(seed)
-    f = torch.randn(1, prior.channels, *like.shape[-2:], generator=generator).to(like)
+    """A sample of p(f | sources), (B, C, H, W): from the likelihood's start if it has one, or from noise."""
+    # Noise is drawn on the CPU so that every device starts from the same, and for each picture as if it
+    # were alone.
+    generators = [torch.Generator().manual_seed(seed) for _ in like]
+    size = (1, prior.channels, *like.shape[-2:])
+    f = torch.cat([torch.randn(size, generator=generator) for generator in generators]).to(like)
     first, last = span(prior, warm=likelihood.start is not None)
     if likelihood.start is not None:
         alpha_cumprod = prior.alphas_cumprod[first]
@@ -226,18 +319,28 @@ def draw(
         spaced_timesteps(first, last, steps),
         scheduler=scheduler,
         keep_noise=likelihood.start is not None,
-        generator=generator,
+        generator=generators,
         callback=callback,
     )
 
 
-def fused_chroma(coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, task: Task) -> Tensor:
-    """The chroma by the task's rule, (1, 3, H, W), of the sources in colour, given by their place."""
+def fused_chroma(
+    coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, n: int, task: Task
+) -> Tensor:
+    """The chroma by the task's rule, (1, 3, H, W), of the sources in colour.
+
+    Args:
+        coloured: (1, 3, H, W) each, by their place among the likelihood's sources.
+        luma: the fused luminance, (1, 1, H, W).
+        likelihood: of all sources.
+        n: which picture of the likelihood's batch this is.
+        task: what rule it is: by saturation, by exposure, or of the source that was chosen.
+    """
     images = list(coloured.values())
     if task.chroma == "exposure":
         return blend_exposed_chroma(images, luma)
     if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood):
-        choice = likelihood.choice()
+        choice = likelihood.choice()[n : n + 1]
         return blend_chroma(images, [choice[:, k : k + 1] for k in coloured])
     return blend_chroma(images)
 
@@ -260,43 +363,19 @@ def check_steps(prior: Prior, form: str, steps: int | None) -> None:
         )
 
 
-def without_noise(image: Tensor, model: Callable[[], Prior], level: float | Literal["auto", "off"]) -> Tensor:
+def without_noise(
+    image: Tensor, model: Callable[[], Prior], level: Tensor | Literal["auto", "off"], n: int
+) -> Tensor:
     """Each channel of a colour image (1, 3, H, W) in [0, 1] denoised, for its chroma."""
+    level = level if isinstance(level, str) else level[n].expand(3)
     channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 
-def check_options(
-    *,
-    form: str,
-    scheduler: str,
-    steps: int | None,
-    seed: int,
-    task: str,
-    noise: Noise | None,
-    stretch: str,
-    device: str,
-    dtype: str,
-    **unchecked: Any,
-) -> None:
-    """Refuse what `fuse` would refuse of its options, before any picture is read. Raises InputError."""
-    for name, value, known in (
-        ("form", form, FORMS),
-        ("scheduler", scheduler, SCHEDULERS),
-        ("task", task, TASKS),
-        ("stretch", stretch, STRETCHES),
-    ):
-        if value not in known:
-            raise InputError(f"{name} {value!r}: not one of {', '.join(known)}")
-    fewest = 0 if form == "ddfm" else 1
-    if steps is not None and not fewest <= steps <= MAX_STEPS:
-        raise InputError(f"steps {steps}: not within {fewest} to {MAX_STEPS} for form {form}")
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed {seed}: not within 0 to 2^63 - 1")
-    if isinstance(noise, str) and noise not in ("auto", "off"):
-        raise InputError(f"noise {noise!r}: not auto, off or a level for each source")
-    levels = (0.0, 0.0) if noise is None or isinstance(noise, str) else noise
-    if not isinstance(levels, Sequence) or len(levels) != 2 or not all(0 <= level < 255 for level in levels):
-        raise InputError(f"noise {noise}: not two levels, one for each source, of 0 to 255 grey levels")
-    pick_device(device)
-    pick_dtype(dtype)
+def check_colour(scenes: Sequence[Sequence[Image]], colour_from: int | None) -> None:
+    """Raises InputError if the source that chroma is to come from has none."""
+    grey = next(
+        (s[colour_from - 1] for s in scenes if colour_from and not s[colour_from - 1].is_colour), None
+    )
+    if grey is not None:
+        raise InputError(f"colour from {colour_from}: {grey.name} is grey; name a source in colour")

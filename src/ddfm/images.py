@@ -282,7 +282,11 @@ def prepare_folder(folder: Path) -> None:
 
 def write_image(path: Path, image: Image) -> None:
     """Write the image whole or not at all; the format follows the suffix (see `check_writable`)."""
-    data = _encode(image, SUFFIXES[path.suffix.lower()])
+    write_whole(path, _encode(image, SUFFIXES[path.suffix.lower()]))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; raises InputError if it cannot be."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)

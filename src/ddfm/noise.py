@@ -332,34 +332,42 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
 
 
 def clean_source(
-    luma: Tensor, prior: Callable[[], Denoiser], level: float | Literal["auto", "off"] = "auto"
+    luma: Tensor, prior: Callable[[], Denoiser], level: Tensor | float | Literal["auto", "off"] = "auto"
 ) -> Cleaned:
     """Stripes, noise and traces of compression taken out of a source, where there are any.
 
     Args:
         luma: shape (B, 1, H, W).
         prior: called for the prior if an image is to be denoised, not before.
-        level: standard deviation of the noise, positive; "auto" to find it out, with compression, and
-            to leave alone what is below the gates; "off" or 0 to leave everything alone.
+        level: standard deviation of the noise, a number or shape (B,); "auto" to find it out, with
+            compression, and to leave alone what is below the gates; "off" or 0 to leave everything alone.
 
     Raises:
         InputError: for any other level.
     """
     nothing = luma.new_zeros(len(luma))
-    if level == "off" or level == 0:
+    if level == "off":
         return Cleaned(luma, nothing, nothing, nothing)
     if level == "auto":
         found = estimate_noise(luma)
         noisy = found > NOISE_GATE
         told = torch.where(noisy, found, NOISE_OF_STEP * quantisation_step(luma))
-    elif isinstance(level, int | float) and 0 < level < math.inf:
-        found = told = torch.full_like(nothing, level)
-        noisy = told > 0
+        luma = remove_stripes(luma, found)
     else:
-        raise InputError(f"noise level {level}: must be auto, off, or a standard deviation of at least 0")
-    luma = remove_stripes(luma, found)
+        found = told = _given(level).to(luma) + nothing
+        noisy = told > 0
+        if noisy.any():
+            luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, found), luma)
     denoised = told > 0
     if denoised.any():
         luma = luma.clone()
         luma[denoised] = posterior_mean(prior(), luma[denoised], told[denoised])
     return Cleaned(luma, found, told, torch.where(noisy, REMAINS * found, nothing))
+
+
+def _given(level: object) -> Tensor:
+    if isinstance(level, int | float | Tensor):
+        deviation = torch.as_tensor(level)
+        if bool(((deviation >= 0) & deviation.isfinite()).all()):
+            return deviation
+    raise InputError(f"noise level {level}: must be auto, off, or a standard deviation of at least 0")

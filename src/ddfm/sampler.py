@@ -74,7 +74,7 @@ def sample(
     *,
     scheduler: str = "ddim",
     keep_noise: bool = False,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> Tensor:
     """Draw a fused image from p(f | sources).
@@ -89,7 +89,7 @@ def sample(
         keep_noise: step on with the noise that the prior saw in f. Otherwise, as in the released code,
             with what the rectified estimate leaves of f: then the sources' details count as noise, and
             some of them are lost.
-        generator: noise source of a stochastic scheduler (``"ddpm"``).
+        generator: noise source of a stochastic scheduler (``"ddpm"``), or one for each image.
         callback: called after every step.
 
     Returns:

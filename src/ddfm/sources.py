@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +15,78 @@ from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.images import Image, from_array, from_pil, read_image
+from ddfm.layouts import Layout, split
 
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
 
 
-def as_image(source: Source, name: str) -> Image:
-    """Whatever stands for a picture as an `Image`; raises InputError for what does not."""
+class Sources(NamedTuple):
+    """What was given, as pictures.
+
+    Attributes:
+        pictures: of each source its pictures, of which there is one unless it came as a batch.
+        layouts: the layout of each source that came as an array or tensor, None for the others.
+    """
+
+    pictures: list[list[Image]]
+    layouts: list[Layout | None]
+
+    @property
+    def layout(self) -> Layout | None:
+        """The layout of what comes back: that of the first source with colour channels, or the first's."""
+        colour = (layout for layout in self.layouts if layout is not None and layout.channels >= 3)
+        return next(colour, self.layouts[0])
+
+    @property
+    def is_batch(self) -> bool:
+        return self.layout is not None and self.layout.axes.startswith("B")
+
+
+def as_sources(given: Sequence[Source]) -> Sources:
+    """Whatever stands for pictures; raises InputError for what does not, and for batches that differ."""
+    read = [as_images(source, f"{ordinal(k)} source") for k, source in enumerate(given)]
+    sources = Sources([pictures for pictures, _ in read], [layout for _, layout in read])
+    counts = [len(pictures) for pictures in sources.pictures]
+    if len(set(counts)) > 1:
+        raise InputError(
+            f"the sources hold {', '.join(map(str, counts))} pictures; all need as many as the first"
+        )
+    return sources
+
+
+def as_images(source: Source, name: str) -> tuple[list[Image], Layout | None]:
+    """One source as pictures, more than one if it is a batch, and the layout if it is an array."""
     if isinstance(source, str | os.PathLike):
-        return read_image(Path(source))
+        return [read_image(Path(source))], None
     if isinstance(source, Image):
-        return source
+        return [source], None
     if isinstance(source, PILImage.Image):
-        return from_pil(source, name)
+        return [from_pil(source, name)], None
     if isinstance(source, Tensor):
-        array = source.detach().cpu().numpy()
-        return from_array(np.moveaxis(array, 0, -1) if array.ndim == 3 else array, name)
+        source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
-        return from_array(source, name)
+        arrays, layout = split(source, name)
+        names = [name] if len(arrays) == 1 else [f"{name}, picture {b + 1}" for b in range(len(arrays))]
+        return [from_array(array, each) for array, each in zip(arrays, names, strict=True)], layout
     raise InputError(f"{name}: a {type(source).__name__} is not a path, PIL image, array or tensor")
 
 
-def first_colour(sources: list[Image]) -> Image:
-    """The source whose size and colour profile the result takes."""
+def ordinal(k: int) -> str:
+    """ "first" for 0."""
+    words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+    return words[k] if k < len(words) else f"{k + 1}th"
+
+
+def first_colour(sources: Sequence[Image]) -> Image:
+    """The source whose size the result takes."""
     return next((source for source in sources if source.is_colour), sources[0])
 
 
-def match_sizes(sources: list[Image], resize: bool) -> list[Image]:
+def match_sizes(sources: Sequence[Image], resize: bool) -> list[Image]:
     """Sources of one size: refuse others, or resample them to the first colour source's."""
     target = first_colour(sources)
     if all(source.size == target.size for source in sources):
-        return sources
+        return list(sources)
     if not resize:
         sizes = " and ".join(f"{s.name} is {s.size[1]}x{s.size[0]}" for s in sources)
         raise InputError(f"{sizes} pixels; sources must be aligned and of one size (--resize resamples)")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from ddfm.batch import Pair
+from ddfm.batch import Group
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.benchmark.plots import box, short
 from ddfm.benchmark.published import load_published, published_for
@@ -26,28 +26,28 @@ FOLDER = DATASETS["folder"]
 
 
 @pytest.fixture
-def pairs(tmp_path: Path) -> list[Pair]:
+def pairs(tmp_path: Path) -> list[Group]:
     found = []
     for index in range(3):
-        pair = Pair(f"{index}", tmp_path / f"a/{index}.png", tmp_path / f"b/{index}.png")
-        for path, channels in ((pair.a, 1), (pair.b, 3)):
+        pair = Group(f"{index}", (tmp_path / f"a/{index}.png", tmp_path / f"b/{index}.png"))
+        for path, channels in zip(pair.files, (1, 3), strict=True):
             path.parent.mkdir(exist_ok=True)
             PILImage.fromarray(picture(48, 56, channels, np.uint8, index + channels)).save(path)
         found.append(pair)
     return found
 
 
-def outputs(tmp_path: Path, pairs: list[Pair]) -> Method:
+def outputs(tmp_path: Path, pairs: list[Group]) -> Method:
     """Somebody's outputs: the first sources, mirrored."""
     (tmp_path / "theirs").mkdir()
     for pair in pairs:
-        pixels = np.asarray(PILImage.open(pair.a))[:, ::-1]
+        pixels = np.asarray(PILImage.open(pair.files[0]))[:, ::-1]
         PILImage.fromarray(pixels).save(tmp_path / "theirs" / f"{pair.stem}.png")
     return find_methods([str(tmp_path / "theirs")], FOLDER, [pair.stem for pair in pairs])[0]
 
 
 @pytest.mark.parametrize("convention", ["paper", "vifb"])
-def test_values_are_those_of_evaluate(tmp_path: Path, pairs: list[Pair], convention: Convention) -> None:
+def test_values_are_those_of_evaluate(tmp_path: Path, pairs: list[Group], convention: Convention) -> None:
     theirs = outputs(tmp_path, pairs)
     same = Method("same", lambda a, b: a)
     result = run(FOLDER, tmp_path, pairs, [theirs, same], convention)
@@ -67,7 +67,7 @@ def test_values_are_those_of_evaluate(tmp_path: Path, pairs: list[Pair], convent
     assert [example.stem for example in result.examples] == ["0", "1", "2"]
 
 
-def test_failures_are_named_and_means_stay_over_the_same_pairs(tmp_path: Path, pairs: list[Pair]) -> None:
+def test_failures_are_named_and_means_stay_over_the_same_pairs(tmp_path: Path, pairs: list[Group]) -> None:
     def picky(a: Image, b: Image) -> Image:
         if a.name.endswith("1.png"):
             raise RuntimeError("out of memory")
@@ -76,7 +76,7 @@ def test_failures_are_named_and_means_stay_over_the_same_pairs(tmp_path: Path, p
     def broken(a: Image, b: Image) -> Image:
         raise InputError("never works")
 
-    pairs[2].b.write_bytes(b"no picture")
+    pairs[2].files[1].write_bytes(b"no picture")
     methods = [Method("picky", picky), Method("broken", broken), Method("fine", lambda a, b: b)]
     seen: list[str] = []
     result = run(FOLDER, tmp_path, pairs, methods, progress=seen.append)

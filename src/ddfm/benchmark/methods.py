@@ -20,9 +20,10 @@ from ddfm.colour import blend_chroma, combine, luminance
 from ddfm.datasets import Dataset
 from ddfm.errors import InputError
 from ddfm.evaluation import image_files
-from ddfm.fusion import check_options, fuse
+from ddfm.fusion import fuse
 from ddfm.images import Image
 from ddfm.likelihood import FORMS
+from ddfm.options import check_options
 from ddfm.prior import Prior, load_prior
 from ddfm.pyramid import compose, decompose
 

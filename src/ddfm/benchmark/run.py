@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm import __version__
-from ddfm.batch import Pair
+from ddfm.batch import Group
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.benchmark.published import published_for
 from ddfm.datasets import Dataset
@@ -110,7 +110,7 @@ class Benchmark:
 def run(
     dataset: Dataset,
     root: Path,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Group],
     methods: Sequence[Method],
     convention: Convention = "paper",
     *,
@@ -139,8 +139,8 @@ def run(
     failures, examples = [], []
     for pair in pairs:
         try:
-            sources = match_sizes([read_source(pair.a), read_source(pair.b)], resize=False)
-            references = read_image(pair.a), read_image(pair.b)
+            sources = match_sizes([read_source(path) for path in pair.files], resize=False)
+            references = read_image(pair.files[0]), read_image(pair.files[1])
         except InputError as error:
             failures.append(Failure(pair.stem, "", str(error)))
             for method in methods:
@@ -248,9 +248,9 @@ def _resident(field: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
-def checksums(root: Path, pairs: Sequence[Pair]) -> dict[str, str]:
+def checksums(root: Path, pairs: Sequence[Group]) -> dict[str, str]:
     """SHA-256 of every source, by its path below ``root``."""
-    files = sorted(path for pair in pairs for path in (pair.a, pair.b))
+    files = sorted(path for pair in pairs for path in pair.files)
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
     }

@@ -1,0 +1,108 @@
+"""Measuring: `ddfm evaluate` and `ddfm benchmark`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ddfm.commands.terminal import progress_bars
+from ddfm.errors import InputError
+
+ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
+
+
+def evaluate(
+    a: Annotated[Path, typer.Option("--a", help="Folder of the first sources.")],
+    b: Annotated[Path, typer.Option("--b", help="Folder of the second sources.")],
+    fused: Annotated[list[Path], typer.Option(help="Folder of fused images; repeat it to compare methods.")],
+    convention: ConventionOption = "paper",
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write values as JSON; - prints them.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write values as CSV.")
+    ] = None,
+) -> None:
+    """Measure folders of fused images against their sources, files matched by name.
+
+    With several --fused folders the methods are ranked as well; each goes by its folder's name.
+    """
+    from ddfm import evaluation
+    from ddfm.metrics import check_convention
+
+    for path in (json_file if json_file != "-" else None, csv_file):
+        if path is not None and not Path(path).absolute().parent.is_dir():
+            raise InputError(f"{path}: cannot be written ({Path(path).parent} is not a folder)")
+        if path is not None and Path(path).is_dir():
+            raise InputError(f"{path}: is a folder; name a file in it")
+    result = evaluation.evaluate_folders(a, b, fused, check_convention(convention))
+    if csv_file:
+        evaluation.write_csv(result, csv_file)
+    if json_file == "-":
+        print(evaluation.as_json(result.as_dict()), end="")
+        return
+    if json_file:
+        evaluation.write_json(result, Path(json_file))
+    Console().print(evaluation.as_table(result))
+
+
+def benchmark(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="tno, roadscene, msrs, ...; or folder.")],
+    root: Annotated[Path, typer.Option(help="Folder that the set lies in.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="REPORT_DIR", help="Folder to write.")],
+    methods: Annotated[
+        str, typer.Option(help="Names, and folders of others' outputs, with commas between.")
+    ] = "ddfm",
+    convention: ConventionOption = "paper",
+    steps: Annotated[int | None, typer.Option(help="Network evaluations of ddfm.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only the first pairs.")] = None,
+    print_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Compare methods on a data set: report.html, results.json and results.csv in REPORT_DIR.
+
+    Methods are ddfm, ddfm:released, ddfm:paper, mergemertens (exposures), trivial baselines (mean, max,
+    stretched-mean, clipped-sum, mean-noise, a-only, b-only), and folders with one output a pair. The
+    baselines are always in the table. An unknown DATASET gets a list of the known ones.
+    """
+    from ddfm import batch, datasets, evaluation
+    from ddfm.benchmark import methods as comparable
+    from ddfm.benchmark import report
+    from ddfm.benchmark.run import run
+    from ddfm.images import prepare_folder
+    from ddfm.metrics import check_convention
+
+    chosen, rules = datasets.get_dataset(dataset), check_convention(convention)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit {limit}: must be at least 1")
+    pairs, lonely = batch.match_folders(*datasets.find_folders(chosen, root))
+    pairs = pairs[:limit]
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    found = comparable.find_methods(names, chosen, [pair.stem for pair in pairs], steps=steps)
+    prepare_folder(output)
+    for path in lonely:
+        print(f"no partner: {path}", file=sys.stderr)
+    options = {"command": shlex.join(["ddfm", *sys.argv[1:]]), "seed": comparable.SEED, "limit": limit}
+    with progress_bars() as bars:
+        task = bars.add_task("images", total=len(pairs) * len(found))
+        result = run(
+            chosen, root, pairs, found, rules, options=options, progress=lambda method: bars.advance(task)
+        )
+    report.write(result, output)
+    if print_json:
+        print(evaluation.as_json(result.as_dict()), end="")
+    else:
+        ranks = result.evaluation.mean_rank or {}
+        print("mean rank, best first")
+        for name in sorted(ranks, key=lambda name: ranks[name]):
+            print(f"{ranks[name]:9.2f}  {name}")
+        print(f"{output / 'report.html'}: {len(pairs)} pairs, {len(found)} methods")
+    for failure in result.failures:
+        reason = " ".join(failure.reason.split())
+        print(f"failed: {failure.stem}: {failure.method or 'sources'}: {reason}", file=sys.stderr)
+    if result.failures:
+        raise typer.Exit(1)

@@ -1,0 +1,86 @@
+"""Priors: `ddfm priors`, `ddfm convert` and `ddfm train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddfm.commands.terminal import DeviceOption, stderr
+
+
+def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """List the priors that --prior takes by name: bundled, cached from the hub, and to be had elsewhere."""
+    import json
+
+    from ddfm.prior import list_priors
+
+    rows = list_priors()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        print(f"{row['name']:<28} {row['where']:<8} {row['what']}")
+
+
+def convert_guided_diffusion(
+    checkpoint: Annotated[Path, typer.Argument(help="OpenAI's checkpoint, a state dict (.pt).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its configuration, JSON or YAML; default: the one beside it, or OpenAI's 256x256."
+        ),
+    ] = None,
+) -> None:
+    """Turn an OpenAI guided-diffusion checkpoint into a prior for --prior."""
+    from ddfm import convert as converter
+
+    settings = converter.read_config(config) if config else None
+    prior = converter.convert_guided_diffusion(checkpoint, output, settings)
+    print(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
+
+
+def train(
+    images: Annotated[list[Path], typer.Argument(help="Photographs, or folders of them.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    held_out: Annotated[
+        list[Path] | None, typer.Option(help="Photographs that are measured and never trained on.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Settings of the run, TOML.")] = None,
+    device: DeviceOption = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
+) -> None:
+    """Train an unconditional luminance prior; it is left in OUTPUT/prior.
+
+    Several GPUs or machines: torchrun --nproc-per-node N -m ddfm.cli train ... (the batch is shared out).
+    """
+    from ddfm import train as trainer
+    from ddfm.devices import pick_device
+
+    settings = trainer.read_recipe(recipe) if recipe else trainer.Recipe()
+
+    def show(record: dict[str, Any]) -> None:
+        left = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
+        line = (
+            f"step {record['step']}/{settings.steps}  loss {record['loss']:.4f}  "
+            f"{record['images_per_second']:.0f} images/s  {left:.0f} min left"
+        )
+        if "held_out" in record:
+            losses = " ".join(f"{loss:.4f}" for loss in record["held_out"])
+            print(f"{line}  held out {losses}", flush=True)
+        else:
+            live.update(line)
+
+    with stderr.status("first steps") as live, trainer.process_group(str(pick_device(device))) as place:
+        trainer.train(
+            trainer.find_images(images),
+            output,
+            settings,
+            held_out=trainer.find_images(held_out) if held_out else None,
+            device=place,
+            resume=resume,
+            progress=show,
+        )
+    print(f"{output / 'prior'}: done")
