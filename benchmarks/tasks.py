@@ -243,9 +243,9 @@ def medical(job: Job) -> list[Table]:
         key: MethodResult(mean_values(list(images.values())), images) for key, images in pooled.items()
     }
     note = (
-        f"Of the pixels where the functional source has a saturation (HSV) above {ACTIVE}: the mean distance of "
-        "the hue to its hue where the result has a hue at all; the mean with a hue of 0 for the pixels that came "
-        "out without colour, black as a rule, and the share of those. Last, the mean of the largest less the "
+        f"Of the pixels where the functional source has a saturation (HSV) above {ACTIVE}: the mean distance "
+        "to its hue where the result has a hue at all; the mean with a hue of 0 for the pixels that came out "
+        "without colour, black as a rule, and the share of those. Last, the mean of the largest less the "
         "smallest channel where the functional source is black."
     )
     return [
