@@ -63,7 +63,7 @@ def test_what_may_be_medical_or_not_is_refused() -> None:
 def test_brackets_of_any_length(count: int, seed: int) -> None:
     scene = picture(64, 80, 3, np.uint8, seed) / 255
     bracket = [
-        from_array((scene * gain).clip(0, 1).astype(np.float32)) for gain in np.geomspace(0.3, 2.5, count)
+        from_array((1 - np.exp(-scene * gain)).astype(np.float32)) for gain in np.geomspace(0.3, 4, count)
     ]
     np.random.default_rng(seed).shuffle(bracket)
     choice = choose_task(bracket)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -82,6 +83,93 @@ def test_a_noisy_source_needs_the_prior(ddfm: Command, pair: tuple[Path, Path], 
     assert not out.exists()
 
 
+def test_three_sources_in_any_order(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    third = tmp_path / "c.png"
+    PILImage.fromarray(picture(40, 56, 3, np.uint8, 5)).save(third)
+    outputs = set()
+    for number, order in enumerate(([0, 1, 2], [2, 0, 1])):
+        sources, out = [[*pair, third][k] for k in order], tmp_path / f"{number}.png"
+        done = ddfm("fuse", *sources, "-o", out, "--steps", 0)
+        assert done.returncode == 0, done.stderr
+        assert f"{number}.png: task infrared (1 of 3 sources grey, the rest in colour)" in done.stderr
+        outputs.add(out.read_bytes())
+    assert len(outputs) == 1
+
+
+def test_three_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    third = tmp_path / "c"
+    third.mkdir()
+    for stem in ("0", "2"):
+        PILImage.fromarray(picture(32, 48, 3, np.uint8, 5)).save(third / f"{stem}.webp")
+    done = ddfm("fuse", *folders, third, "-o", tmp_path / "out", "--steps", 0, "--colour-from", 3)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
+    assert "no partner" in done.stderr
+    assert "0 and 1 more: task infrared" in done.stderr
+
+
+def test_uncertainty(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = folders[0] / "0.png", folders[1] / "0.jpg"
+    out, spread = tmp_path / "out.png", tmp_path / "spread.tif"
+    done = ddfm("fuse", a, b, "-o", out, "--steps", 1, "--uncertainty", spread)
+    assert done.returncode == 0, done.stderr
+    assert tifffile.imread(spread).shape == (32, 48)
+    assert spread.with_suffix(".png").exists()
+    done = ddfm("fuse", *folders, "-o", tmp_path / "o", "--steps", 0, "--uncertainty", tmp_path / "u")
+    assert sorted(path.name for path in (tmp_path / "u").iterdir()) == [
+        f"{stem}.{suffix}" for stem in "012" for suffix in ("png", "tif")
+    ]
+
+
+def test_ranges(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Raw counts: in colour the result has the colour source's depth, alone the counts' own units."""
+    counts = (7000 + 1500.0 * picture(40, 56, 1, np.uint8, 3) / 255).round().astype(np.uint16)
+    raw = tmp_path / "raw.tif"
+    tifffile.imwrite(raw, counts)
+    done = ddfm("fuse", raw, pair[1], "-o", tmp_path / "out.png", "--steps", 0, "--range", "1:7000,8500")
+    assert done.returncode == 0, done.stderr
+    with PILImage.open(tmp_path / "out.png") as fused:
+        assert fused.mode == "RGB"
+        assert np.ptp(np.asarray(fused)) > 128
+    done = ddfm("fuse", raw, raw, "-o", tmp_path / "same.tif", "--steps", 0, "--range", "data")
+    assert done.returncode == 0, done.stderr
+    assert np.abs(tifffile.imread(tmp_path / "same.tif").astype(int) - counts).max() <= 1
+    cut = ddfm("fuse", raw, raw, "-o", tmp_path / "cut.tif", "--steps", 0, "--range", "7000,8000")
+    assert "samples lie outside the range 7000 to 8000 and are cut off" in cut.stderr
+
+
+def test_volumes(ddfm: Command, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.array([[0, -1.5, 0, 3], [1.2, 0, 0, 5], [0, 0, 3, -7], [0, 0, 0, 1.0]])
+    rng, sources = np.random.default_rng(0), [tmp_path / "mri.nii.gz", tmp_path / "ct.nii"]
+    for path in sources:
+        nibabel.save(nibabel.Nifti1Image(rng.integers(-200, 900, (24, 20, 4), np.int16), affine), path)
+    done = ddfm("fuse", *sources, "-o", tmp_path / "fused.nii.gz", "--steps", 0)
+    assert done.returncode == 0, done.stderr
+    assert "task medical (the sources are NIfTI volumes)" in done.stderr
+    assert "24x20, 4 slices, int16" in done.stdout
+    fused = nibabel.load(tmp_path / "fused.nii.gz")
+    assert np.array_equal(fused.affine, nibabel.load(sources[0]).affine)
+    assert fused.shape == (24, 20, 4)
+    facts = ddfm("info", tmp_path / "fused.nii.gz", sources[1])
+    assert facts.returncode == 0
+    assert facts.stdout.count("4 slices") == 2
+
+
+def test_info(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no picture")
+    done = ddfm("info", pair[0], tmp_path / "text.png", pair[1])
+    assert done.returncode == 2
+    assert "a.png: PNG" in done.stdout
+    assert "56x40, colour, uint8" in done.stdout
+    assert done.stderr.startswith(f"ddfm: {tmp_path / 'text.png'}: is not a PNG")
+    facts = json.loads(ddfm("info", "--json", *pair).stdout)
+    assert [(fact["width"], fact["height"], fact["colour"]) for fact in facts] == [
+        (56, 40, False),
+        (56, 40, True),
+    ]
+
+
 def test_noise_that_is_taken_out_is_told(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
     a, b = pair
     outputs = {}
@@ -133,6 +221,8 @@ def test_mistakes_get_one_plain_line(
     broken = np.zeros((40, 56), np.float32)
     broken[1, :3] = np.nan
     tifffile.imwrite(tmp_path / "nan.tif", broken)
+    volume = tmp_path / "pages.tif"
+    tifffile.imwrite(volume, picture(40, 56, 3, np.uint8).transpose(2, 0, 1), photometric="minisblack")
     bad_prior = tmp_path / "prior"
     bad_prior.mkdir()
     out = tmp_path / "out.png"
@@ -144,6 +234,17 @@ def test_mistakes_get_one_plain_line(
         ("fuse", a, tmp_path / "small.png", "-o", tmp_path / "new" / "out.png"): "a.png is 56x40 and",
         ("fuse", a, b, "-o", tmp_path / "out"): "out: unknown output format",
         ("fuse", a, "-o", out): "two sources or more are needed, 1 given",
+        ("fuse", a, b, "-o", out, "--colour-from", "1"): "colour from 1: ",
+        ("fuse", a, b, "-o", out, "--colour-from", "3"): "colour from 3: not within 1 to 2",
+        ("fuse", a, b, b, "-o", out, "--form", "paper"): "form paper: is for two sources, 3 are given",
+        ("fuse", a, b, "-o", out, "--uncertainty", out): "the uncertainty is written as a 16-bit TIFF",
+        ("fuse", a, b, "-o", tmp_path / "o.tif", "--uncertainty", tmp_path / "o.tif"): "take the place of",
+        ("fuse", a, b, "-o", out, "--range", "5"): "--range 5: range ['5']: not data or two numbers",
+        ("fuse", a, b, "-o", out, "--range", "9,1"): "--range 9,1: range 9 to 1: two numbers are needed",
+        ("fuse", a, b, "-o", out, "--range", "3:data"): "--range 3:data: 3 is not the number of a source",
+        ("fuse", a, b, "-o", out, "--range", "window"): "a.png: has no display window",
+        ("fuse", a, volume, "-o", out): "pages.tif: is a volume and",
+        ("fuse", volume, volume, "-o", out): "the first source is a TIFF of several pages; write .tif",
         ("fuse", a, b): "Missing option",
         ("fuse", *folders[:1], b, "-o", out): "either files or folders are needed",
         (

@@ -412,7 +412,8 @@ def test_the_older_forms_take_two(prior: Prior, form: str) -> None:
 def test_medical_is_never_guessed_silently(caplog: pytest.LogCaptureFixture) -> None:
     slices = np.zeros((2, 64, 64), np.uint8)
     slices[0, 16:48, 16:48], slices[1, 20:40, 24:50] = picture(32, 32, 1, np.uint8), 140
-    result = fuse(*slices, steps=0)
+    with caplog.at_level("INFO", logger="ddfm"):
+        result = fuse(*slices, steps=0)
     assert result.settings["task"] == "medical"
     assert "black in all sources" in result.settings["why"]
     assert any(r.levelname == "WARNING" and "task medical" in r.getMessage() for r in caplog.records)

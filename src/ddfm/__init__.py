@@ -16,16 +16,18 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.fusion import FusionResult, fuse
+    from ddfm.images import read_image
     from ddfm.prior import Prior, load_prior
 
 __version__ = version("ddfm")
-__all__ = ["FusionResult", "InputError", "Prior", "__version__", "fuse", "load_prior"]
+__all__ = ["FusionResult", "InputError", "Prior", "__version__", "fuse", "load_prior", "read_image"]
 
 _HOME = {
     "fuse": "ddfm.fusion",
     "FusionResult": "ddfm.fusion",
     "Prior": "ddfm.prior",
     "load_prior": "ddfm.prior",
+    "read_image": "ddfm.images",
 }
 
 

@@ -26,9 +26,9 @@ MEDICAL_FRAME, UNCLEAR_FRAME = 0.9, 0.75  # shares of the frame that are black i
 MEDICAL_BLACK = 0.2  # share of the picture
 BRIGHTER = 16 / 255  # between the darkest and the brightest exposure
 ORDERED = 0.9  # mean difference by mean absolute difference: one is the brighter everywhere
-SAME_RANKS = 0.6
 SAME_MEAN, SAME_PIXELS = 12 / 255, 24 / 255
-FOCUS_RANKS = {True: 0.5, False: 0.7}  # by whether the sources are in colour
+# By whether the sources are in colour: grey ones may be infrared and visible, and must be more alike.
+SAME_RANKS = {True: 0.4, False: 0.7}
 
 
 class Choice(NamedTuple):
@@ -65,7 +65,7 @@ def choose_task(sources: Sequence[Image]) -> Choice:
     ):
         return medical
     if all(colour) or not any(colour):
-        if _exposures(pairs):
+        if _exposures(pairs, all(colour)):
             apart = round(255 * max(abs(pair.mean) for pair in pairs))
             return Choice("exposure", f"one scene, brighter by up to {apart} grey levels")
         if _in_focus(pairs, all(colour)):
@@ -85,10 +85,14 @@ def coarse(plane: Tensor) -> Tensor:
 
 def likeness(a: Tensor, b: Tensor) -> Likeness:
     difference = b - a
-    ranks = torch.stack([plane.flatten().argsort().argsort().double() for plane in (a, b)])
-    return Likeness(
-        float(difference.mean()), float(difference.abs().mean()), float(torch.corrcoef(ranks)[0, 1])
-    )
+    agreement = torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1]
+    return Likeness(float(difference.mean()), float(difference.abs().mean()), float(agreement))
+
+
+def ranks(plane: Tensor) -> Tensor:
+    """Each pixel's place in the order of brightness, (h w,); equal ones, as clipped whites, share theirs."""
+    _, inverse, counts = plane.flatten().unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - counts / 2).double()[inverse]
 
 
 def _medical(brightest: Tensor, alike: bool) -> Choice | None:
@@ -109,16 +113,15 @@ def _medical(brightest: Tensor, alike: bool) -> Choice | None:
     return Choice("medical", evidence)
 
 
-def _exposures(pairs: Sequence[Likeness]) -> bool:
+def _exposures(pairs: Sequence[Likeness], colour: bool) -> bool:
     brighter = max(abs(pair.mean) for pair in pairs) > BRIGHTER
-    return brighter and all(pair.ordered > ORDERED and pair.ranks > SAME_RANKS for pair in pairs)
+    return brighter and all(pair.ordered > ORDERED and pair.ranks > SAME_RANKS[colour] for pair in pairs)
 
 
 def _in_focus(pairs: Sequence[Likeness], colour: bool) -> bool:
-    """Grey sources, which may be infrared and visible, must be more alike."""
     return all(
         abs(pair.mean) < SAME_MEAN
-        and pair.ranks > FOCUS_RANKS[colour]
+        and pair.ranks > SAME_RANKS[colour]
         and (colour or pair.absolute < SAME_PIXELS)
         for pair in pairs
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.images import images_by_stem
+from ddfm.images import images_by_stem, suffix_for
 
 OUTPUT_SUFFIXES = (".png", ".tif")
 
@@ -41,8 +41,8 @@ def match_folders(*folders: Path) -> tuple[list[Group], list[Path]]:
 
 
 def output_name(group: Group, depth: np.dtype[Any]) -> str:
-    """The group's output: PNG, which holds 8 and 16 bits, colour and alpha; TIFF for float samples."""
-    return group.stem + OUTPUT_SUFFIXES[depth == np.float32]
+    """The group's output: PNG as far as it holds the samples, TIFF for floats and signed ones."""
+    return group.stem + suffix_for(depth)
 
 
 def finished(group: Group, folder: Path) -> bool:

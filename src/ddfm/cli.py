@@ -12,6 +12,7 @@ import typer
 
 from ddfm.commands.demo import demo
 from ddfm.commands.fuse import fuse
+from ddfm.commands.info import info
 from ddfm.commands.measure import benchmark, evaluate
 from ddfm.commands.priors import convert_guided_diffusion, priors, train
 from ddfm.errors import InputError
@@ -65,11 +66,13 @@ def root(
     # fusion logs, the commands print.
     warnings.filterwarnings("ignore")
     logging.getLogger("ddfm").setLevel(logging.ERROR)
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 app.command(epilog="Example: ddfm fuse thermal.png visible.png -o fused.png")(fuse)
+app.command(epilog="Example: ddfm info thermal.tif scan.nii.gz")(info)
 app.command(epilog="Example: ddfm priors")(priors)
 app.command(epilog="Example: ddfm evaluate --a ir --b vi --fused fused --json values.json")(evaluate)
 app.command(epilog="Example: ddfm benchmark tno --root data/tno -o report --methods ddfm,outputs/SeAFusion")(

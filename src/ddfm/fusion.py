@@ -25,7 +25,7 @@ from ddfm.colour import blend_chroma, blend_exposed_chroma, combine, luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task
-from ddfm.images import Image, check_writable, write_image
+from ddfm.images import Image, check_writable, with_shared_range, write_image
 from ddfm.layouts import Layout
 from ddfm.likelihood import FORMS, Likelihood
 from ddfm.noise import GREY_LEVEL, clean_source
@@ -115,8 +115,8 @@ def fuse(
 
     Args:
         a: the first source, the infrared image i of the paper: a path, an `Image`, a PIL image, an
-            array or tensor (H, W), (H, W, C) or (C, H, W), or a batch (B, C, H, W) of them; uint8,
-            uint16, or floats in [0, 1]. What comes back has the same layout.
+            array or tensor (H, W), (H, W, C) or (C, H, W), or a batch (B, C, H, W) of them; 8 or 16
+            bits, or floats, in any units (docs/formats.md). What comes back has the same layout.
         b: the second source, the visible image v of the paper.
         more: further sources, for form ``"ddfm"``.
         prior: name, folder, a loaded `Prior`, or a function that loads one; it is only loaded for steps
@@ -170,6 +170,8 @@ def fuse(
     steps = DEFAULT_STEPS[form] if steps is None else steps
     chosen, why = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else (task, "")
     rules = TASKS.get(chosen, TASKS["infrared"])  # the older forms know of no tasks
+    if chosen in ("exposure", "focus"):
+        scenes = [with_shared_range(scene) for scene in scenes]
     if noise is None:
         noise = "auto" if form == "ddfm" and chosen != "medical" else "off"
     place = pick_device(device)
@@ -273,10 +275,17 @@ def as_tensor(image: Image) -> Tensor:
 
 
 def restored(fused: Tensor, scene: Sequence[Image], colour_from: int | None) -> Image:
-    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels."""
+    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels.
+
+    Its depth and range are the first source's. But raw counts or temperatures are no unit for colours:
+    then they are the first colour source's.
+    """
     colour = first_colour(scene) if colour_from is None else scene[colour_from - 1]
+    first = scene[0]
+    if fused.shape[1] == 3 and not first.is_colour and not first.is_display:
+        first = colour
     return replace(
-        scene[0],
+        first,
         pixels=fused[0].movedim(0, -1).cpu().numpy(),
         alpha=next((source.alpha for source in scene if source.alpha is not None), None),
         icc_profile=colour.icc_profile if fused.shape[1] == 3 else None,

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from PIL import ImageOps, UnidentifiedImageError
-from PIL.PngImagePlugin import putchunk
 
+from ddfm import raster, tiff
 from ddfm.errors import InputError
+from ddfm.ranges import (
+    SENSOR_BITS,
+    Range,
+    RangeChoice,
+    ValueRange,
+    choose_range,
+    full_range,
+    to_pixels,
+    to_values,
+    warn_outside,
+)
 
-READABLE = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 SUFFIXES = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -30,10 +35,8 @@ SUFFIXES = {
     ".bmp": "BMP",
     ".webp": "WebP",
 }
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-PNG_HEADER = 33  # bytes of signature and IHDR; a colour profile comes right behind them
 MINIMUM_SIDE = 16
+LITTLE_USED = 0.25  # of a range: below, say how to have it used
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,15 @@ class Image:
     Attributes:
         pixels: float32 in [0, 1], shape (H, W, 1) if it is grey, (H, W, 3) RGB if it is not. A file
             with three equal channels is grey.
-        depth: what the samples were stored as: uint8, uint16 or float32.
+        depth: what the samples were stored as: uint8, uint16, int16 or float32.
         alpha: float32 in [0, 1], shape (H, W), or None.
         icc_profile: the file's colour profile, or None.
         name: where it came from, for messages.
+        value_range: the values that pixels 0 and 1 stand for, in the file's units (see `ranges`); None
+            for 0 to 255, 0 to 65535, 0 to 1.
+        range_from: why it is this range, in words.
+        outside: how many samples lay outside a range that was asked for and were set to its ends.
+        resolution: of a TIFF, pixels per unit across and down, and the unit's tag; or None.
     """
 
     pixels: NDArray[np.float32]
@@ -54,6 +62,10 @@ class Image:
     alpha: NDArray[np.float32] | None = None
     icc_profile: bytes | None = None
     name: str = "image"
+    value_range: ValueRange | None = None
+    range_from: str = ""
+    outside: int = 0
+    resolution: tiff.Resolution | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,13 +76,40 @@ class Image:
     def is_colour(self) -> bool:
         return self.pixels.shape[2] == 3
 
+    @property
+    def is_display(self) -> bool:
+        """Whether the range is that of display: all of 8 to 16 bits, or floats from 0 to 1."""
+        tops = [2**bits - 1 for bits in SENSOR_BITS] if self.depth.kind == "u" else [1]
+        return self.limits[0] == 0 and self.limits[1] in tops
+
+    @property
+    def limits(self) -> ValueRange:
+        """The values that pixels 0 and 1 stand for."""
+        return full_range(self.depth) if self.value_range is None else self.value_range
+
+    def values(self) -> NDArray[np.float64]:
+        """Pixels in the file's units, not rounded, shape (H, W, 1) or (H, W, 3)."""
+        return to_values(self.pixels, self.limits)
+
     def to_array(self) -> NDArray[Any]:
-        """Samples at the image's own depth, shape (H, W), (H, W, 2), (H, W, 3) or (H, W, 4) with alpha."""
-        samples = self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
+        """Samples in the file's units and depth: (H, W) or (H, W, 3), with alpha (H, W, 2) or (H, W, 4)."""
+        if self.depth == np.float32:
+            samples = self.values()
+        else:
+            samples = to_values(self.pixels.clip(0, 1), self.limits)
+        if self.alpha is not None:
+            samples = np.dstack([samples, self.alpha.astype(np.float64) * alpha_top(self.depth, self.limits)])
         if self.depth != np.float32:
-            top = np.iinfo(self.depth).max
-            samples = np.rint(samples.astype(np.float64) * top).clip(0, top)
+            stored = np.iinfo(self.depth)
+            samples = np.rint(samples).clip(stored.min, stored.max)
         return np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples).astype(self.depth)
+
+
+def alpha_top(depth: np.dtype[Any], limits: ValueRange) -> float:
+    """What an opaque sample of alpha is: that of 12-bit data is 4095, that of floats 1."""
+    if depth == np.float32:
+        return 1.0
+    return limits[1] if depth == np.uint16 and limits[0] == 0 else float(np.iinfo(depth).max)
 
 
 def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) -> dict[str, Path]:
@@ -96,13 +135,40 @@ def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) ->
     return found
 
 
-def read_image(path: Path | str) -> Image:
-    """Read a PNG, JPEG, TIFF, BMP or WebP file of 8 or 16 bits, or a float TIFF within [0, 1].
+def read_image(path: Path | str, value_range: RangeChoice = None) -> Image:
+    """Read a PNG, JPEG, TIFF, BMP or WebP file of 8 to 16 bits, or a float TIFF.
 
-    The EXIF orientation is applied. Raises InputError, naming the file, for anything that is not
-    one whole picture: missing, empty, truncated, several pages, CMYK, non-finite samples.
+    The EXIF orientation is applied. Nothing is stretched: see `ranges.choose_range` for the range that
+    is taken, and Image.range_from for why. A range that is asked for and does not hold all samples
+    cuts them off with a warning, and Image.outside counts them.
+
+    Raises InputError, naming the file, for anything that is not one whole picture: missing, empty,
+    truncated, several pages (`read_pages` reads those), CMYK, non-finite samples.
+    """
+    pages = read_pages(path, value_range)
+    if len(pages) > 1:
+        raise InputError(
+            f"{path}: has {len(pages)} pages and one is needed here; save it as a file of its own"
+        )
+    return pages[0]
+
+
+def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]:
+    """The pages of a TIFF file, all of one size, depth and range; of any other picture, the one there is.
+
+    Raises InputError as `read_image` does, and for pages that differ in size, depth or colours.
     """
     path = Path(path)
+    data = read_whole(path)
+    if data.startswith(tiff.MAGIC):
+        return _read_tiff(data, str(path), value_range)
+    picture = raster.read(data, str(path))
+    image = from_array(picture.samples, str(path), value_range, picture.declared)
+    return [replace(image, icc_profile=picture.icc_profile)]
+
+
+def read_whole(path: Path) -> bytes:
+    """The bytes of a file; InputError if there is none, or nothing in it."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if path.is_dir():
@@ -113,138 +179,154 @@ def read_image(path: Path | str) -> Image:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not data:
         raise InputError(f"{path}: is empty (0 bytes)")
-    if data.startswith(TIFF_MAGIC):
-        return _read_tiff(data, str(path))
-    return _read_with_pillow(data, str(path))
+    return data
 
 
-def from_array(samples: NDArray[Any], name: str = "array") -> Image:
-    """An array as an image: uint8, uint16, or floats in [0, 1]; (H, W) or (H, W, 1 | 2 | 3 | 4).
+def from_array(
+    samples: NDArray[Any],
+    name: str = "array",
+    value_range: RangeChoice = None,
+    declared: Range | None = None,
+) -> Image:
+    """An array as an image: uint8, uint16, int16 or floats; (H, W) or (H, W, 1 | 2 | 3 | 4).
 
-    Two and four channels are grey and RGB with alpha. Raises InputError for other shapes, types and ranges.
+    Two and four channels are grey and RGB with alpha. ``value_range`` and ``declared`` are what
+    `ranges.choose_range` takes. Raises InputError for other shapes and types, and for non-finite samples.
     """
     if samples.ndim == 2:
         samples = samples[..., None]
     if samples.ndim != 3 or samples.shape[2] not in (1, 2, 3, 4):
         raise InputError(f"{name}: shape {samples.shape} is not H x W or H x W x (1 to 4 channels)")
-    if min(samples.shape[:2]) < MINIMUM_SIDE:
-        height, width = samples.shape[:2]
+    return from_stack(samples[None], name, value_range, declared)[0]
+
+
+def from_stack(
+    samples: NDArray[Any],
+    name: str = "stack",
+    value_range: RangeChoice = None,
+    declared: Range | None = None,
+) -> list[Image]:
+    """Pictures of one range, shape (D, H, W, 1 to 4); otherwise as `from_array`."""
+    if min(samples.shape[1:3]) < MINIMUM_SIDE:
+        height, width = samples.shape[1:3]
         raise InputError(
             f"{name}: is {width}x{height} pixels; at least {MINIMUM_SIDE}x{MINIMUM_SIDE} are needed"
         )
-    if samples.dtype in (np.uint8, np.uint16):
+    if samples.dtype in (np.uint8, np.uint16, np.int16):
         depth = samples.dtype
-        scaled = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
     elif np.issubdtype(samples.dtype, np.floating):
         depth = np.dtype(np.float32)
-        scaled = samples.astype(np.float32)
         if bad := int((~np.isfinite(samples)).sum()):
             raise InputError(
                 f"{name}: {bad} of {samples.size} samples are NaN or infinite; replace them first"
             )
-        if samples.min() < 0 or samples.max() > 1:
-            raise InputError(
-                f"{name}: float samples must lie in [0, 1], these are in "
-                f"[{samples.min():g}, {samples.max():g}]; rescale them first"
-            )
     else:
-        raise InputError(
-            f"{name}: samples are {samples.dtype}; 8- or 16-bit unsigned or float ones are needed"
+        raise InputError(f"{name}: samples are {samples.dtype}; 8- or 16-bit integers or floats are needed")
+    has_alpha = samples.shape[3] in (2, 4)
+    colours = samples[..., :-1] if has_alpha else samples
+    if colours.shape[3] == 3 and (colours == colours[..., :1]).all():
+        colours = colours[..., :1]
+    # Floats of alpha are in [0, 1] whatever the colours' units are.
+    chosen = choose_range(colours if depth.kind == "f" else samples, value_range, declared, name)
+    pages, outside = zip(*(to_pixels(page, chosen.limits) for page in colours), strict=True)
+    reason = chosen.reason
+    if any(outside):
+        reason += ", " + warn_outside(sum(outside), colours.size, chosen.limits, name)
+    alphas: list[NDArray[np.float32] | None] = [None] * len(pages)
+    if has_alpha:
+        top = alpha_top(depth, chosen.limits)
+        if samples[..., -1].min() < 0 or samples[..., -1].max() > top:
+            raise InputError(f"{name}: alpha lies outside 0 to {top:g}, the depth's own; rescale it first")
+        alphas = [(alpha / np.float64(top)).astype(np.float32) for alpha in samples[..., -1]]
+    return [
+        Image(page, depth, alpha, None, name, chosen.limits, reason, count)
+        for page, alpha, count in zip(pages, alphas, outside, strict=True)
+    ]
+
+
+def range_remarks(images: Sequence[Image]) -> list[str]:
+    """What a user should be told of the range of a picture or of a volume's slices, one sentence each."""
+    low, high = images[0].limits
+    used = max(float(i.pixels.max()) for i in images) - min(float(i.pixels.min()) for i in images)
+    remarks = []
+    if "taken for" in images[0].range_from:
+        remarks.append(f"{images[0].range_from}; --range {low:g},65535 takes all 16")
+    if 0 < used < LITTLE_USED:
+        remarks.append(f"its values use {used:.0%} of the range; --range data makes them use all of it")
+    if outside := sum(image.outside for image in images):
+        remarks.append(f"{outside} samples lie outside the range {low:g} to {high:g} and are cut off")
+    return remarks
+
+
+def with_shared_range(images: Sequence[Image]) -> list[Image]:
+    """Pictures of one camera on one scale: the widest of their ranges for all of them.
+
+    For exposures and focus stacks, where a range for each would undo what their brightness says.
+    Sources of different depths are left as they are.
+    """
+    if len({image.depth for image in images}) > 1 or len({image.limits for image in images}) == 1:
+        return list(images)
+    shared = min(image.limits[0] for image in images), max(image.limits[1] for image in images)
+    return [
+        replace(
+            image,
+            pixels=to_pixels(image.values(), shared)[0],
+            value_range=shared,
+            range_from=f"the widest of the sources' ranges, {shared[0]:g} to {shared[1]:g}",
         )
-    has_alpha = samples.shape[2] in (2, 4)
-    pixels = scaled[..., :-1] if has_alpha else scaled
-    if pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., :1]
-    return Image(pixels, depth, scaled[..., -1] if has_alpha else None, name=name)
+        for image in images
+    ]
 
 
-def from_pil(image: PILImage.Image, name: str = "image") -> Image:
+def from_pil(image: PILImage.Image, name: str = "image", value_range: RangeChoice = None) -> Image:
     """A PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied. Raises InputError."""
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise InputError(f"{name}: has {frames} frames; save the one to fuse as a file of its own")
-    if image.mode in ("CMYK", "LAB", "HSV"):
-        raise InputError(f"{name}: is in {image.mode} colours; convert it to RGB first")
-    samples = np.asarray(_plain_mode(ImageOps.exif_transpose(image)))
-    return replace(from_array(samples, name), icc_profile=image.info.get("icc_profile"))
+    raster.check_mode(image, name)
+    samples = raster.unfold(image)
+    return replace(from_array(samples, name, value_range), icc_profile=image.info.get("icc_profile"))
 
 
-def _read_with_pillow(data: bytes, name: str) -> Image:
-    try:
-        with PILImage.open(io.BytesIO(data), formats=READABLE) as file:
-            file.load()
-            image = from_pil(file, name)
-            if data.startswith(PNG_MAGIC) and data[24] == 16:
-                # Pillow cuts 16-bit colour down to 8; libpng through imagecodecs keeps it.
-                samples = _orient(imagecodecs.png_decode(data), file.getexif().get(0x0112, 1))
-                image = replace(from_array(samples, name), icc_profile=image.icc_profile)
-            return image
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        raise InputError(f"{name}: is not a PNG, JPEG, TIFF, BMP or WebP image") from error
-    except PILImage.DecompressionBombError as error:
-        raise InputError(f"{name}: is too large ({error})") from error
-    except (OSError, SyntaxError, ValueError, imagecodecs.PngError) as error:
-        raise InputError(f"{name}: is damaged or cut short ({error})") from error
+def _read_tiff(data: bytes, name: str, value_range: RangeChoice) -> list[Image]:
+    pages = tiff.read_pages(data, name)
+    upright = [raster.orient(page.samples, page.orientation) for page in pages]
+    for k, samples in enumerate(upright):
+        if (samples.shape, samples.dtype) != (upright[0].shape, upright[0].dtype):
+            shown = [
+                f"{'x'.join(map(str, s.shape[1::-1] + s.shape[2:]))} {s.dtype}" for s in (samples, upright[0])
+            ]
+            raise InputError(f"{name}: page {k + 1} is {shown[0]}, page 1 {shown[1]}; save them alike")
+    stack = np.stack([samples[..., None] if samples.ndim == 2 else samples for samples in upright])
+    if stack.shape[3] > 4:
+        raise InputError(f"{name}: has {stack.shape[3]} channels; save those to fuse as grey or RGB pictures")
+    declared = [page.declared for page in pages if page.declared is not None]
+    images = from_stack(stack, name, value_range, _widest(declared) if len(declared) == len(pages) else None)
+    names = [name] if len(pages) == 1 else [f"{name}, page {k + 1}" for k in range(len(pages))]
+    return [
+        replace(
+            image,
+            name=title,
+            icc_profile=page.icc_profile,
+            resolution=_turned(page.resolution, page.orientation),
+        )
+        for image, page, title in zip(images, pages, names, strict=True)
+    ]
 
 
-def _plain_mode(image: PILImage.Image) -> PILImage.Image:
-    """Palettes, bitmaps and colour keys unfolded to L, LA, RGB or RGBA."""
-    if image.mode in ("L", "LA", "RGB", "RGBA"):
-        keyed = "transparency" in image.info
-        return image.convert({"L": "LA", "RGB": "RGBA"}.get(image.mode, image.mode)) if keyed else image
-    if image.mode in ("F", "I;16", "I;16B", "I;16L"):
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    return image.convert("RGBA" if "transparency" in image.info or image.mode in ("PA", "RGBa") else "RGB")
+def _widest(declared: Sequence[Range]) -> Range:
+    low, high = min(r.limits[0] for r in declared), max(r.limits[1] for r in declared)
+    return Range((low, high), declared[0].reason)
 
 
-def _read_tiff(data: bytes, name: str) -> Image:
-    try:
-        with tifffile.TiffFile(io.BytesIO(data)) as tiff:
-            if len(tiff.pages) != 1:
-                raise InputError(
-                    f"{name}: has {len(tiff.pages)} pages; save the one to fuse as a file of its own"
-                )
-            page = tiff.pages[0]
-            stored = zip(page.dataoffsets, page.databytecounts, strict=True)
-            if any(start + count > len(data) for start, count in stored):
-                raise InputError(f"{name}: is damaged or cut short (it ends before its last strip)")
-            samples = _tiff_samples(page, name)
-            tags = {code: page.tags[code].value for code in (274, 34675) if code in page.tags}
-    except InputError:
-        raise
-    except Exception as error:  # tifffile and its codecs raise whatever they stumble on
-        raise InputError(f"{name}: is damaged or cut short ({error})") from error
-    return replace(from_array(_orient(samples, tags.get(274, 1)), name), icc_profile=tags.get(34675))
+def _turned(resolution: tiff.Resolution | None, orientation: int) -> tiff.Resolution | None:
+    """The resolution after `raster.orient`: a quarter turn swaps across and down."""
+    if resolution is None or orientation < 5:
+        return resolution
+    across, down, unit = resolution
+    return down, across, unit
 
 
-def _tiff_samples(page: Any, name: str) -> NDArray[Any]:
-    samples: NDArray[Any] = page.asarray()
-    if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR", "PALETTE"):
-        raise InputError(f"{name}: is a TIFF in {page.photometric.name} colours; convert it to RGB first")
-    if samples.dtype == np.bool_:
-        samples = samples.astype(np.uint8) * 255
-    elif page.bitspersample not in (8, 16, 32, 64):
-        raise InputError(f"{name}: has {page.bitspersample}-bit samples; save it with 8 or 16 bits first")
-    if page.axes == "SYX":
-        samples = np.moveaxis(samples, 0, -1)
-    if page.photometric.name == "PALETTE":
-        return np.moveaxis(page.colormap[:, samples], 0, -1)
-    if page.photometric.name == "MINISWHITE":
-        if not np.issubdtype(samples.dtype, np.unsignedinteger):
-            raise InputError(f"{name}: float samples where white is zero; invert them first")
-        samples = np.iinfo(samples.dtype).max - samples
-    return samples
-
-
-def _orient(samples: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo EXIF orientation 1..8: mirror, then quarter turns."""
-    if orientation in (2, 4, 5, 7):
-        samples = samples[:, ::-1]
-    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
-    return np.rot90(samples, turns)
+def suffix_for(depth: np.dtype[Any]) -> str:
+    """The format for a result of this depth: PNG as far as it can hold it, TIFF otherwise."""
+    return ".png" if depth in (np.uint8, np.uint16) else ".tif"
 
 
 def check_writable(path: Path, depth: np.dtype[Any], has_alpha: bool) -> None:
@@ -256,8 +338,9 @@ def check_writable(path: Path, depth: np.dtype[Any], has_alpha: bool) -> None:
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{path}: unknown output format; use one of {', '.join(SUFFIXES)}")
-    if depth == np.float32 and kind != "TIFF":
-        raise InputError(f"{path}: {kind} cannot hold float samples; write .tif")
+    if depth not in (np.uint8, np.uint16) and kind != "TIFF":
+        samples = "float" if depth == np.float32 else "signed"
+        raise InputError(f"{path}: {kind} cannot hold {samples} samples; write .tif")
     if depth == np.uint16 and kind not in ("PNG", "TIFF"):
         raise InputError(
             f"{path}: {kind} cannot hold 16 bits, which the first source has; write .png or .tif"
@@ -285,8 +368,13 @@ def write_image(path: Path, image: Image) -> None:
     write_whole(path, _encode(image, SUFFIXES[path.suffix.lower()]))
 
 
+def write_pages(path: Path, images: Sequence[Image]) -> None:
+    """Write pictures of one size, depth and range as the pages of a TIFF file, whole or not at all."""
+    write_whole(path, _encode_tiff(images))
+
+
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; raises InputError if it cannot be."""
+    """Write a file so that it is never seen half-written. Raises InputError."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)
@@ -296,31 +384,19 @@ def write_whole(path: Path, data: bytes) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
 
 
+def _encode_tiff(images: Sequence[Image]) -> bytes:
+    first = images[0]
+    return tiff.encode(
+        [image.to_array() for image in images],
+        first.limits,
+        colour=first.is_colour,
+        alpha=first.alpha is not None,
+        icc_profile=first.icc_profile,
+        resolution=first.resolution,
+    )
+
+
 def _encode(image: Image, kind: str) -> bytes:
-    samples, buffer = image.to_array(), io.BytesIO()
     if kind == "TIFF":
-        tifffile.imwrite(
-            buffer,
-            samples,
-            photometric="rgb" if image.is_colour else "minisblack",
-            planarconfig="contig" if samples.ndim == 3 else None,
-            extrasamples=None if image.alpha is None else ["unassalpha"],
-            compression="zlib",
-            iccprofile=image.icc_profile,
-            software=False,
-            metadata=None,
-        )
-    elif image.depth == np.uint16:
-        png = imagecodecs.png_encode(samples)
-        buffer.write(png[:PNG_HEADER])
-        if image.icc_profile is not None:
-            putchunk(buffer, b"iCCP", b"ICC\0\0", zlib.compress(image.icc_profile))
-        buffer.write(png[PNG_HEADER:])
-    else:
-        options: dict[str, dict[str, Any]] = {
-            "JPEG": {"quality": 95, "subsampling": 0},
-            "WebP": {"lossless": True, "exact": True},
-        }
-        profile = {} if image.icc_profile is None or kind == "BMP" else {"icc_profile": image.icc_profile}
-        PILImage.fromarray(samples).save(buffer, format=kind, **options.get(kind, {}), **profile)
-    return buffer.getvalue()
+        return _encode_tiff([image])
+    return raster.encode(image.to_array(), kind, image.icc_profile)

@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from ddfm.errors import InputError
-from ddfm.images import Image, from_array, from_pil, read_image
+from ddfm.images import Image, from_pil, from_stack, read_image
 from ddfm.layouts import Layout, split
 
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
@@ -66,8 +66,10 @@ def as_images(source: Source, name: str) -> tuple[list[Image], Layout | None]:
         source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
         arrays, layout = split(source, name)
-        names = [name] if len(arrays) == 1 else [f"{name}, picture {b + 1}" for b in range(len(arrays))]
-        return [from_array(array, each) for array, each in zip(arrays, names, strict=True)], layout
+        pictures = from_stack(np.stack(arrays), name)
+        if len(pictures) > 1:
+            pictures = [replace(each, name=f"{name}, picture {n + 1}") for n, each in enumerate(pictures)]
+        return pictures, layout
     raise InputError(f"{name}: a {type(source).__name__} is not a path, PIL image, array or tensor")
 
 
@@ -101,4 +103,5 @@ def resampled(image: Image, size: tuple[int, int]) -> Image:
         return np.asarray(resized).clip(0, 1)
 
     pixels = np.dstack([plane(channel) for channel in np.moveaxis(image.pixels, -1, 0)])
-    return replace(image, pixels=pixels, alpha=None if image.alpha is None else plane(image.alpha))
+    alpha = None if image.alpha is None else plane(image.alpha)
+    return replace(image, pixels=pixels, alpha=alpha, resolution=None)

@@ -3,9 +3,10 @@
 A noisy source does not say what the scene looks like but what it may look like. Each sample takes a draw
 of every source given its noise, p(x_k | y_k) under the prior, and fuses those. A noisy image is what a
 diffusion process passes through on its way from noise, so a draw is the rest of that way, walked with
-noise (Ho et al. 2020, algorithm 2) from the level of the source's. The samples' standard deviation,
-averaged over neighbours because few samples are taken, is scaled so that what clean sources give lies
-within two of it for 95 % of the pixels (benchmarks/uncertainty.py).
+noise (Ho et al. 2020, algorithm 2) from the level of the source's. Walked in few steps, draws spread too
+little, least where the prior is sure and wrong; so they get the noise that the likelihood is told is left.
+The samples' standard deviation, averaged over neighbours because few samples are taken, is scaled so
+that what clean sources give lies within two of it for 95 % of the pixels (benchmarks/uncertainty.py).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ddfm.noise import GREY_LEVEL, Cleaned, Denoiser, remove_stripes
+from ddfm.noise import GREY_LEVEL, REMAINS, Cleaned, Denoiser, remove_stripes
 from ddfm.pyramid import expand, reduce, size
 
 SAMPLES = 8
 LEVELS = 4  # network evaluations a draw
 LAST_LEVEL = 0.15  # of the source's noise, at which the estimate itself is taken
-CALIBRATION = 1.0
+CALIBRATION = 1.2
 
 
 def posterior_std(
@@ -62,12 +63,12 @@ def draw_source(
 
     A source that was not denoised is left with its noise: a draw is the source with as much noise again.
     """
-    told = clean.told
-    drawn = source + _noise(source, generator) * clean.found.reshape(-1, 1, 1, 1)
-    for n in told.nonzero()[:, 0].tolist():
+    drawn = source.clone()
+    for n in clean.told.nonzero()[:, 0].tolist():
         striped = remove_stripes(source[n : n + 1], clean.found[n : n + 1])
-        drawn[n : n + 1] = draw_posterior(prior(), striped, float(told[n]), generator)
-    return drawn
+        drawn[n : n + 1] = draw_posterior(prior(), striped, float(clean.told[n]), generator)
+    left = torch.where(clean.told > 0, REMAINS * clean.told, clean.found)
+    return drawn + left.reshape(-1, 1, 1, 1) * _noise(source, generator)
 
 
 def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddfm.commands.terminal import DeviceOption
+from ddfm.commands.options import DeviceOption
 
 
 def demo(

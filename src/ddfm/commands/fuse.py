@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import Progress
 
-from ddfm.commands.terminal import DeviceOption, PriorOption, progress_bars
+from ddfm.commands.options import (
+    DeviceOption,
+    PriorOption,
+    RangeOption,
+    checked_prior,
+    parse_noise,
+    parse_ranges,
+)
+from ddfm.commands.terminal import progress_bars, tell_task
+from ddfm.commands.volumes import are_volumes, fuse_volumes
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.fusion import FusionResult
     from ddfm.images import Image
     from ddfm.prior import Prior
+    from ddfm.volumes import VolumeRange
 
 
 def fuse(
@@ -68,6 +78,10 @@ def fuse(
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
+    ranges: RangeOption = None,
+    copy_patient: Annotated[
+        bool, typer.Option("--copy-patient", help="Volumes: keep tags that name the patient.")
+    ] = False,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Folders: make finished outputs again instead of keeping them."),
@@ -77,7 +91,8 @@ def fuse(
 
     Luminance is fused, chroma comes from the sources in colour; the result has the sources' size and the
     first one's bit depth. Files of folders are matched by name; outputs are PNG (TIFF for float samples),
-    finished ones are kept, and bad ones do not stop the rest.
+    finished ones are kept, and bad ones do not stop the rest. Volumes (NIfTI, multi-page TIFF, a folder
+    with a DICOM series) are fused slice by slice and written as what the first one is.
     """
     if len(sources) < 2:
         raise InputError(f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT")
@@ -98,6 +113,10 @@ def fuse(
     for path in sources:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
+    wanted = parse_ranges(ranges or [], len(sources))
+    if are_volumes(sources):
+        fuse_volumes(sources, output, uncertainty, prior, wanted, copy_patient, options)
+        return
     folders = [path.is_dir() for path in sources]
     if any(folders) and not all(folders):
         mixed = " and ".join(map(str, sources))
@@ -106,35 +125,33 @@ def fuse(
         if written and written.exists() and any(written.samefile(path) for path in sources):
             raise InputError(f"{written}: is one of the sources; name another output")
     if folders[0]:
-        fuse_folders(sources, output, uncertainty, prior, overwrite, options)
+        fuse_folders(sources, output, uncertainty, prior, wanted, overwrite, options)
     else:
-        fuse_files(sources, output, uncertainty, prior, options)
-
-
-def parse_noise(text: str | None) -> str | list[float] | None:
-    """auto and off as they are, "10,2.5" as numbers."""
-    if text is None or text in ("auto", "off"):
-        return text
-    try:
-        return [float(level) for level in text.split(",")]
-    except ValueError:
-        raise InputError(
-            f"--noise {text}: not auto, off or one level for each source, as in 10,2.5"
-        ) from None
+        fuse_files(sources, output, uncertainty, prior, wanted, options)
 
 
 def fuse_files(
-    paths: Sequence[Path], output: Path, uncertainty: Path | None, prior: str, options: dict[str, Any]
+    paths: Sequence[Path],
+    output: Path,
+    uncertainty: Path | None,
+    prior: str,
+    ranges: Sequence[VolumeRange],
+    options: dict[str, Any],
 ) -> None:
     """One set of sources, with a progress bar over the steps."""
+    from ddfm.images import range_remarks
+
     start = time.perf_counter()
     model = checked_prior(prior, options, len(paths))
-    images = read_sources(paths, options["resize"])
+    images = read_sources(paths, ranges, options["resize"])
+    for image in images:
+        for remark in range_remarks([image]):
+            print(f"{image.name}: {remark}", file=sys.stderr)
     check_outputs(output, uncertainty, images)
     with progress_bars() as bars:
         result = fuse_one(images, output, uncertainty, model, options, bars)
     if result.settings["why"]:
-        print(tell_task(str(output), result.settings), file=sys.stderr)
+        print(tell_task(str(output), result.settings["task"], result.settings["why"]), file=sys.stderr)
     for path, level in zip(paths, result.settings["denoised"], strict=True):
         if level:
             print(f"{path}: noise of {level:.1f} grey levels taken out", file=sys.stderr)
@@ -147,6 +164,7 @@ def fuse_folders(
     output: Path,
     uncertainty: Path | None,
     prior: str,
+    ranges: Sequence[VolumeRange],
     overwrite: bool,
     options: dict[str, Any],
 ) -> None:
@@ -175,7 +193,7 @@ def fuse_folders(
 
         def fuse_group(group: batch.Group) -> None:
             try:
-                images = read_sources(group.files, options["resize"])
+                images = read_sources(group.files, ranges, options["resize"])
                 target = output / batch.output_name(group, images[0].depth)
                 spread = uncertainty / f"{group.stem}.tif" if uncertainty else None
                 check_outputs(target, spread, images)
@@ -185,10 +203,10 @@ def fuse_folders(
                 bars.advance(overall)
 
         failed = batch.run(todo, fuse_group)
-    for made in tasks.values():
+    for task, made in tasks.items():
         if made[0]["why"]:
             others = f" and {len(made) - 1} more" if made[1:] else ""
-            print(tell_task(f"{made[0]['stem']}{others}", made[0]), file=sys.stderr)
+            print(tell_task(f"{made[0]['stem']}{others}", task, made[0]["why"]), file=sys.stderr)
     print(f"{output}: {len(todo) - len(failed)} fused, {kept} kept, {len(failed)} failed")
     for group, reason in failed:
         print(f"failed: {group.stem}: {' '.join(reason.split())}", file=sys.stderr)
@@ -196,38 +214,16 @@ def fuse_folders(
         raise typer.Exit(1)
 
 
-def tell_task(what: str, settings: dict[str, Any]) -> str:
-    return f"{what}: task {settings['task']} ({settings['why']}); --task says otherwise"
-
-
-def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[[], Prior]:
-    """What loads the prior once for all and moves it where it will work, if it is needed.
-
-    Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
-    """
-    from functools import cache
-
-    from ddfm.devices import pick_device, pick_dtype
-    from ddfm.fusion import check_steps
-    from ddfm.options import check_options
-
-    @cache
-    def load() -> Prior:
-        from ddfm.prior import load_prior
-
-        return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))
-
-    check_options(**options, sources=sources)
-    if options["steps"] != 0:
-        check_steps(load(), options["form"], options["steps"])
-    return load
-
-
-def read_sources(paths: Sequence[Path], resize: bool) -> list[Image]:
+def read_sources(paths: Sequence[Path], ranges: Sequence[VolumeRange], resize: bool) -> list[Image]:
     from ddfm.images import read_image
     from ddfm.sources import match_sizes
 
-    return match_sizes([read_image(path) for path in paths], resize)
+    images = []
+    for path, wanted in zip(paths, ranges, strict=True):
+        if wanted == "window":
+            raise InputError(f"{path}: has no display window; give the range in numbers, or data")
+        images.append(read_image(path, wanted))
+    return match_sizes(images, resize)
 
 
 def check_outputs(output: Path, uncertainty: Path | None, images: Sequence[Image]) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ddfm.commands.terminal import DeviceOption, stderr
+from ddfm.commands.options import DeviceOption
+from ddfm.commands.terminal import stderr
 
 
 def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:

@@ -1,17 +1,11 @@
-"""What the commands have in common: options, progress, where messages go."""
+"""What the commands print: progress, and lines that several of them have."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 stderr = Console(stderr=True)
-
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
-PriorOption = Annotated[str, typer.Option(help="Name, folder, .safetensors, .pt or hub id; see ddfm priors.")]
 
 
 def progress_bars() -> Progress:
@@ -23,3 +17,7 @@ def progress_bars() -> Progress:
         console=stderr,
         disable=not stderr.is_interactive,  # into a file it would write nothing but an empty line
     )
+
+
+def tell_task(what: str, task: str, why: str) -> str:
+    return f"{what}: task {task} ({why}); --task says otherwise"

@@ -1,0 +1,86 @@
+"""Options that several commands have, and what is made of their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddfm.errors import InputError
+
+if TYPE_CHECKING:
+    from ddfm.prior import Prior
+    from ddfm.volumes import VolumeRange
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
+PriorOption = Annotated[str, typer.Option(help="Name, folder, .safetensors, .pt or hub id; see ddfm priors.")]
+RangeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--range",
+        metavar="[N:]LOW,HIGH|data|window",
+        help="Values that stand for black and white: two numbers, data (smallest to largest) or window "
+        "(of a volume's display); of source number N, or of all. Repeatable.",
+        show_default="what the file says",
+    ),
+]
+
+
+def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
+    """The range asked for of each source; None where none is. Raises InputError."""
+    from ddfm.ranges import check_range
+
+    chosen: list[VolumeRange] = [None] * sources
+    for text in texts:
+        number, _, wanted = text.rpartition(":")
+        if number and not (number.isdecimal() and 1 <= int(number) <= sources):
+            raise InputError(f"--range {text}: {number} is not the number of a source, 1 to {sources}")
+        value: VolumeRange
+        if wanted == "data":
+            value = "data"
+        elif wanted == "window":
+            value = "window"
+        else:
+            try:
+                value = check_range(wanted.split(","))
+            except InputError as error:
+                raise InputError(f"--range {text}: {error}") from None
+        for k in range(sources) if not number else [int(number) - 1]:
+            chosen[k] = value
+    return chosen
+
+
+def parse_noise(text: str | None) -> str | list[float] | None:
+    """auto and off as they are, "10,2.5" as numbers."""
+    if text is None or text in ("auto", "off"):
+        return text
+    try:
+        return [float(level) for level in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"--noise {text}: not auto, off or one level for each source, as in 10,2.5"
+        ) from None
+
+
+def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[[], Prior]:
+    """What loads the prior once for all and moves it where it will work, if it is needed.
+
+    Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
+    """
+    from functools import cache
+
+    from ddfm.devices import pick_device, pick_dtype
+    from ddfm.fusion import check_steps
+    from ddfm.options import check_options
+
+    @cache
+    def load() -> Prior:
+        from ddfm.prior import load_prior
+
+        return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))
+
+    check_options(**options, sources=sources)
+    if options["steps"] != 0:
+        check_steps(load(), options["form"], options["steps"])
+    return load
