@@ -42,6 +42,8 @@ EXPOSURE = ("MEF_SSIM", "Qabf", "Qcb")
 FOCUS = ("Qabf", "Qcb", "MI", "VIF")
 MEDICAL = ("MI", "VIF", "Qabf", "SSIM_dr2")
 ACTIVE = 0.2  # saturation (HSV) of a functional source from which on it is active
+NEAR = 4  # levels from black and white
+MORE_CLIPPED = "pairs with more"
 WIDTH, CAPTION = 420, 16  # of a picture on a sheet, and the height of its caption, in pixels
 
 Look = Callable[[Sequence[Tensor], Tensor], Row]
@@ -144,22 +146,22 @@ def best_exposed(sources: Sequence[Tensor]) -> Tensor:
 
 
 def clipping(sources: Sequence[Tensor], fused: Tensor) -> Row:
-    """Contrast, and per cent of the pixels with a channel at 0, or at 255; likewise of the best exposed."""
+    """Contrast, and per cent of the pixels with a channel at 0, at 255, or near; also of the best exposed."""
     best = best_exposed(sources)
     grey = luminance(fused.float()).round()
 
-    def share(image: Tensor, value: int) -> float:
-        return 100 * (image == value).any(1).float().mean().item()
+    def share(which: Tensor) -> float:
+        return 100 * which.any(1).float().mean().item()
 
-    black, white, least, most = (share(image, v) for image in (fused, best) for v in (0, 255))
-    return {
-        "SD": grey.std(correction=0).item(),
-        "black, %": black,
-        "white, %": white,
-        "of the best exposed: black, %": least,
-        "white, % ": most,
-        "more clipped pairs": 100.0 * (black > least or white > most),
-    }
+    row: Row = {"SD": grey.std(correction=0).item()}
+    for whose, image in (("", fused), (", best exposed", best)):
+        row[f"at 0{whose}, %"] = share(image == 0)
+        row[f"at 255{whose}, %"] = share(image == 255)
+        row[f"to {NEAR}{whose}, %"] = share(image <= NEAR)
+        row[f"from {255 - NEAR}{whose}, %"] = share(image >= 255 - NEAR)
+    worse = any(float(row[f"{end}, %"]) > float(row[f"{end}, best exposed, %"]) for end in ("at 0", "at 255"))
+    row[MORE_CLIPPED] = 100.0 * worse
+    return row
 
 
 def exposure(job: Job) -> list[Table]:
@@ -170,13 +172,12 @@ def exposure(job: Job) -> list[Table]:
     found, seen = measure("mefb", pairs, methods, EXPOSURE, clipping, job)
     rows = averaged(seen)
     for row in rows.values():
-        row["more clipped pairs"] = (
-            f"{round(float(row['more clipped pairs']) * len(pairs) / 100)} of {len(pairs)}"
-        )
+        row[MORE_CLIPPED] = f"{round(float(row[MORE_CLIPPED]) * len(pairs) / 100)} of {len(pairs)}"
     note = (
-        "SD of the grey values. Clipped are pixels with any channel at 0 (black) or 255 (white); the best "
-        "exposed is, at each pixel, the source with the largest product of well-exposedness over the "
-        "channels. The last column counts pairs with more black or more white than that."
+        "SD of the grey values; pixels with any channel at 0, at 255, or that near to them. The best exposed "
+        "is, at each pixel, the source with the largest product of well-exposedness over the channels. The "
+        "last column counts the pairs with more pixels at 0 or more at 255 than that. Ours bends the range "
+        "instead of clipping it (algorithm.md, eq. 19): what would be clipped lies near the ends."
     )
     return [
         *standings(f"{len(pairs)} pairs", found, EXPOSURE, peers),
