@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import statistics
+import time
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -15,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from quality_tables import Job, Row, Table
 
-from ddfm.benchmark.run import Meter
 from ddfm.fusion import fuse
 from ddfm.images import Image, read_image
 from ddfm.metrics import mef_ssim, to_grey
@@ -28,7 +29,6 @@ COSTLY = {"exposure": "ICCV_02", "focus": "lytro_06"}
 GAMMA = 2.2  # of the response curve that the exposures between are simulated with
 BLUR = 3.0  # standard deviation of what is out of focus, in pixels
 ORDERS = 6  # permutations tried of each stack
-REPEATS = 3
 
 
 def pair_of(data: Path, task: str, name: str) -> list[Image]:
@@ -130,39 +130,38 @@ def orders(count: int) -> list[tuple[int, ...]]:
 
 
 def cost(job: Job) -> list[Table]:
-    """Seconds and peak memory of one fusion of k sources, each k in a process of its own.
+    """Processor seconds of one fusion of k sources, and the peak memory of the process it runs in.
 
-    The process is warmed up on a small crop first, and grows by what the fusion takes.
+    Every fusion has a process of its own, warmed up on a small crop.
     """
     tables = []
     for task, name in COSTLY.items():
         rows: dict[str, Row] = {}
         for count in COUNTS:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                rows[f"k = {count}"] = pool.apply(one_cost, (job.data, task, name, count))
+            sources = stack(job.data, task, name, count)[1]
+            row = rows[f"k = {count}"] = {}
+            for steps in (0, 5):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    seconds, peak = pool.apply(one_cost, (sources, task, steps))
+                row |= {f"seconds, steps {steps}": seconds, f"MiB, steps {steps}": peak}
             print(f"  cost: {task}, k = {count}", flush=True)
         height, width = pair_of(job.data, task, name)[0].size
-        for column in list(rows["k = 2"]):
+        further: Row = {}
+        rest: Row = {}
+        for column in rows["k = 2"]:
             values = [float(row[column]) for row in rows.values()]
-            slope, offset = np.polyfit(COUNTS, values, 1)
-            rest = np.abs(np.polyval((slope, offset), COUNTS) / values - 1).max()
-            rows.setdefault("each further source", {})[column] = float(slope)
-            rows.setdefault("from a line, at most", {})[column] = f"{100 * rest:.0f} %"
+            line = np.polyfit(COUNTS, values, 1)
+            further[column] = float(line[0])
+            rest[column] = f"{100 * np.abs(np.polyval(line, COUNTS) / values - 1).max():.0f} %"
+        rows |= {"each further source": further, "off a straight line, at most": rest}
         tables.append(Table(f"{task}, {width}x{height}", rows))
     return tables
 
 
-def one_cost(data: Path, task: str, name: str, count: int) -> Row:
+def one_cost(sources: Sequence[Picture], task: str, steps: int) -> tuple[float, float]:
+    """Seconds and MiB; the network, Python and what is imported included."""
     torch.set_num_threads(1)
-    sources: Sequence[Picture] = stack(data, task, name, count)[1]
-    row: Row = {}
-    for label, steps in (("steps 0", 0), ("steps 5", 5)):
-        fuse(*(source[:64, :64] for source in sources), task=task, steps=steps)
-        meters = []
-        for _ in range(REPEATS if steps == 0 else 1):
-            with Meter() as meter:
-                fuse(*sources, task=task, steps=steps)
-            meters.append(meter)
-        row[f"seconds, {label}"] = statistics.median(meter.seconds for meter in meters)
-        row[f"MiB, {label}"] = max(meter.peak_mib or 0.0 for meter in meters)
-    return row
+    fuse(*(source[:64, :64] for source in sources), task=task, steps=steps)
+    before = time.process_time()
+    fuse(*sources, task=task, steps=steps)
+    return time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
