@@ -139,7 +139,7 @@ def test_rectifying_changes_luminance_only(seed: int, height: int, width: int) -
 
 def test_the_start_is_one_iteration_from_the_prior_weights_mean() -> None:
     a, b = scene(1), scene(2)
-    intensities, _ = Intensities.of(torch.cat([a, b], 1), INFRARED)
+    intensities, _ = Intensities.of(torch.cat([a, b], 1), torch.zeros(1, 2, 1, 1), INFRARED)
     candidates = torch.cat([a, b, intensities.candidates[:, 2:]], 1)
     mean = (expand(intensities.weight, (64, 80)) * candidates).sum(1, keepdim=True)
     assert torch.allclose(likelihood(a, b).start, likelihood(a, b).solve(mean), rtol=0, atol=1e-12)
@@ -202,7 +202,7 @@ def test_a_sample_of_variances_agrees_with_the_shares() -> None:
 def test_m_steps_minimise_the_weighted_squares(seed: int, height: int, width: int, count: int) -> None:
     x = random_image(seed, height, width, channels=count)
     current = random_image(seed + 1, height, width)
-    intensities, _ = Intensities.of(x, INFRARED)
+    intensities, _ = Intensities.of(x, torch.zeros(*x.shape[:2], 1, 1), INFRARED)
     f = intensities.fuse(current).requires_grad_()
     share = shares(intensities.candidates, current, intensities.weight, intensities.scale)
     # A bilinear mean of shares that sum to one: at every pixel they are the precisions, but for a factor.

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 from ddfm.benchmark.methods import laplacian, merge_mertens
-from ddfm.colour import blend_chroma, blend_exposed_chroma, chroma, combine, luminance, well_exposed
+from ddfm.colour import (
+    blend_chroma,
+    blend_exposed_chroma,
+    chroma,
+    combine,
+    luminance,
+    well_exposed,
+    within_gamut,
+)
 from ddfm.fusion import fuse
 from ddfm.hierarchical import (
     NOISE_IN_BAND,
@@ -79,9 +87,10 @@ def test_the_order_of_the_sources_does_not_matter(task: str, count: int) -> None
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_equal_sources_come_back(task: str) -> None:
-    image = 0.1 + 0.8 * scene()
+    x = 2 * (0.1 + 0.8 * scene()) - 1  # in [-1, 1]
     for count in (2, 4):
-        torch.testing.assert_close(fused([image] * count, task), image, atol=2e-3, rtol=0)
+        likelihood = HierarchicalLikelihood([x] * count, [torch.zeros(1)] * count, TASKS[task])
+        torch.testing.assert_close(likelihood.start, x, atol=4e-3, rtol=0)
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
@@ -130,9 +139,11 @@ def test_well_exposed_is_the_formula_of_mertens() -> None:
 def test_intensities_come_from_where_they_are_exposed() -> None:
     x = torch.tensor([-0.95, 0.1, 1.0]).reshape(1, 3, 1, 1).expand(-1, -1, 16, 16)
     settings, centre = TASKS["exposure"], x.mean()
-    intensities, trust = Intensities.of(x, settings)
+    intensities, trust = Intensities.of(x, torch.zeros(1, 3, 1, 1), settings)
     exposed = well_exposed((x[0, :, 0, 0] + 1) / 2) + 1e-4
-    saliency = ((x[0, :, 0, 0] - centre).abs() + 0.02) ** settings.magnitude * exposed**settings.exposedness
+    a = x[0, :, 0, 0] - centre
+    saliency = (a.abs() + 0.2) ** settings.magnitude * (settings.brightness * a).exp()
+    saliency = saliency * exposed**settings.exposedness
     torch.testing.assert_close(intensities.weight[0, :3, 4, 4], saliency / saliency.sum())
     torch.testing.assert_close(trust[0, :, 4, 4], exposed / exposed.max())
     assert not intensities.weight[:, 3].any()  # no joint explanation: a sum of exposures is grey
@@ -161,10 +172,10 @@ def test_the_knee_compresses_and_never_clips() -> None:
     bent = compressed(f, 0.85)
     inside = f.abs() <= 0.85
     assert torch.equal(bent[inside], f[inside])
-    assert (bent.abs() < 1).all()
+    assert (bent.abs() <= 1 - 2 / 255).all()  # neither black nor white
     assert (bent.diff() > 0).all()
     torch.testing.assert_close(bent, -bent.flip(0))
-    beyond = 0.85 + 0.15 * math.tanh((1.2 - 0.85) / 0.15)
+    beyond = 0.85 + (0.15 - 2 / 255) * math.tanh((1.2 - 0.85) / 0.15)
     assert compressed(torch.tensor([1.2]), 0.85).item() == pytest.approx(beyond)
     assert compressed(f, 1.0) is f
 
@@ -187,6 +198,19 @@ def test_equal_exposures_keep_their_colour_and_hue_survives_another_luminance() 
     assert ((ratio > 1) & (ratio < 1.2)).all()
 
 
+def test_chroma_leaves_no_channel_black_or_white_and_keeps_its_hue() -> None:
+    generator = torch.Generator().manual_seed(0)
+    luma = 0.02 + 0.96 * torch.rand(1, 1, 40, 40, generator=generator)
+    wanted = chroma(torch.rand(1, 3, 40, 40, generator=generator)) * 1.5
+    got = within_gamut(luma, wanted)
+    channels = (255 * (luma + got)).round()
+    assert channels.min() >= 1
+    assert channels.max() <= 254
+    torch.testing.assert_close(got * wanted.norm(dim=1, keepdim=True), wanted * got.norm(dim=1, keepdim=True))
+    small = 0.1 * luma.minimum(1 - luma) * wanted
+    torch.testing.assert_close(within_gamut(luma, small), small)  # what fits is left alone
+
+
 def test_clipped_white_does_not_bleed_across_its_border() -> None:
     image = torch.tensor([0.6, 0.4, 0.3]).reshape(1, 3, 1, 1).repeat(1, 1, 16, 64)
     clipped = image.clone()
@@ -207,7 +231,9 @@ def test_sharpness_is_the_formula() -> None:
     for finer in windows[3::-1]:
         coarser = 3e-4 * energy / energy.sum(1, keepdim=True) + 0.3 * energy
         energy = finer + expand(coarser, (finer.shape[-2], finer.shape[-1]))
-    torch.testing.assert_close(sharpest(x, 8.0), (energy / energy.amax(1, keepdim=True)) ** 8)
+    torch.testing.assert_close(
+        sharpest(x, torch.zeros(1, 2, 1, 1), 8.0), (energy / energy.amax(1, keepdim=True)) ** 8
+    )
 
 
 def test_strong_texture_does_not_outvote_weak_texture_beside_it() -> None:
@@ -216,9 +242,20 @@ def test_strong_texture_does_not_outvote_weak_texture_beside_it() -> None:
     left = torch.arange(128) < 64
     near = torch.where(left, weak, defocused(strong))
     far = torch.where(left, defocused(weak), strong)
-    choice = sharpest(2 * torch.cat([near, far], 1) - 1, 8.0)
+    choice = sharpest(2 * torch.cat([near, far], 1) - 1, torch.zeros(1, 2, 1, 1), 8.0)
     assert (choice[:, 0, :, :28] > 0.99).float().mean() > 0.95
     assert (choice[:, 1, :, 36:] > 0.99).float().mean() > 0.99
+
+
+def test_noise_is_not_sharpness() -> None:
+    """A blurred source with noise loses to a sharp one of weaker energy, once its noise is known."""
+    sharp = 0.5 + 0.3 * (scene() - 0.5)
+    noisy = defocused(sharp) + 0.05 * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
+    x = 2 * torch.cat([sharp, noisy], 1) - 1
+    told = sharpest(x, torch.tensor([0.0, 0.1**2]).reshape(1, 2, 1, 1), 8.0)
+    untold = sharpest(x, torch.zeros(1, 2, 1, 1), 8.0)
+    assert (told[:, 0] > told[:, 1]).float().mean() > 0.75
+    assert (untold[:, 0] > untold[:, 1]).float().mean() < 0.1
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -19,6 +19,8 @@ CHROMA_POWER = 0.5  # of the luminance that chroma grows with
 DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
 PALE = 0.02  # a saturation below which saturations are alike
 UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
+FULL = 0.85  # share of the room in the gamut from which on chroma is bent rather than cut
+GREY_LEVEL = 1 / 255  # how far from black and white a channel stays
 
 
 def luminance(image: Tensor) -> Tensor:
@@ -60,7 +62,8 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
     in black or in white, tells a wrong hue and gets next to no weight. Half of each weight (its square
     root) is that of the neighbourhood, so that no texture shows in the colours; the other half is the
-    pixel's own, so that no clipped white bleeds across its border.
+    pixel's own, so that no clipped white bleeds across its border. No channel is driven into black or
+    white by its chroma (`within_gamut`).
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].
@@ -75,7 +78,24 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
         weights.append((weight * blurred(weight)).sqrt())
     total = torch.stack(weights).sum(0)
     mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
-    return (luma + DARK) ** CHROMA_POWER * mean
+    return within_gamut(luma, (luma + DARK) ** CHROMA_POWER * mean)
+
+
+def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
+    """The chroma, scaled down so that every channel stays a grey level away from black and white.
+
+    Of the room that the luminance leaves, what is below ``FULL`` is kept, and what is above is bent
+    towards the whole room, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different
+    chromas stay different. Hue is kept.
+
+    Args:
+        luma: (..., 1, H, W) in [0, 1].
+        chroma: (..., 3, H, W).
+    """
+    room = (torch.where(chroma > 0, 1 - luma, luma) - GREY_LEVEL).clamp_min(torch.finfo(chroma.dtype).tiny)
+    wanted = (chroma.abs() / room).amax(-3, keepdim=True)
+    above = (wanted - FULL).clamp_min(0) / (1 - FULL)
+    return chroma * torch.where(above > 0, (FULL + (1 - FULL) * above.tanh()) / wanted, 1.0)
 
 
 def well_exposed(image: Tensor) -> Tensor:

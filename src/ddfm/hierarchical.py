@@ -54,6 +54,7 @@ class Task:
         overshoot: share kept of what lies outside the sources' range (eq. 12).
         stretch: how far the contrast may be raised at the end (eq. 14).
         magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2).
+        magnitude_floor: deviation below which it hardly counts (eq. 2).
         exposedness: power of the well-exposedness in it; above 0 details come from where they are well
             exposed, too (eq. 15).
         sharpness: how firmly the sharpest source is chosen; above 0 that choice takes the place of the
@@ -64,7 +65,7 @@ class Task:
         chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
 
     There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
-    than something dark, and there are no contradictions (eq. 4 to 6).
+    than something dark; without it, and among exposures, there are no contradictions (eq. 4 to 6).
     """
 
     joint: float
@@ -74,6 +75,7 @@ class Task:
     overshoot: float
     stretch: float
     magnitude: float = MAGNITUDE_POWER
+    magnitude_floor: float = MAGNITUDE_FLOOR
     exposedness: float = 0.0
     sharpness: float = 0.0
     gain: float = MAX_GAIN
@@ -87,17 +89,20 @@ class Task:
 TASKS = {
     "infrared": Task(0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
     "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
-    # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. What is in focus is a
-    # copy of one source: nothing outside the sources' range, no energy given back.
+    # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
+    # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
+    # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
+    # range, no energy given back.
     "exposure": Task(
         joint=0.0,
-        brightness=0.0,
+        brightness=0.3,
         energy_floor=1e-5,
         acutance=(1.0,) * 7,
         overshoot=0.3,
-        stretch=1.0,
-        magnitude=2.7,
-        exposedness=1.0,
+        stretch=1.2,
+        magnitude=3.4,
+        magnitude_floor=0.2,
+        exposedness=1.2,
         gain=1.0,
         knee=0.85,
         chroma="exposure",
@@ -119,6 +124,7 @@ TASKS = {
 NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024, 0.0006, 0.00015, 0.00004)
 SAMPLES = 2**13  # pixels that tell the tails
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
+GREY_LEVEL = 2 / 255
 
 # What a number about the whole picture, given by name, is replaced with: for a video, its mean over time.
 Steady = Callable[[str, Tensor], Tensor]
@@ -150,7 +156,7 @@ class HierarchicalLikelihood:
         x = torch.cat(list(sources), 1)
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        self.intensities, trust = Intensities.of(x, task, steady)
+        self.intensities, trust = Intensities.of(x, variance, task, steady)
         self.bands = []
         self.levels = len(task.acutance)
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
@@ -225,8 +231,12 @@ class Intensities:
     scale: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, task: Task, steady: Steady = as_it_is) -> tuple[Intensities, Tensor]:
+    def of(
+        cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is
+    ) -> tuple[Intensities, Tensor]:
         """From the sources (B, K, H, W); and how far each one's details are to be trusted, (B, K, h, w).
+
+        ``noise`` is the variance of what is left in the sources, (B, K, 1, 1).
 
         Deviations from the mean of all sources are explained by one source, each as far as it is
         salient, or by all together: their sum, bounded by the sources (eq. 1 to 3). Where bright and
@@ -236,19 +246,20 @@ class Intensities:
         centre = steady("centre", x.mean((1, 2, 3), keepdim=True))
         a = x - centre
         local = reduce(a)
-        saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** task.magnitude * (task.brightness * local).exp()
+        magnitude = (reduce(a.abs()) + task.magnitude_floor) ** task.magnitude
+        saliency = magnitude * (task.brightness * local).exp()
         trust = torch.ones_like(saliency)
         if task.exposedness:
             exposed = reduce(well_exposed((x + 1) / 2)) + UNEXPOSED
             saliency = saliency * exposed**task.exposedness
             trust = exposed / exposed.amax(1, keepdim=True)
         if task.sharpness:
-            saliency = trust = sharpest(x, task.sharpness)
+            saliency = trust = sharpest(x, noise, task.sharpness)
         weight = saliency / saliency.sum(1, keepdim=True)
         joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
 
         conflict = torch.zeros_like(joint[..., ::2, ::2])
-        if task.brightness:
+        if task.brightness and not task.exposedness:
             apart = local - OWN_MEAN * steady("own means", a.mean((2, 3), keepdim=True))
             conflict = contradiction(centre + local, apart)
             weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
@@ -270,18 +281,19 @@ class Intensities:
         return (expand(share, size(self.candidates)) * self.candidates).sum(1, keepdim=True)
 
 
-def sharpest(x: Tensor, firmness: float) -> Tensor:
+def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
     """How far each source (B, K, H, W) is the sharpest one, 1 where it is, (B, K, h, w), eq. 16 to 18.
 
-    The energy of the finest bands, averaged over ever larger windows, is sharpness: fine windows put the
-    borders where they are. The choice of the next coarser window counts as much as some energy, and so
-    decides where finer ones have seen less, so that flat regions go with what surrounds them. Of the
-    energy itself a share is handed on: beside a sharp edge its blurred copy has more of it in fine
-    windows; but texture far away does not outvote weaker texture here.
+    The energy of the finest bands, less what noise of that variance (B, K, 1, 1) contributes, averaged over
+    ever larger windows, is sharpness: fine windows put the borders where they are. The choice of the next
+    coarser window counts as much as some energy, and so decides where finer ones have seen less, so that
+    flat regions go with what surrounds them. Of the energy itself a share is handed on: beside a sharp edge
+    its blurred copy has more of it in fine windows; but texture far away does not outvote weaker texture
+    here.
     """
     windows: list[Tensor] = []
     for level, band in enumerate(decompose(x, FOCUS_SCALES)[0]):
-        own = COARSER**level * reduce(band.square())
+        own = COARSER**level * (reduce(band.square()) - NOISE_IN_BAND[level] * noise).clamp_min(0)
         windows.append(own + reduce(windows[-1]) if windows else own)
     energy = windows.pop() + BLURRED
     for finer in reversed(windows):
@@ -378,8 +390,8 @@ def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
 
 
 def compressed(f: Tensor, knee: float) -> Tensor:
-    """f with what lies beyond the knee bent towards -1 and 1, which it never reaches (eq. 19)."""
+    """f with what lies beyond the knee bent, so that a grey level from -1 and 1 is never passed (eq. 19)."""
     if knee >= 1:
         return f
-    room = 1 - knee
-    return f.clamp(-knee, knee) + f.sign() * room * ((f.abs() - knee).clamp_min(0) / room).tanh()
+    room = 1 - knee - GREY_LEVEL
+    return f.clamp(-knee, knee) + f.sign() * room * ((f.abs() - knee).clamp_min(0) / (1 - knee)).tanh()

@@ -17,9 +17,9 @@ from ddfm.benchmark.run import Failure, Meter, run, summarise
 from ddfm.benchmark.sheet import Window, most_different
 from ddfm.datasets import DATASETS
 from ddfm.errors import InputError
-from ddfm.evaluation import evaluate_folders
+from ddfm.evaluation import evaluate_folders, read_image
 from ddfm.images import Image
-from ddfm.metrics import METRICS, Convention
+from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey
 from tests.conftest import picture
 
 FOLDER = DATASETS["folder"]
@@ -65,6 +65,24 @@ def test_values_are_those_of_evaluate(tmp_path: Path, pairs: list[Group], conven
     assert sums["b/2.png"] == hashlib.sha256((tmp_path / "b/2.png").read_bytes()).hexdigest()
     assert len(sums) == 6
     assert [example.stem for example in result.examples] == ["0", "1", "2"]
+
+
+def test_exposures_and_focus_stacks_are_judged_by_their_own_metrics_besides(
+    tmp_path: Path, pairs: list[Group]
+) -> None:
+    same = Method("same", lambda a, b: a)
+    paper = list(run(FOLDER, tmp_path, pairs[:1], [same]).evaluation.methods["same"].mean)
+    for name, more in (("mefb", ["MEF_SSIM", "Qcb"]), ("mfifb", ["Qcb"])):
+        result = run(DATASETS[name], tmp_path, pairs[:1], [same])
+        values = result.evaluation.methods["same"].images["0"]
+        assert list(values) == paper + more
+        a, b = (to_grey(read_image(path)) for path in pairs[0].files)
+        assert values["Qcb"] == qcb(a, b, a).item()
+        if "MEF_SSIM" in more:
+            assert values["MEF_SSIM"] == mef_ssim([a, b], a).item()
+    vifb = run(DATASETS["mefb"], tmp_path, pairs[:1], [same], "vifb").evaluation.methods["same"].mean
+    assert list(vifb).count("Qcb") == 1
+    assert "MEF_SSIM" in vifb
 
 
 def test_failures_are_named_and_means_stay_over_the_same_pairs(tmp_path: Path, pairs: list[Group]) -> None:

@@ -21,7 +21,7 @@ LEAST = {
     **dict.fromkeys(("SSIM_dr2", "SSIM_dr255", "Qy"), 7),
     **dict.fromkeys(("Q0", "Qs", "Qw", "Qe"), 8),
     "Ssim": 11,
-    **dict.fromkeys(("VIF", "VIFF"), 41),
+    **dict.fromkeys(("VIF", "VIFF", "MEF_SSIM"), 41),
     "MS_SSIM": 176,
 }
 OF_FUSED = (
@@ -169,7 +169,7 @@ CONSTANT = {
     **dict.fromkeys(("EN", "SD", "SF", "AG", "MI", "MSE", "CC", "SCD", "VIF"), 0.0),
     **dict.fromkeys(("Avg_gradient", "Cross_entropy", "Edge_intensity", "Entropy", "Mutinf", "Qcb"), 0.0),
     **dict.fromkeys(("Qcv", "Rmse", "Spatial_frequency", "Variance", "NMI", "Qw", "Qe", "Nabf"), 0.0),
-    **dict.fromkeys(("FMI", "Q0", "Qs", "Qy", "VIFF"), 1.0),
+    **dict.fromkeys(("FMI", "Q0", "Qs", "Qy", "VIFF", "MEF_SSIM"), 1.0),
     **dict.fromkeys(("SSIM_dr2", "SSIM_dr255", "Ssim", "MS_SSIM"), 2.0),
     **dict.fromkeys(("PSNR", "Psnr"), inf),
 }

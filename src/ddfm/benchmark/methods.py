@@ -197,10 +197,10 @@ def _folder(name: str, stems: Sequence[str]) -> Method:
 def _diffusion(
     name: str, dataset: Dataset, prior: Prior, steps: int | None, seed: int, device: str
 ) -> Method:
-    """``ddfm`` at its defaults for the data's task (infrared if it may be any), or ``ddfm:<form>``."""
+    """``ddfm`` at its defaults for the data's task (found out if it may be any), or ``ddfm:<form>``."""
     options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device}
     options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
-    options["task"] = "infrared" if dataset.task == "any" else dataset.task
+    options["task"] = "auto" if dataset.task == "any" else dataset.task
     check_options(scheduler="ddim", noise=None, stretch="auto", dtype="float32", **options)
     settings: dict[str, Any] = {}
 

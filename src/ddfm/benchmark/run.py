@@ -26,7 +26,7 @@ from ddfm.datasets import Dataset
 from ddfm.errors import InputError
 from ddfm.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
 from ddfm.images import read_image as read_source
-from ddfm.metrics import Convention
+from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure
 from ddfm.sources import match_sizes
 
@@ -119,6 +119,8 @@ def run(
 ) -> Benchmark:
     """Run every method on every pair, measure what comes out, and rank by mean values.
 
+    Measured are the convention's metrics and, of exposures and focus stacks, `ddfm.metrics.TASK_METRICS`.
+
     A pair that one method fails on counts for none, so that all means are over the same pairs; a
     method that fails on all of them is left out.
 
@@ -130,6 +132,7 @@ def run(
     Raises:
         InputError: no pair could be measured.
     """
+    metrics = metric_names(convention, dataset.task)
     values: dict[str, dict[str, dict[str, float]]] = {method.name: {} for method in methods}
     seconds: dict[str, list[float]] = {method.name: [] for method in methods}
     peaks: dict[str, list[float]] = {method.name: [] for method in methods}
@@ -157,7 +160,7 @@ def run(
                         image = method.fuse(*sources)
                     picture = as_bytes(image)
                     fused = to_tensor(picture)
-                measured = measure(*references, fused, convention)
+                measured = measure(*references, fused, convention, metrics)
             except Exception as error:  # out of memory, say: the other pairs may be smaller
                 where = f"{method.outputs[pair.stem]}: " if method.outputs else ""
                 kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "

@@ -33,11 +33,21 @@ from ddfm.metrics.pixel import (
     standard_deviation,
     sum_of_correlations_of_differences,
 )
-from ddfm.metrics.registry import METRICS, Convention, Metric, check_convention, evaluate, to_grey
+from ddfm.metrics.registry import (
+    METRICS,
+    TASK_METRICS,
+    Convention,
+    Metric,
+    check_convention,
+    evaluate,
+    metric_names,
+    to_grey,
+)
 from ddfm.metrics.structural import mef_ssim, ms_ssim, q0, qe, qs, qw, qy, ssim
 
 __all__ = [
     "METRICS",
+    "TASK_METRICS",
     "Convention",
     "Metric",
     "average_gradient",
@@ -49,6 +59,7 @@ __all__ = [
     "evaluate",
     "feature_mutual_information",
     "mef_ssim",
+    "metric_names",
     "ms_ssim",
     "mse",
     "mutual_information",

@@ -42,6 +42,10 @@ def _of_fused(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor,
     return lambda a, b, f: function(f)
 
 
+def _mef_ssim(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
+    return structural.mef_ssim([a, b], f)
+
+
 _GRADIENT_VIFB = partial(pixel.average_gradient, mean_over="interior")
 _PAPER: tuple[Convention, ...] = ("paper",)
 _VIFB: tuple[Convention, ...] = ("vifb",)
@@ -75,6 +79,7 @@ _ALL = (
     Metric("NMI", information.normalized_mutual_information, True, (0, 2)),
     Metric("FMI", information.feature_mutual_information, True, (0, 1)),
     Metric("MS_SSIM", structural.ms_ssim, True, (0, 2)),
+    Metric("MEF_SSIM", _mef_ssim, True, (0, 1)),
     Metric("Q0", structural.q0, True, (-1, 1)),
     Metric("Qs", structural.qs, True, (-1, 1)),
     Metric("Qw", structural.qw, True, (-1, 1)),
@@ -86,6 +91,15 @@ _ALL = (
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 """Every metric by its unique name."""
+
+TASK_METRICS: dict[str, tuple[str, ...]] = {"exposure": ("MEF_SSIM", "Qcb"), "focus": ("Qcb",)}
+"""What is measured of a kind of sources beyond either convention's own metrics."""
+
+
+def metric_names(convention: Convention, task: str = "any") -> list[str]:
+    """The metrics of a convention, then those that the kind of sources is judged by besides."""
+    own = [metric.name for metric in _ALL if convention in metric.conventions]
+    return own + [name for name in TASK_METRICS.get(task, ()) if name not in own]
 
 
 def evaluate(
@@ -110,7 +124,7 @@ def evaluate(
     """
     check_convention(convention)
     if metrics is None:
-        metrics = [metric.name for metric in _ALL if convention in metric.conventions]
+        metrics = metric_names(convention)
     if unknown := [name for name in metrics if name not in METRICS]:
         raise InputError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
     if convention == "paper":
