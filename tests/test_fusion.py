@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -319,11 +320,17 @@ def test_the_package_imports_lazily() -> None:
 
 
 def test_without_the_stretch_exposures_keep_their_knee() -> None:
-    """Task exposure stretches nothing, so leaving the stretch out must change nothing."""
-    dark, bright = (245 + picture(48, 64, 1, np.uint8, seed) // 26 for seed in (1, 2))  # beyond the knee
-    options: dict[str, Any] = {"task": "exposure", "steps": 0, "noise": "off"}
-    auto, none = (fuse(dark, bright, stretch=stretch, **options).to_array() for stretch in ("auto", "none"))
-    assert np.array_equal(auto, none)
+    """Beyond the knee the luminance is bent, whether contrast may be raised or not."""
+    bright = np.full((48, 64), 250, np.uint8)
+    options: dict[str, Any] = {"task": "exposure", "steps": 0, "noise": "off", "stretch": "none"}
+    knee, level = 0.85, 2 / 255
+    bent = knee + (1 - knee - level) * math.tanh((2 * 250 / 255 - 1 - knee) / (1 - knee))
+    assert np.array_equal(
+        fuse(bright, bright, **options).to_array(), np.full_like(bright, round(255 * (bent + 1) / 2))
+    )
+    dark, light = (245 + picture(48, 64, 1, np.uint8, seed) // 26 for seed in (1, 2))
+    for stretch in ("auto", "none"):
+        assert fuse(dark, light, **{**options, "stretch": stretch}).to_array().max() < 255
 
 
 def stack(count: int, seed: int = 0, channels: int = 3) -> list[NDArray[Any]]:
