@@ -137,9 +137,9 @@ def fuse(
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
-        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised by 9 % at most, as far
-            as the range allows, for task infrared only; ``"released"``: to the full range;
-            ``"paper"``: nothing) or ``"none"``.
+        stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
+            by 9 % at most for task infrared, 20 % for exposures, not at all for the others;
+            ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
         uncertainty: whether to find out how far posterior samples spread (`ddfm.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
