@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def fuse(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="A B [C ...]", help="Two or more image files, or as many folders.")
+        list[Path], typer.Argument(metavar="SOURCE", help="Two or more image files, or as many folders.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
     task: Annotated[

@@ -13,7 +13,7 @@ from ddfm.errors import InputError
 
 
 def info(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures, volumes, DICOM folders.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Pictures, volumes, DICOM folders.")],
     ranges: RangeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
