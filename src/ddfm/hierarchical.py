@@ -11,7 +11,7 @@ through sums, minima and maxima, so that none is privileged. Reducing once halve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +118,13 @@ NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024, 0.0006, 0.00015, 0.00004)
 SAMPLES = 2**13  # pixels that tell the tails
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
+# What a number about the whole picture, given by name, is replaced with: for a video, its mean over time.
+Steady = Callable[[str, Tensor], Tensor]
+
+
+def as_it_is(name: str, value: Tensor) -> Tensor:
+    return value
+
 
 class HierarchicalLikelihood:
     """Saliency-informed latent scales for intensities and for details.
@@ -127,18 +134,21 @@ class HierarchicalLikelihood:
             of the sources under the prior weights.
     """
 
-    def __init__(self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> None:
+    def __init__(
+        self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, steady: Steady = as_it_is
+    ) -> None:
         """
         Args:
             sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
             noise: standard deviation of what noise is left in each, in the same units, (B,).
             task: what kind of sources they are; see `TASKS`.
+            steady: holds numbers about the whole picture over the frames of a video.
         """
-        self.task = task
+        self.task, self.steady = task, steady
         x = torch.cat(list(sources), 1)
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        self.intensities, trust = Intensities.of(x, task)
+        self.intensities, trust = Intensities.of(x, task, steady)
         self.bands = []
         self.levels = len(task.acutance)
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
@@ -164,7 +174,8 @@ class HierarchicalLikelihood:
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
-        f = compressed(stretched(luma, self.task.stretch if stretch else 1.0), self.task.knee)
+        most = self.task.stretch if stretch else 1.0
+        f = compressed(stretched(luma, most, self.steady), self.task.knee)
         return ((f + 1) / 2).clamp(0, 1)
 
     def choice(self) -> Tensor:
@@ -212,7 +223,7 @@ class Intensities:
     scale: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, task: Task) -> tuple[Intensities, Tensor]:
+    def of(cls, x: Tensor, task: Task, steady: Steady = as_it_is) -> tuple[Intensities, Tensor]:
         """From the sources (B, K, H, W); and how far each one's details are to be trusted, (B, K, h, w).
 
         Deviations from the mean of all sources are explained by one source, each as far as it is
@@ -220,7 +231,7 @@ class Intensities:
         dark deviations contradict each other their sum would be grey, and the brightest source is
         chosen (eq. 4 to 6).
         """
-        centre = x.mean((1, 2, 3), keepdim=True)
+        centre = steady("centre", x.mean((1, 2, 3), keepdim=True))
         a = x - centre
         local = reduce(a)
         saliency = (reduce(a.abs()) + MAGNITUDE_FLOOR) ** task.magnitude * (task.brightness * local).exp()
@@ -236,7 +247,7 @@ class Intensities:
 
         conflict = torch.zeros_like(joint[..., ::2, ::2])
         if task.brightness:
-            apart = local - OWN_MEAN * a.mean((2, 3), keepdim=True)
+            apart = local - OWN_MEAN * steady("own means", a.mean((2, 3), keepdim=True))
             conflict = contradiction(centre + local, apart)
             weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
             trust = trust * (1 - conflict * (1 - weight / weight.amax(1, keepdim=True)))
@@ -244,7 +255,7 @@ class Intensities:
         intensities = cls(
             candidates=torch.cat([x, centre + joint], 1),
             weight=torch.cat([(1 - share) * weight, share], 1),
-            scale=INTENSITY_SCALE * local.square().mean((1, 2, 3), keepdim=True) + TINY,
+            scale=INTENSITY_SCALE * steady("energy", local.square().mean((1, 2, 3), keepdim=True)) + TINY,
         )
         return intensities, trust
 
@@ -351,16 +362,16 @@ def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     return within + overshoot * (f - within)
 
 
-def stretched(f: Tensor, most: float) -> Tensor:
+def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
     """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
 
     About the mean, unless that would push what is bright or dark out of the range.
     """
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
-    tails = torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1)
+    tails = steady("tails", torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
     low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
     gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
-    offset = (1 - gain) * f.mean((1, 2, 3), keepdim=True)
+    offset = (1 - gain) * steady("mean", f.mean((1, 2, 3), keepdim=True))
     return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
 
 
