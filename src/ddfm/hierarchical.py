@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -154,7 +155,10 @@ class HierarchicalLikelihood:
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
             self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
             trust = reduce(trust)
-        self.start = self.solve(self.intensities.mean(self.intensities.weight))
+
+    @cached_property
+    def start(self) -> Tensor:
+        return self.solve(self.intensities.mean(self.intensities.weight))
 
     def rectify(self, f0: Tensor) -> Tensor:
         """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out (eq. 13)."""
@@ -174,9 +178,7 @@ class HierarchicalLikelihood:
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
-        most = self.task.stretch if stretch else 1.0
-        f = compressed(stretched(luma, most, self.steady), self.task.knee)
-        return ((f + 1) / 2).clamp(0, 1)
+        return finished(luma, self.task, stretch, self.steady)
 
     def choice(self) -> Tensor:
         """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""
@@ -360,6 +362,12 @@ def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
     within = f.clamp(low, high)
     return within + overshoot * (f - within)
+
+
+def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
+    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted."""
+    f = compressed(stretched(luma, task.stretch if stretch else 1.0, steady), task.knee)
+    return ((f + 1) / 2).clamp(0, 1)
 
 
 def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:

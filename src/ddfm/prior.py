@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.errors import InputError
-from ddfm.geometry import Padding
+from ddfm.geometry import Padding, blended
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -55,12 +55,15 @@ class Prior:
             (``prediction_type``: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``).
         pixel_unshuffle: side of the pixel blocks folded into channels before the network.
         name: what a result says it was made with.
+        tile: side of the tiles that larger images are shown to the network in, at least `LEAST_TILE`;
+            None for images in one piece, whatever their size.
     """
 
     network: UNet2DModel
     scheduler: DDPMScheduler
     pixel_unshuffle: int = 1
     name: str = "prior"
+    tile: int | None = None
 
     @property
     def channels(self) -> int:
@@ -116,8 +119,15 @@ class Prior:
         """
         abar = torch.as_tensor(alpha_cumprod, dtype=torch.float64).reshape(-1, 1, 1, 1)
         signal, noise = (a.sqrt().to(x) for a in (abar, 1 - abar))
-        padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
-        out = padding.crop(predict(self.network, padding.pad(x), timestep, self.pixel_unshuffle))
+
+        def evaluated(x: Tensor) -> Tensor:
+            padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
+            return padding.crop(predict(self.network, padding.pad(x), timestep, self.pixel_unshuffle))
+
+        if self.tile is None or max(x.shape[-2:]) <= self.tile:
+            out = evaluated(x)
+        else:
+            out = blended(evaluated, x, self.tile, overlap_of(self.tile, self.multiple), self.multiple)
         if self.prediction_type == "epsilon":
             return (x - noise * out) / signal
         if self.prediction_type == "v_prediction":
