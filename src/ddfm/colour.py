@@ -25,8 +25,9 @@ def luminance(image: Tensor) -> Tensor:
     """Y of an RGB image (..., 3, H, W), shape (..., 1, H, W); a grey image comes back as it is."""
     if image.shape[-3] == 1:
         return image
-    weights = image.new_tensor(WEIGHTS).reshape(3, 1, 1)
-    return (image * weights).sum(-3, keepdim=True)
+    red, green, blue = image.unbind(-3)
+    y = (red * WEIGHTS[0]).add_(green * WEIGHTS[1]).add_(blue * WEIGHTS[2])
+    return y.unsqueeze(-3)
 
 
 def chroma(image: Tensor) -> Tensor:

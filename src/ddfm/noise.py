@@ -158,7 +158,7 @@ def remove_stripes(luma: Tensor, sigma: Tensor | None = None) -> Tensor:
     """
     sigma = estimate_noise(luma) if sigma is None else sigma
     images = [_remove_from(image, float(noise)) for image, noise in zip(luma[:, 0], sigma, strict=True)]
-    return torch.stack(images)[:, None]
+    return images[0][None, None] if len(images) == 1 else torch.stack(images)[:, None]
 
 
 def _remove_from(image: Tensor, sigma: float) -> Tensor:

@@ -28,8 +28,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
 from ddfm.geometry import Padding, blended
+from ddfm.options import Tile
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -42,6 +44,13 @@ KNOWN_PRIORS = [
         "what": "RGB, ImageNet, 552.8 M parameters, the paper's; download it and name the file",
     },
 ]
+
+# Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
+OVERLAP = 64
+TILES = (1024, 512, 256)  # to choose from; larger ones gain nothing
+PLANES = 20  # of the finest layer's size that an evaluation holds at once: 18 for the bundled prior
+SHARE = 8  # of the memory at hand, of which an evaluation may take one: the rest is for the pictures
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -55,8 +64,8 @@ class Prior:
             (``prediction_type``: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``).
         pixel_unshuffle: side of the pixel blocks folded into channels before the network.
         name: what a result says it was made with.
-        tile: side of the tiles that larger images are shown to the network in, at least `LEAST_TILE`;
-            None for images in one piece, whatever their size.
+        tile: side of the tiles that larger images are shown to the network in, at least
+            `ddfm.options.LEAST_TILE`; None for images in one piece, whatever their size. See `for_tiles`.
     """
 
     network: UNet2DModel
@@ -106,6 +115,21 @@ class Prior:
         torch.nn.Module.to(network, device=device, dtype=dtype)
         return replace(self, network=network)
 
+    def for_tiles(self, tile: Tile, images: int = 1) -> Prior:
+        """This prior with tiles of that side; "auto" for what the memory at hand allows; "off" for none.
+
+        The choice is coarse, so that a result hardly ever depends on what other programs do.
+
+        Args:
+            images: how many are shown to it at once.
+        """
+        if tile == "auto":
+            width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
+            pixel = images * PLANES * width * self.network.dtype.itemsize
+            most = memory_at_hand(self.device) / SHARE
+            tile = next((side for side in TILES if side**2 * pixel <= most), TILES[-1])
+        return replace(self, tile=None if tile == "off" else tile)
+
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
         """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
 
@@ -127,7 +151,9 @@ class Prior:
         if self.tile is None or max(x.shape[-2:]) <= self.tile:
             out = evaluated(x)
         else:
-            out = blended(evaluated, x, self.tile, overlap_of(self.tile, self.multiple), self.multiple)
+            side = max(self.tile, 4 * self.multiple)
+            overlap = min(OVERLAP, side // 4) // self.multiple * self.multiple
+            out = blended(evaluated, x, side, max(overlap, self.multiple), self.multiple)
         if self.prediction_type == "epsilon":
             return (x - noise * out) / signal
         if self.prediction_type == "v_prediction":
