@@ -247,7 +247,7 @@ class Intensities:
         weight = saliency / saliency.sum(1, keepdim=True)
         joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
 
-        conflict = torch.zeros_like(joint[..., ::2, ::2])
+        conflict = torch.zeros_like(local[:, :1])
         if task.brightness:
             apart = local - OWN_MEAN * steady("own means", a.mean((2, 3), keepdim=True))
             conflict = contradiction(centre + local, apart)
