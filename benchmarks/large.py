@@ -86,16 +86,15 @@ def differences(data: Path, sides: list[int]) -> list[dict[str, Any]]:
     disturbed = infrared + np.random.default_rng(0).normal(0, NOISE, infrared.shape)
     prior = load_prior()
     rows = []
+
+    def fused(source: NDArray[np.uint8], tile: Any) -> NDArray[np.float64]:
+        result = fuse(source, visible, prior=prior, task="infrared", tile=tile)
+        return np.asarray(result.to_array()).astype(np.float64)
+
     for name, source in (("as it is", infrared), ("noisy", np.rint(disturbed.clip(0, 255)).astype(np.uint8))):
-
-        def fused(tile: Any, source: NDArray[np.uint8] = source) -> NDArray[np.float64]:
-            result = fuse(source, visible, prior=prior, task="infrared", tile=tile)
-            print(name, tile, result.settings["denoised"], flush=True)
-            return np.asarray(result.to_array()).astype(np.float64)
-
-        whole = fused("off")
+        whole = fused(source, "off")
         for side in sides:
-            tiled = fused(side)
+            tiled = fused(source, side)
             difference = np.abs(tiled - whole)
             rows.append(
                 {

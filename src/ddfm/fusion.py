@@ -137,7 +137,7 @@ def fuse(
             with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene) or
             ``"focus"`` (on its parts). ``"auto"`` finds out: `ddfm.auto_task.choose_task`.
         colour_from: number of the source, counted from 1, whose chroma is taken; None for the task's
-            own rule (`fused_chroma`).
+            own rule (`with_chroma`).
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
@@ -269,7 +269,7 @@ def choose_for_all(scenes: Sequence[Sequence[Image]]) -> Choice:
 
 def order_of_contents(scene: Sequence[Image]) -> list[int]:
     """The sources' places in an order that depends on their pixels alone: sums round the same then."""
-    return sorted(range(len(scene)), key=lambda k: zlib.crc32(np.ascontiguousarray(scene[k].pixels)))
+    return sorted(range(len(scene)), key=lambda k: zlib.crc32(np.ascontiguousarray(scene[k].pixels).data))
 
 
 def in_given_order(levels: Sequence[Tensor], orders: Sequence[Sequence[int]]) -> list[float]:

@@ -109,9 +109,7 @@ def spans(length: int, side: int, overlap: int, multiple: int = 1) -> list[Span]
     ]
 
 
-def tiles(
-    height: int, width: int, side: int, overlap: int, multiple: int = 1
-) -> Iterator[tuple[Span, Span]]:
+def tiles(height: int, width: int, side: int, overlap: int, multiple: int = 1) -> Iterator[tuple[Span, Span]]:
     """Rows and columns of each tile; see `spans`."""
     columns = spans(width, side, overlap, multiple)
     return ((down, across) for down in spans(height, side, overlap, multiple) for across in columns)

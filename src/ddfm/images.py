@@ -101,7 +101,7 @@ class Image:
         return stored[..., 0] if channels == 1 else stored
 
     def _samples(self, rows: slice) -> NDArray[np.float64]:
-        """What `to_array` stores of some rows, (h, W, C): whole numbers unless the depth is that of floats."""
+        """What `to_array` stores of some rows, (h, W, C): whole numbers unless it stores floats."""
         pixels = self.pixels[rows]
         if self.depth == np.float32:
             samples = to_values(pixels, self.limits)

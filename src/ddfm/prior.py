@@ -127,7 +127,7 @@ class Prior:
             width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
             pixel = images * PLANES * width * self.network.dtype.itemsize
             most = memory_at_hand(self.device) / SHARE
-            tile = next((side for side in TILES if side**2 * pixel <= most), TILES[-1])
+            return replace(self, tile=next((side for side in TILES if side**2 * pixel <= most), TILES[-1]))
         return replace(self, tile=None if tile == "off" else tile)
 
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:

@@ -107,9 +107,7 @@ class SteadyFusion:
             if self.before is not None:
                 still = expand(self.filter.still.amin(1, keepdim=True), size(f))
                 likelihood.start = torch.lerp(f, self.before, still)
-            f = draw(
-                self.model(), likelihood, self.steps, f, self.seed, "ddim", callback=lambda step: None
-            )
+            f = draw(self.model(), likelihood, self.steps, f, self.seed, "ddim", callback=lambda step: None)
             f = self.before = luminance(f)
         return likelihood.finish(f, self.stretch), likelihood
 

@@ -9,6 +9,7 @@ where the likelihood in one piece needs some thirty (benchmarks/large.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -19,6 +20,9 @@ from ddfm.pyramid import reduce
 
 SIDE = 2048  # of the parts, whose number grows where the margins are wide
 MARGIN = 6  # around each part, in pixels of the coarsest scale: what is farther away changes no float
+
+
+Part = tuple[EllipsisType, slice, slice]
 
 
 def is_large(height: int, width: int) -> bool:
@@ -55,9 +59,7 @@ class TiledLikelihood:
         """See `HierarchicalLikelihood.choice`."""
         return self._stitched(lambda likelihood, part: likelihood.choice())
 
-    def _stitched(
-        self, function: Callable[[HierarchicalLikelihood, tuple[slice, ...]], Tensor]
-    ) -> Tensor:
+    def _stitched(self, function: Callable[[HierarchicalLikelihood, Part], Tensor]) -> Tensor:
         """What ``function`` makes of each part's likelihood, without the margins, (B, C, H, W)."""
         height, width = self.sources[0].shape[-2:]
         scales = max(len(self.task.acutance), FOCUS_SCALES if self.task.sharpness else 0)
