@@ -5,13 +5,13 @@
 DATA is the folder with misaligned/msrs. Pairs of its pictures, enlarged to twice their size and laid side by
 side, make large pairs (infrared grey, visible in colour, 8 bits), in a temporary folder.
 
-differences: a pair of 2048x3072 pixels, as it is and with noise of 10 grey levels in the infrared one, fused
-in tiles and in one piece at the default steps: mean and largest difference in grey levels; and the gradient
+differences: a pair of 2048x3072 pixels, as it is (default steps) and with noise of 10 grey levels in the
+infrared one (denoised, no steps), fused in tiles and in one piece: mean and largest difference in grey levels; and the gradient
 across the borders of the tiles (of their overlaps: where they start, meet and end) beside that of the lines
 around them, in the picture in tiles and in the one in one piece.
 
 memory: `ddfm fuse` on files in a fresh process: the largest resident memory and the time, for each number of
-steps. Results are added to what the file holds.
+steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from PIL import Image as PILImage
 from ddfm.batch import match_folders
 from ddfm.fusion import fuse
 from ddfm.geometry import spans
+from ddfm.options import DEFAULT_STEPS
 from ddfm.prior import OVERLAP, load_prior
 
 RESULTS = Path(__file__).with_name("results") / "large.json"
@@ -81,44 +82,39 @@ def largest_step(picture: NDArray[np.float64], side: int) -> float:
     return float(max(steps))
 
 
-def differences(data: Path, sides: list[int]) -> list[dict[str, Any]]:
+def differences(data: Path, sides: list[int]) -> Iterator[dict[str, Any]]:
     infrared, visible = (mosaic(data, kind, HEIGHT, WIDTH) for kind in (0, 1))
     disturbed = infrared + np.random.default_rng(0).normal(0, NOISE, infrared.shape)
     prior = load_prior()
-    rows = []
+    noisy = np.rint(disturbed.clip(0, 255)).astype(np.uint8)
 
-    def fused(source: NDArray[np.uint8], tile: Any) -> NDArray[np.float64]:
-        result = fuse(source, visible, prior=prior, task="infrared", tile=tile)
+    def fused(source: NDArray[np.uint8], steps: int, tile: Any) -> NDArray[np.float64]:
+        result = fuse(source, visible, prior=prior, task="infrared", steps=steps, tile=tile)
         return np.asarray(result.to_array()).astype(np.float64)
 
-    for name, source in (("as it is", infrared), ("noisy", np.rint(disturbed.clip(0, 255)).astype(np.uint8))):
-        whole = fused(source, "off")
+    for name, source, steps in (("noisy", noisy, 0), ("as it is", infrared, DEFAULT_STEPS["ddfm"])):
+        whole = fused(source, steps, "off")
         for side in sides:
-            tiled = fused(source, side)
+            tiled = fused(source, steps, side)
             difference = np.abs(tiled - whole)
-            rows.append(
-                {
-                    "pair": f"{HEIGHT}x{WIDTH}, {name}",
-                    "tile": side,
-                    "mean difference": round(float(difference.mean()), 4),
-                    "largest difference": float(difference.max()),
-                    "largest step at a border, in tiles": round(largest_step(tiled, side), 3),
-                    "in one piece": round(largest_step(whole, side), 3),
-                }
-            )
-            print(rows[-1], flush=True)
-    return rows
+            yield {
+                "pair": f"{HEIGHT}x{WIDTH}, {name}",
+                "steps": steps,
+                "tile": side,
+                "mean difference": round(float(difference.mean()), 4),
+                "largest difference": float(difference.max()),
+                "largest step at a border, in tiles": round(largest_step(tiled, side), 3),
+                "in one piece": round(largest_step(whole, side), 3),
+            }
 
 
-def memory(data: Path, side: int, steps: list[str], threads: int) -> list[dict[str, Any]]:
-    rows = []
+def memory(data: Path, side: int, steps: list[str], threads: int) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.png" for name in ("infrared", "visible", "fused")]
         for kind in (0, 1):
             PILImage.fromarray(mosaic(data, kind, side, side)).save(paths[kind], compress_level=1)
         for number in steps:
             options = [] if number == "default" else ["--steps", number]
-            begin = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-c", MEASURED, "fuse", *paths[:2], "-o", paths[2], *options],
                 env={**os.environ, "OMP_NUM_THREADS": str(threads)},
@@ -127,17 +123,13 @@ def memory(data: Path, side: int, steps: list[str], threads: int) -> list[dict[s
                 check=True,
             )
             peak, seconds = map(float, done.stdout.split("measured ")[1].split())
-            rows.append(
-                {
-                    "pair": f"{side}x{side}",
-                    "steps": number,
-                    "peak resident memory, GiB": round(peak, 2),
-                    "seconds": round(seconds),
-                    "threads": threads,
-                }
-            )
-            print(rows[-1], done.stderr, f"{time.perf_counter() - begin:.0f} s", flush=True)
-    return rows
+            yield {
+                "pair": f"{side}x{side}",
+                "steps": number,
+                "peak resident memory, GiB": round(peak, 2),
+                "seconds": round(seconds),
+                "threads": threads,
+            }
 
 
 def main() -> None:
@@ -151,12 +143,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
-    if arguments.only != "differences":
-        results["memory"] = memory(arguments.data, arguments.side, arguments.steps, arguments.threads)
-    if arguments.only != "memory":
-        results["differences"] = differences(arguments.data, arguments.tiles)
-    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    parts = {
+        "memory": memory(arguments.data, arguments.side, arguments.steps, arguments.threads),
+        "differences": differences(arguments.data, arguments.tiles),
+    }
+    for name, rows in parts.items():
+        if arguments.only in (None, name):
+            results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            results[name] = []
+            for row in rows:
+                print(name, row, flush=True)
+                results[name].append(row)
+                arguments.output.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

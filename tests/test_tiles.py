@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from ddfm.colour import blend_exposed_chroma, combine
 from ddfm.fusion import STRIP, likelihood_of, with_chroma
 from ddfm.geometry import blended, spans
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood
-from ddfm.prior import TILES, Prior, load_prior
+from ddfm.prior import Prior, load_prior
 from ddfm.tiled import SIDE, TiledLikelihood
 
 
@@ -98,15 +100,12 @@ def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pyt
     for gigabytes in (0.01, 2, 1000):
         monkeypatch.setattr(ddfm.prior, "memory_at_hand", lambda device, g=gigabytes: int(g * 1e9))
         chosen.append(natural.for_tiles("auto").tile)
-        assert natural.for_tiles("auto", images=1000).tile in (TILES[-1], chosen[-1])
     assert chosen == [256, 512, 1024]
 
 
 def test_memory_at_hand_is_some_of_the_machines() -> None:
-    import psutil
-
-    at_hand = ddfm.prior.memory_at_hand(torch.device("cpu"))
-    assert 0 < at_hand <= psutil.virtual_memory().total
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < ddfm.prior.memory_at_hand(torch.device("cpu")) <= installed
 
 
 # --- The likelihood ------------------------------------------------------------------------------

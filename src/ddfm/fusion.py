@@ -187,7 +187,7 @@ def fuse(
 
     @cache
     def model() -> Prior:
-        return as_prior(prior).to(place, pick_dtype(dtype)).for_tiles(tile, len(scenes))
+        return as_prior(prior).to(place, pick_dtype(dtype)).for_tiles(tile)
 
     if steps:
         check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done

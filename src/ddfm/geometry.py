@@ -124,3 +124,13 @@ def blended(
         weight = torch.outer(down.weights(), across.weights()).to(image)
         result[..., down.all, across.all] += weight * function(image[..., down.all, across.all])
     return result
+
+
+def corners(image: Tensor, side: int, multiple: int) -> Tensor:
+    """The four corners, (4, C, h, w) for an image (1, C, H, W), whose sides are multiples of ``multiple``.
+
+    So are theirs: ``side`` pixels at most, and no more than half the image's sides, unless those are one.
+    """
+    height, width = (max(min(side, length // 2) // multiple, 1) * multiple for length in image.shape[-2:])
+    upper, lower = image[..., :height, :], image[..., -height:, :]
+    return torch.cat([part for half in (upper, lower) for part in (half[..., :width], half[..., -width:])])
