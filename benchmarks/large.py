@@ -6,9 +6,9 @@ DATA is the folder with misaligned/msrs. Pairs of its pictures, enlarged to twic
 side, make large pairs (infrared grey, visible in colour, 8 bits), in a temporary folder.
 
 differences: a pair of 2048x3072 pixels, as it is (default steps) and with noise of 10 grey levels in the
-infrared one (denoised, no steps), fused in tiles and in one piece: mean and largest difference in grey levels; and the gradient
-across the borders of the tiles (of their overlaps: where they start, meet and end) beside that of the lines
-around them, in the picture in tiles and in the one in one piece.
+infrared one (denoised, no steps), fused in tiles and in one piece: mean and largest difference in grey
+levels; and the gradient across the borders of the tiles (of their overlaps: where they start, meet and end)
+beside that of the lines around them, in the picture in tiles and in the one in one piece.
 
 memory: `ddfm fuse` on files in a fresh process: the largest resident memory and the time, for each number of
 steps.

@@ -16,9 +16,12 @@ from torch import Tensor
 import ddfm.prior
 from ddfm import fuse
 from ddfm.colour import blend_exposed_chroma, combine
+from ddfm.devices import memory_at_hand
 from ddfm.fusion import STRIP, likelihood_of, with_chroma
 from ddfm.geometry import blended, spans
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood
+from ddfm.normalisation import held, joint_statistics
+from ddfm.options import Tile
 from ddfm.prior import Prior, load_prior
 from ddfm.tiled import SIDE, TiledLikelihood
 
@@ -95,6 +98,25 @@ def test_a_prior_in_tiles(natural: Prior) -> None:
     assert torch.equal(natural.for_tiles("off").denoise(noisy, sigma), whole)
 
 
+def test_parts_of_a_picture_are_normalised_as_one() -> None:
+    """Against the layer itself, shown the parts side by side."""
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.GroupNorm(2, 6)
+    torch.nn.init.normal_(layer.weight, generator=generator)
+    torch.nn.init.normal_(layer.bias, generator=generator)
+    network = torch.nn.Sequential(layer, torch.nn.SiLU())
+    parts = 1 + torch.arange(4.0).reshape(4, 1, 1, 1) * torch.rand(4, 6, 8, 5, generator=generator)
+    with torch.no_grad():
+        together = network(torch.cat(list(parts[:, None]), -1))
+        alone = network(parts)
+        statistics = joint_statistics(network, lambda: network(parts))
+        with held(network, statistics):
+            for n, part in enumerate(parts.split(1)):
+                assert torch.allclose(network(part), together[..., 5 * n : 5 * n + 5], atol=1e-5)
+        assert not torch.allclose(alone[:1], together[..., :5], atol=1e-2)
+        assert torch.equal(network(parts), alone)
+
+
 def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = []
     for gigabytes in (0.01, 2, 1000):
@@ -105,7 +127,7 @@ def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pyt
 
 def test_memory_at_hand_is_some_of_the_machines() -> None:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < ddfm.prior.memory_at_hand(torch.device("cpu")) <= installed
+    assert 0 < memory_at_hand(torch.device("cpu")) <= installed
 
 
 # --- The likelihood ------------------------------------------------------------------------------
@@ -138,11 +160,12 @@ def test_the_likelihood_in_parts_is_that_of_one_piece(task: str, side: int, size
 
 def test_only_large_pictures_have_parts() -> None:
     left = [torch.zeros(1)] * 2
-    for width, tile, kind in (
+    cases: list[tuple[int, Tile, type]] = [
         (SIDE, "auto", HierarchicalLikelihood),
         (SIDE + 1, "off", HierarchicalLikelihood),
         (SIDE + 1, 64, TiledLikelihood),
-    ):
+    ]
+    for width, tile, kind in cases:
         sources = [torch.zeros(1, 1, 16, width)] * 2
         assert isinstance(likelihood_of("ddfm", sources, left, TASKS["infrared"], tile), kind)
 

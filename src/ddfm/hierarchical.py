@@ -202,9 +202,14 @@ def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -
     Returns:
         (B, K, h, w).
     """
-    residual = reduce((current - candidates).square())
+    residual = reduce((current - candidates).square_())
     precision = weight / (weight * residual + scale)
     return precision / precision.sum(1, keepdim=True)
+
+
+def weighted_sum(share: Tensor, x: Tensor) -> Tensor:
+    """Of the channels of x, (B, K, H, W), by shares at half the resolution; (B, 1, H, W)."""
+    return expand(share, size(x)).mul_(x).sum(1, keepdim=True)
 
 
 # --- Intensities ---------------------------------------------------------------------------------
@@ -267,7 +272,7 @@ class Intensities:
 
     def mean(self, share: Tensor) -> Tensor:
         """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
-        return (expand(share, size(self.candidates)) * self.candidates).sum(1, keepdim=True)
+        return weighted_sum(share, self.candidates)
 
 
 def sharpest(x: Tensor, firmness: float) -> Tensor:
@@ -345,14 +350,14 @@ class Band:
         """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
         share = shares(self.x, current, self.weight, self.scale)
         # M-step: the mean that those precisions give (eq. 9).
-        d = (expand(share, size(self.x)) * self.x).sum(1, keepdim=True)
+        d = weighted_sum(share, self.x)
         # Averaging details that differ loses energy; what the sources have together is given back
         # (eq. 10), and the finest details get the contrast that eyes miss, but noise gets neither.
         noise = (share.square() * self.noise).sum(1, keepdim=True)
         energy = (reduce(d.square()) - noise).clamp_min(0) + TINY
         gain = ((self.total + TINY) / energy).clamp(1, most).sqrt()
         gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
-        return expand(gain, size(self.x)) * d
+        return expand(gain, size(self.x)).mul_(d)
 
 
 # --- The range that the sources justify ----------------------------------------------------------
@@ -361,7 +366,7 @@ class Band:
 def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
     within = f.clamp(low, high)
-    return within + overshoot * (f - within)
+    return torch.lerp(within, f, overshoot)
 
 
 def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
