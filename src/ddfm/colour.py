@@ -46,6 +46,8 @@ def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = No
         weights: (..., 1, H, W) each, not negative, to be used instead of the saturations.
     """
     parts = [chroma(image) for image in images]
+    if len(parts) == 1:
+        return parts[0]
     if weights is None:
         weights = [part.norm(dim=-3, keepdim=True) for part in parts]
     total = torch.stack(list(weights)).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
