@@ -8,6 +8,7 @@ thresholds lie well between the development data's kinds (benchmarks/results/aut
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import combinations
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ def choose_task(sources: Sequence[Image]) -> Choice:
     planes = [luminance(torch.from_numpy(source.pixels).movedim(-1, 0)[None]) for source in sources]
     colour = [source.is_colour for source in sources]
     pairs = [likeness(*(coarse(plane) for plane in pair)) for pair in combinations(planes, 2)]
-    brightest = torch.cat(planes).amax(0)[0]
+    brightest = reduce(torch.maximum, planes)[0, 0]
     if not all(colour) and (
         medical := _medical(brightest, alike=not any(colour) and _in_focus(pairs, False))
     ):

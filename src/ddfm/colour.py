@@ -27,8 +27,9 @@ def luminance(image: Tensor) -> Tensor:
     """Y of an RGB image (..., 3, H, W), shape (..., 1, H, W); a grey image comes back as it is."""
     if image.shape[-3] == 1:
         return image
-    weights = image.new_tensor(WEIGHTS).reshape(3, 1, 1)
-    return (image * weights).sum(-3, keepdim=True)
+    red, green, blue = image.unbind(-3)
+    y = (red * WEIGHTS[0]).add_(green * WEIGHTS[1]).add_(blue * WEIGHTS[2])
+    return y.unsqueeze(-3)
 
 
 def chroma(image: Tensor) -> Tensor:
@@ -47,6 +48,8 @@ def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = No
         weights: (..., 1, H, W) each, not negative, to be used instead of the saturations.
     """
     parts = [chroma(image) for image in images]
+    if len(parts) == 1:
+        return parts[0]
     if weights is None:
         weights = [part.norm(dim=-3, keepdim=True) for part in parts]
     total = torch.stack(list(weights)).sum(0).clamp_min(torch.finfo(torch.float32).tiny)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
 from ddfm.errors import InputError
@@ -25,3 +28,24 @@ def pick_dtype(name: str) -> torch.dtype:
     if name not in dtypes:
         raise InputError(f"dtype {name!r}: not one of {', '.join(dtypes)}")
     return dtypes[name]
+
+
+def memory_at_hand(device: torch.device) -> int:
+    """Bytes that can be had where the network computes, beside what other programs use."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux: half of what there is
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return min(free, _left_in_container())
+
+
+def _left_in_container() -> int:
+    """Bytes below the limit that a container's control group (Linux, version 2) sets, if it does."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+    except (OSError, ValueError):  # no such group, or its limit is "max"
+        return 2**63

@@ -24,14 +24,16 @@ from ddfm.auto_task import Choice, choose_task
 from ddfm.colour import blend_chroma, blend_exposed_chroma, combine, luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
+from ddfm.geometry import spans
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task
 from ddfm.images import Image, check_writable, with_shared_range, write_image
 from ddfm.layouts import Layout
 from ddfm.likelihood import FORMS, Likelihood
 from ddfm.noise import GREY_LEVEL, clean_source
-from ddfm.options import DEFAULT_STEPS, Noise, check_options
+from ddfm.options import DEFAULT_STEPS, Noise, Tile, check_options
 from ddfm.sampler import Step, sample, spaced_timesteps
 from ddfm.sources import Source, as_sources, first_colour, match_sizes
+from ddfm.tiled import TiledLikelihood, is_large
 from ddfm.uncertainty import posterior_std
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 # A warm start goes from a noise level that still leaves the scene open at the scale of details down to
 # one below the grey levels' own: in units of [-1, 1], timesteps 200 and 10 of a linear schedule.
 WARM_START, WARM_END = 0.73, 0.047
+
+STRIP, STRIP_OVERLAP = 512, 64  # rows that chroma is blended in
 
 logger = logging.getLogger("ddfm")
 
@@ -106,6 +110,7 @@ def fuse(
     uncertainty: bool = False,
     device: str = "auto",
     dtype: str = "float32",
+    tile: Tile = "auto",
     resize: bool = False,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> FusionResult:
@@ -132,7 +137,7 @@ def fuse(
             with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene) or
             ``"focus"`` (on its parts). ``"auto"`` finds out: `ddfm.auto_task.choose_task`.
         colour_from: number of the source, counted from 1, whose chroma is taken; None for the task's
-            own rule (`fused_chroma`).
+            own rule (`with_chroma`).
         noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
@@ -143,6 +148,9 @@ def fuse(
         uncertainty: whether to find out how far posterior samples spread (`ddfm.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
+            ``"auto"`` for 1024, or less where there is little memory; ``"off"`` for pictures in one
+            piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.
@@ -164,6 +172,7 @@ def fuse(
         stretch=stretch,
         device=device,
         dtype=dtype,
+        tile=tile,
         sources=len(given.pictures),
     )
     check_colour(scenes, colour_from)
@@ -178,7 +187,7 @@ def fuse(
 
     @cache
     def model() -> Prior:
-        return as_prior(prior).to(place, pick_dtype(dtype))
+        return as_prior(prior).to(place, pick_dtype(dtype)).for_tiles(tile)
 
     if steps:
         check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
@@ -187,7 +196,8 @@ def fuse(
     ordered = [[scene[n] for n in order] for scene, order in zip(scenes, orders, strict=True)]
     pixels = [[as_tensor(source).to(place) for source in scene] for scene in ordered]
     noisy = [
-        2 * torch.cat([luminance(image) for image in source]) - 1 for source in zip(*pixels, strict=True)
+        torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
+        for source in zip(*pixels, strict=True)
     ]
     levels = [
         noise if isinstance(noise, str) else GREY_LEVEL * torch.tensor([noise[order[k]] for order in orders])
@@ -199,7 +209,7 @@ def fuse(
     def sampled(
         sources: Sequence[Tensor], seed: int, callback: Callable[[Step], None] = lambda step: None
     ) -> tuple[Tensor, Likelihood]:
-        likelihood = FORMS[form](sources, [source.left for source in cleaned], rules)
+        likelihood = likelihood_of(form, sources, [source.left for source in cleaned], rules, tile)
         f = likelihood.start
         if f is None or steps:
             f = draw(model(), likelihood, steps, sources[0], seed, scheduler, callback)
@@ -222,7 +232,7 @@ def fuse(
         }
         fused = luma[n : n + 1]
         if coloured:
-            fused = combine(fused, fused_chroma(coloured, fused, likelihood, n, rules), rules.least_chroma)
+            fused = with_chroma(coloured, fused, likelihood, n, rules)
         images.append(restored(fused, scenes[n], colour_from))
     settings = {
         "version": __version__,
@@ -239,6 +249,7 @@ def fuse(
         "stretch": stretch,
         "device": str(place),
         "dtype": dtype,
+        "tile": model().tile if model.cache_info().currsize else None,
     }
     return FusionResult(tuple(images), settings, std, given.layout)
 
@@ -258,7 +269,7 @@ def choose_for_all(scenes: Sequence[Sequence[Image]]) -> Choice:
 
 def order_of_contents(scene: Sequence[Image]) -> list[int]:
     """The sources' places in an order that depends on their pixels alone: sums round the same then."""
-    return sorted(range(len(scene)), key=lambda k: zlib.crc32(scene[k].pixels.tobytes()))
+    return sorted(range(len(scene)), key=lambda k: zlib.crc32(np.ascontiguousarray(scene[k].pixels).data))
 
 
 def in_given_order(levels: Sequence[Tensor], orders: Sequence[Sequence[int]]) -> list[float]:
@@ -333,10 +344,19 @@ def draw(
     )
 
 
-def fused_chroma(
+def likelihood_of(
+    form: str, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, tile: Tile
+) -> Likelihood:
+    """The likelihood in that form; of large pictures part by part, unless ``tile`` forbids it."""
+    if form == "ddfm" and tile != "off" and is_large(*sources[0].shape[-2:]):
+        return TiledLikelihood(sources, noise, task)
+    return FORMS[form](sources, noise, task)
+
+
+def with_chroma(
     coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, n: int, task: Task
 ) -> Tensor:
-    """The chroma by the task's rule, (1, 3, H, W), of the sources in colour.
+    """The fused picture in colour, (1, 3, H, W): its chroma by the task's rule, from the sources in colour.
 
     Args:
         coloured: (1, 3, H, W) each, by their place among the likelihood's sources.
@@ -345,13 +365,35 @@ def fused_chroma(
         n: which picture of the likelihood's batch this is.
         task: what rule it is: by saturation, by exposure, or of the source that was chosen.
     """
-    images = list(coloured.values())
+    weights = chroma_weights(coloured, likelihood, n, task)
+    # In strips, because chroma takes a dozen planes; they overlap, because exposures are blended smoothly.
+    result = luma.new_empty(1, 3, *luma.shape[-2:])
+    for strip in spans(luma.shape[-2], STRIP, STRIP_OVERLAP, STRIP_OVERLAP):
+        y = luma[..., strip.all, :]
+        images = [image[..., strip.all, :] for image in coloured.values()]
+        chroma = fused_chroma(images, y, weights and [weight[..., strip.all, :] for weight in weights], task)
+        made = combine(y, chroma, task.least_chroma)
+        result[..., strip.own, :] = made[..., strip.own_within, :]
+    return result
+
+
+def chroma_weights(
+    coloured: Mapping[int, Tensor], likelihood: Likelihood, n: int, task: Task
+) -> list[Tensor] | None:
+    """What the sources in colour weigh, (1, 1, H, W) each, if the task has one chosen; see `with_chroma`."""
+    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood):
+        choice = likelihood.choice()[n : n + 1]
+        return [choice[:, k : k + 1] for k in coloured]
+    return None
+
+
+def fused_chroma(
+    images: Sequence[Tensor], luma: Tensor, weights: Sequence[Tensor] | None, task: Task
+) -> Tensor:
+    """The chroma by the task's rule, (1, 3, H, W): by saturation, by exposure, or by the weights given."""
     if task.chroma == "exposure":
         return blend_exposed_chroma(images, luma)
-    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood):
-        choice = likelihood.choice()[n : n + 1]
-        return blend_chroma(images, [choice[:, k : k + 1] for k in coloured])
-    return blend_chroma(images)
+    return blend_chroma(images, weights)
 
 
 def span(prior: Prior, warm: bool) -> tuple[int, int]:

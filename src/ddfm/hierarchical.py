@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -162,7 +163,10 @@ class HierarchicalLikelihood:
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
             self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
             trust = reduce(trust)
-        self.start = self.solve(self.intensities.mean(self.intensities.weight))
+
+    @cached_property
+    def start(self) -> Tensor:
+        return self.solve(self.intensities.mean(self.intensities.weight))
 
     def rectify(self, f0: Tensor) -> Tensor:
         """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out (eq. 13)."""
@@ -182,9 +186,7 @@ class HierarchicalLikelihood:
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
-        most = self.task.stretch if stretch else 1.0
-        f = compressed(stretched(luma, most, self.steady), self.task.knee)
-        return ((f + 1) / 2).clamp(0, 1)
+        return finished(luma, self.task, stretch, self.steady)
 
     def choice(self) -> Tensor:
         """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""
@@ -208,9 +210,14 @@ def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -
     Returns:
         (B, K, h, w).
     """
-    residual = reduce((current - candidates).square())
+    residual = reduce((current - candidates).square_())
     precision = weight / (weight * residual + scale)
     return precision / precision.sum(1, keepdim=True)
+
+
+def weighted_sum(share: Tensor, x: Tensor) -> Tensor:
+    """Of the channels of x, (B, K, H, W), by shares at half the resolution; (B, 1, H, W)."""
+    return expand(share, size(x)).mul_(x).sum(1, keepdim=True)
 
 
 # --- Intensities ---------------------------------------------------------------------------------
@@ -258,7 +265,7 @@ class Intensities:
         weight = saliency / saliency.sum(1, keepdim=True)
         joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
 
-        conflict = torch.zeros_like(joint[..., ::2, ::2])
+        conflict = torch.zeros_like(local[:, :1])
         if task.brightness and not task.exposedness:
             apart = local - OWN_MEAN * steady("own means", a.mean((2, 3), keepdim=True))
             conflict = contradiction(centre + local, apart)
@@ -278,7 +285,7 @@ class Intensities:
 
     def mean(self, share: Tensor) -> Tensor:
         """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
-        return (expand(share, size(self.candidates)) * self.candidates).sum(1, keepdim=True)
+        return weighted_sum(share, self.candidates)
 
 
 def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
@@ -357,14 +364,14 @@ class Band:
         """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
         share = shares(self.x, current, self.weight, self.scale)
         # M-step: the mean that those precisions give (eq. 9).
-        d = (expand(share, size(self.x)) * self.x).sum(1, keepdim=True)
+        d = weighted_sum(share, self.x)
         # Averaging details that differ loses energy; what the sources have together is given back
         # (eq. 10), and the finest details get the contrast that eyes miss, but noise gets neither.
         noise = (share.square() * self.noise).sum(1, keepdim=True)
         energy = (reduce(d.square()) - noise).clamp_min(0) + TINY
         gain = ((self.total + TINY) / energy).clamp(1, most).sqrt()
         gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
-        return expand(gain, size(self.x)) * d
+        return expand(gain, size(self.x)).mul_(d)
 
 
 # --- The range that the sources justify ----------------------------------------------------------
@@ -373,7 +380,13 @@ class Band:
 def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
     within = f.clamp(low, high)
-    return within + overshoot * (f - within)
+    return torch.lerp(within, f, overshoot)
+
+
+def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
+    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted."""
+    f = compressed(stretched(luma, task.stretch if stretch else 1.0, steady), task.knee)
+    return ((f + 1) / 2).clamp(0, 1)
 
 
 def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:

@@ -21,6 +21,7 @@ from ddfm.ranges import (
     ValueRange,
     choose_range,
     full_range,
+    row_chunks,
     to_pixels,
     to_values,
     warn_outside,
@@ -93,16 +94,26 @@ class Image:
 
     def to_array(self) -> NDArray[Any]:
         """Samples in the file's units and depth: (H, W) or (H, W, 3), with alpha (H, W, 2) or (H, W, 4)."""
+        channels = self.pixels.shape[2] + (self.alpha is not None)
+        stored = np.empty((*self.size, channels), self.depth)
+        for rows in row_chunks(len(stored)):
+            stored[rows] = self._samples(rows)
+        return stored[..., 0] if channels == 1 else stored
+
+    def _samples(self, rows: slice) -> NDArray[np.float64]:
+        """What `to_array` stores of some rows, (h, W, C): whole numbers unless it stores floats."""
+        pixels = self.pixels[rows]
         if self.depth == np.float32:
-            samples = self.values()
+            samples = to_values(pixels, self.limits)
         else:
-            samples = to_values(self.pixels.clip(0, 1), self.limits)
+            samples = to_values(pixels.clip(0, 1), self.limits)
         if self.alpha is not None:
-            samples = np.dstack([samples, self.alpha.astype(np.float64) * alpha_top(self.depth, self.limits)])
-        if self.depth != np.float32:
-            stored = np.iinfo(self.depth)
-            samples = np.rint(samples).clip(stored.min, stored.max)
-        return np.ascontiguousarray(samples[..., 0] if samples.shape[2] == 1 else samples).astype(self.depth)
+            alpha = self.alpha[rows].astype(np.float64) * alpha_top(self.depth, self.limits)
+            samples = np.dstack([samples, alpha])
+        if self.depth == np.float32:
+            return samples
+        stored = np.iinfo(self.depth)
+        return np.rint(samples).clip(stored.min, stored.max)
 
 
 def alpha_top(depth: np.dtype[Any], limits: ValueRange) -> float:

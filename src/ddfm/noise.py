@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from statistics import median_low
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -29,6 +30,7 @@ GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
 
 # Noise is measured in blocks: large enough for a stable rms, small enough to lie within one surface.
 BLOCK, STEP = 8, 4
+STRIP = 64  # rows that are filtered at once
 FLATTEST = 0.1  # share of the blocks that noise is measured in
 QUANTILE = 0.3  # of their rms: below the median, because what detail is left only adds
 FEWEST_BLOCKS = 100
@@ -99,12 +101,15 @@ def estimate_noise(luma: Tensor) -> Tensor:
     Returns:
         shape (B,), 0 where an image has no room for noise: it is black and white or too small.
     """
-    filtered = F.conv2d(luma, _filters().to(luma)) ** 2
-    inner = luma[..., 2:-2, 2:-2]  # what the filters, 5x5, leave of the image
-    maps = torch.cat([filtered[:, :1], filtered[:, 1:].sum(1, keepdim=True), inner], 1)
-    if min(maps.shape[-2:]) < BLOCK:
+    if min(luma.shape[-2:]) < BLOCK + 4:
         return luma.new_zeros(len(luma))
-    detail, gradient, mean = F.avg_pool2d(maps, BLOCK, STEP).flatten(2).unbind(1)
+    # In strips, so that what is computed for each pixel stays in a processor's cache.
+    strips = [
+        F.avg_pool2d(_filtered(luma[..., top : top + STRIP + 4, :]), STEP)
+        for top in range(0, luma.shape[-2] - STEP - 4 + 1, STRIP)
+    ]
+    blocks = F.avg_pool2d(torch.cat(strips, 2), BLOCK // STEP, 1)
+    detail, gradient, mean = blocks.flatten(2).unbind(1)
     rows = zip(detail.sqrt(), gradient, 1 - mean.abs(), strict=True)
     return torch.stack([_noise_of_blocks(*row) for row in rows])
 
@@ -124,23 +129,31 @@ def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
     return sigma
 
 
-@cache
-def _filters() -> Tensor:
-    """Second differences of unit noise gain, and two smoothed first differences, shape (3, 1, 5, 5)."""
-    smooth = torch.tensor([1.0, 2, 1]) / 4
-    second = torch.tensor([1.0, -2, 1])
-    across = torch.tensor([-1.0, -2, 0, 2, 1]) / 4  # first difference at distance 2 of `smooth`
-    along = F.pad(smooth, (1, 1))
-    detail = F.pad(torch.outer(second, second) / 6, (1, 1, 1, 1))
-    return torch.stack([detail, torch.outer(along, across), torch.outer(across, along)])[:, None]
+def _filtered(luma: Tensor) -> Tensor:
+    """Squared second differences of unit noise gain, the squared gradient of a smoothed image, and the image.
+
+    Shapes (B, 1, H, W) and (B, 3, H - 4, W - 4). The gradient is that of differences at distance 2 after
+    means with (1, 2, 1)/4 along both axes.
+    """
+    inner = luma[..., 1:-1, 1:-1]
+    detail = _three(_three(inner, -2).mT, -2).mT / 6
+    smooth = _three(_three(luma, 2).mT, 2).mT / 16
+    across = smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]
+    along = smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]
+    return torch.cat([detail.square_(), across.square_() + along.square_(), luma[..., 2:-2, 2:-2]], 1)
+
+
+def _three(image: Tensor, middle: float) -> Tensor:
+    """Filtered with (1, middle, 1) along columns."""
+    return torch.add(image[..., :-2, :] + image[..., 2:, :], image[..., 1:-1, :], alpha=middle)
 
 
 @cache
 def _quantile_of_rms() -> float:
     """`QUANTILE` of the rms that `_filters`' second differences have in blocks of unit white noise."""
     noise = torch.randn(1, 1, 1602, 1602, generator=torch.Generator().manual_seed(0))
-    filtered = F.conv2d(noise, _filters()[:1, :, 1:-1, 1:-1])
-    return float(F.avg_pool2d(filtered**2, BLOCK).sqrt().flatten().quantile(QUANTILE))
+    squares = _filtered(F.pad(noise, (1, 1, 1, 1)))[:, :1]
+    return float(F.avg_pool2d(squares, BLOCK).sqrt().flatten().quantile(QUANTILE))
 
 
 # --- Stripes -------------------------------------------------------------------------------------
@@ -158,7 +171,7 @@ def remove_stripes(luma: Tensor, sigma: Tensor | None = None) -> Tensor:
     """
     sigma = estimate_noise(luma) if sigma is None else sigma
     images = [_remove_from(image, float(noise)) for image, noise in zip(luma[:, 0], sigma, strict=True)]
-    return torch.stack(images)[:, None]
+    return images[0][None, None] if len(images) == 1 else torch.stack(images)[:, None]
 
 
 def _remove_from(image: Tensor, sigma: float) -> Tensor:
@@ -271,22 +284,31 @@ def quantisation_step(luma: Tensor) -> Tensor:
     coefficients = F.conv2d(luma / GREY_LEVEL, _cosines().to(luma), stride=8).flatten(2)
     # Where the decoder's output was cut off at black or white, the block is off the grid.
     whole = F.max_pool2d(luma.abs(), 8).flatten(1) < 1
-    steps = torch.tensor(
-        [[_step_of_grid(row[kept]) for row in image] for image, kept in zip(coefficients, whole, strict=True)]
-    )
-    middle = steps.where(steps > 0, torch.nan).nanmedian(1).values
-    return torch.where((steps > 0).sum(1) >= FEWEST_GRIDS, middle, 0).to(luma)
+    steps = [_step_of_image(image[:, kept]) for image, kept in zip(coefficients, whole, strict=True)]
+    return luma.new_tensor(steps)
+
+
+def _step_of_image(coefficients: Tensor) -> float:
+    """Median step of the frequencies, (7, n), that have a grid; 0 if they are too few."""
+    steps: list[float] = []
+    for n, row in enumerate(coefficients):
+        if len(steps) + len(coefficients) - n < FEWEST_GRIDS:
+            return 0.0
+        if step := _step_of_grid(row):
+            steps.append(step)
+    return median_low(steps) if len(steps) >= FEWEST_GRIDS else 0.0
 
 
 def _step_of_grid(coefficients: Tensor) -> float:
     """The largest of ``STEPS`` that nearly all coefficients are multiples of, or 0."""
     size, _ = coefficients.abs().sort(descending=True)
+    limits = torch.tensor([step / 4 for step in STEPS]).to(size)
+    counts = torch.searchsorted(-size, -limits).tolist()  # of those above each
     best, best_fit = 0, GRID_GATE
-    for step in reversed(STEPS):
-        outside = size[: int((size > step / 4).sum())]
-        if len(outside) < FEWEST_COEFFICIENTS:
+    for step, count in zip(reversed(STEPS), reversed(counts), strict=True):
+        if count < FEWEST_COEFFICIENTS:
             continue
-        fit = float((2 * torch.pi / step * outside).cos().mean())
+        fit = float((2 * torch.pi / step * size[:count]).cos().mean())
         if fit > best_fit:
             best, best_fit = step, fit
         elif best:  # past the top; what comes below are fractions of the step, which fit as well

@@ -18,6 +18,8 @@ MAX_STEPS = 1000
 
 STRETCHES = ("auto", "none")
 Noise = Literal["auto", "off"] | Sequence[float]
+LEAST_TILE = 64
+Tile = Literal["auto", "off"] | int
 
 
 def check_options(
@@ -32,6 +34,7 @@ def check_options(
     device: str,
     dtype: str,
     colour_from: int | None = None,
+    tile: Tile = "auto",
     sources: int = 2,
     **unchecked: Any,
 ) -> None:
@@ -53,6 +56,8 @@ def check_options(
         raise InputError(f"seed {seed}: not within 0 to 2^63 - 1")
     if colour_from is not None and not 1 <= colour_from <= sources:
         raise InputError(f"colour from {colour_from}: not within 1 to {sources}, the number of a source")
+    if tile not in ("auto", "off") and not (isinstance(tile, int) and tile >= LEAST_TILE):
+        raise InputError(f"tile {tile}: not auto, off or a side of at least {LEAST_TILE} pixels")
     if isinstance(noise, str) and noise not in ("auto", "off"):
         raise InputError(f"noise {noise!r}: not auto, off or a level for each source")
     levels = [0.0] * sources if noise is None or isinstance(noise, str) else noise

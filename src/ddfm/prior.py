@@ -18,7 +18,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -28,8 +28,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
-from ddfm.geometry import Padding
+from ddfm.geometry import Padding, blended, corners
+from ddfm.normalisation import held, joint_statistics
+from ddfm.options import Tile
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -42,6 +45,14 @@ KNOWN_PRIORS = [
         "what": "RGB, ImageNet, 552.8 M parameters, the paper's; download it and name the file",
     },
 ]
+
+# Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
+OVERLAP = 64
+LEAST_SAMPLE = 256  # side of the four samples of an image that all its tiles are normalised by
+TILES = (1024, 512, 256)  # to choose from; larger ones gain nothing
+PLANES = 20  # of the finest layer's size that an evaluation holds at once: 18 for the bundled prior
+SHARE = 8  # of the memory at hand, of which an evaluation may take one: the rest is for the pictures
+
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -55,12 +66,15 @@ class Prior:
             (``prediction_type``: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``).
         pixel_unshuffle: side of the pixel blocks folded into channels before the network.
         name: what a result says it was made with.
+        tile: side of the tiles that larger images are shown to the network in, at least
+            `ddfm.options.LEAST_TILE`; None for images in one piece, whatever their size. See `for_tiles`.
     """
 
     network: UNet2DModel
     scheduler: DDPMScheduler
     pixel_unshuffle: int = 1
     name: str = "prior"
+    tile: int | None = None
 
     @property
     def channels(self) -> int:
@@ -103,6 +117,18 @@ class Prior:
         torch.nn.Module.to(network, device=device, dtype=dtype)
         return replace(self, network=network)
 
+    def for_tiles(self, tile: Tile) -> Prior:
+        """This prior with tiles of that side; "auto" for what the memory at hand allows; "off" for none.
+
+        The choice is coarse, so that a result hardly ever depends on what other programs do.
+        """
+        if tile == "auto":
+            width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
+            pixel = PLANES * width * self.network.dtype.itemsize
+            most = memory_at_hand(self.device) / SHARE
+            return replace(self, tile=next((side for side in TILES if side**2 * pixel <= most), TILES[-1]))
+        return replace(self, tile=None if tile == "off" else tile)
+
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
         """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
 
@@ -117,12 +143,30 @@ class Prior:
         abar = torch.as_tensor(alpha_cumprod, dtype=torch.float64).reshape(-1, 1, 1, 1)
         signal, noise = (a.sqrt().to(x) for a in (abar, 1 - abar))
         padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
-        out = padding.crop(predict(self.network, padding.pad(x), timestep, self.pixel_unshuffle))
+        in_one_piece = self.tile is None or max(x.shape[-2:]) <= self.tile
+        evaluate = self._evaluate if in_one_piece else self._evaluate_in_tiles
+        out = padding.crop(evaluate(padding.pad(x), timestep))
         if self.prediction_type == "epsilon":
             return (x - noise * out) / signal
         if self.prediction_type == "v_prediction":
             return signal * x - noise * out
         return out
+
+    def _evaluate(self, x: Tensor, timestep: Tensor | float) -> Tensor:
+        return predict(self.network, x, timestep, self.pixel_unshuffle)
+
+    def _evaluate_in_tiles(self, x: Tensor, timestep: Tensor | float) -> Tensor:
+        """The same, one image after the other, tile by tile but normalised as one."""
+        side = max(self.tile or 0, 4 * self.multiple)
+        overlap = max(min(OVERLAP, side // 4) // self.multiple, 1) * self.multiple
+        timesteps = torch.as_tensor(timestep, device=x.device).reshape(-1).expand(len(x))
+        images = []
+        for image, t in zip(x.split(1), timesteps, strict=True):
+            evaluate = partial(self._evaluate, timestep=t)
+            sample = corners(image, max(side // 2, LEAST_SAMPLE), self.multiple)
+            with held(self.network, joint_statistics(self.network, partial(evaluate, sample))):
+                images.append(blended(evaluate, image, side, overlap, self.multiple))
+        return torch.cat(images)
 
     @torch.inference_mode()
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:

@@ -13,26 +13,31 @@ from torch.nn import functional as F
 def reduce(image: Tensor) -> Tensor:
     """Blur with (1, 4, 6, 4, 1)/16 along both axes and keep every second pixel: H to ceil(H / 2)."""
     image = F.pad(image, (2, 2, 2, 2), mode="replicate")
-    return _reduce_rows(_reduce_rows(image).mT).mT
+    return _reduce_height(_reduce_height(image).mT).mT
 
 
-def _reduce_rows(image: Tensor) -> Tensor:
-    even, odd = image[..., ::2], image[..., 1::2]
-    n = (image.shape[-1] - 3) // 2
-    outer = even[..., :n] + even[..., 2 : n + 2]
-    return (outer + 6 * even[..., 1 : n + 1] + 4 * (odd[..., :n] + odd[..., 1 : n + 1])) / 16
+def _reduce_height(image: Tensor) -> Tensor:
+    last = image.shape[-2] - 4
+    a, b, c, d, e = (image[..., k : k + last : 2, :] for k in range(5))
+    return torch.add(a + e, b + d, alpha=4).add_(c, alpha=6).mul_(1 / 16)
 
 
 def expand(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate to ``size``, the height and width that `reduce` had before it."""
+    height, width = image.shape[-2:]
     image = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    rows = _expand_rows(image)[..., : size[1]]
-    return _expand_rows(rows.mT)[..., : size[0]].mT
-
-
-def _expand_rows(image: Tensor) -> Tensor:
+    # Along rows: (1, 6, 1)/8 at a pixel, (1, 1)/2 between two. Then along columns, where rows that lie
+    # beside each other are interpolated at once, which is why the other axis comes first.
     left, centre, right = image[..., :-2], image[..., 1:-1], image[..., 2:]
-    return torch.stack([(left + 6 * centre + right) / 8, (centre + right) / 2], -1).flatten(-2)
+    wide = image.new_empty(*image.shape[:-1], 2 * width)
+    wide[..., ::2] = torch.add(left + right, centre, alpha=6)
+    wide[..., 1::2] = (centre + right).mul_(4)
+    wide.mul_(1 / 64)  # of both axes
+    above, centre, below = wide[..., :-2, :], wide[..., 1:-1, :], wide[..., 2:, :]
+    result = image.new_empty(*image.shape[:-2], height, 2, 2 * width)
+    torch.add(above + below, centre, alpha=6, out=result[..., 0, :])
+    torch.add(centre, below, out=result[..., 1, :]).mul_(4)
+    return result.flatten(-3, -2)[..., : size[0], : size[1]]
 
 
 def decompose(image: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:

@@ -11,6 +11,7 @@ range changes how the fusion weighs the sources, never the units of what comes o
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ddfm.errors import InputError
 
+ROWS = 64  # converted at once: as many of a photograph's as fit in a processor's cache
 SENSOR_BITS = (8, 10, 12, 14, 16)
 
 ValueRange = tuple[float, float]
@@ -102,12 +104,20 @@ def check_range(wanted: Any) -> ValueRange:
     return low, high
 
 
+def row_chunks(height: int) -> Iterator[slice]:
+    """Some rows after the other, so that float64 copies of large pictures are never whole."""
+    return (slice(start, start + ROWS) for start in range(0, height, ROWS))
+
+
 def to_pixels(samples: NDArray[Any], limits: ValueRange) -> tuple[NDArray[np.float32], int]:
     """Samples as float32 in [0, 1], and how many lay outside the limits and were set to an end."""
     low, high = limits
-    scaled = (samples.astype(np.float64) - low) / (high - low)
-    outside = int(((scaled < 0) | (scaled > 1)).sum())
-    return scaled.clip(0, 1).astype(np.float32, order="C"), outside
+    pixels, outside = np.empty(samples.shape, np.float32), 0
+    for rows in row_chunks(len(samples)):
+        scaled = (samples[rows].astype(np.float64) - low) / (high - low)
+        outside += int(((scaled < 0) | (scaled > 1)).sum())
+        pixels[rows] = scaled.clip(0, 1)
+    return pixels, outside
 
 
 def to_values(pixels: NDArray[np.float32], limits: ValueRange) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from ddfm.commands.options import (
     checked_prior,
     parse_noise,
     parse_ranges,
+    parse_tile,
 )
 from ddfm.commands.terminal import progress_bars, tell_task
 from ddfm.commands.volumes import are_volumes, fuse_volumes
@@ -77,6 +78,14 @@ def fuse(
     prior: PriorOption = "natural",
     device: DeviceOption = "auto",
     dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
+    tile: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N|off",
+            help="Larger pictures are shown to the network in tiles: by the memory at hand, of N pixels a "
+            "side, or never.",
+        ),
+    ] = "auto",
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
     ranges: RangeOption = None,
     copy_patient: Annotated[
@@ -108,6 +117,7 @@ def fuse(
         "uncertainty": uncertainty is not None,
         "device": device,
         "dtype": dtype,
+        "tile": parse_tile(tile),
         "resize": resize,
     }
     for path in sources:

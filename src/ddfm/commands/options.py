@@ -68,6 +68,15 @@ def parse_noise(text: str | None) -> Noise | None:
         ) from None
 
 
+def parse_tile(text: str) -> str | int:
+    """auto and off as they are, "512" as a number."""
+    if text in ("auto", "off"):
+        return text
+    if not text.isdecimal():
+        raise InputError(f"--tile {text}: not auto, off or a number of pixels, as in 512")
+    return int(text)
+
+
 def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[[], Prior]:
     """What loads the prior once for all and moves it where it will work, if it is needed.
 

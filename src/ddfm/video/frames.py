@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.fusion import fused_chroma
+from ddfm.fusion import chroma_weights, fused_chroma
 from ddfm.hierarchical import HierarchicalLikelihood, Task
 from ddfm.noise import GREY_LEVEL
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
@@ -90,7 +90,8 @@ def blended(
         full = F.interpolate(part, size, mode="bilinear", align_corners=False)
         differences = torch.einsum("dc,bchw->bdhw", to_differences, full)
         images[k] = (sources[k].luma + 1) / 2 + differences
-    differences = fused_chroma(images, luma, likelihood, 0, task)
+    weights = chroma_weights(images, likelihood, 0, task)
+    differences = fused_chroma(list(images.values()), luma, weights, task)
     mixed = torch.stack([differences[:, 2] / 0.886, differences[:, 0] / 0.701], 1)
     smallest = next(iter(chroma.values()))
     return mixed if smallest.shape[-2:] == luma.shape[-2:] else F.avg_pool2d(mixed, 2)

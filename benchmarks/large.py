@@ -1,0 +1,161 @@
+"""Large pictures: what tiles change, and the memory that a pair of 8192x8192 pixels takes.
+
+    python benchmarks/large.py DATA [--only differences|memory] [--steps N ...] [--threads N] [--output FILE]
+
+DATA is the folder with misaligned/msrs. Pairs of its pictures, enlarged to twice their size and laid side by
+side, make large pairs (infrared grey, visible in colour, 8 bits), in a temporary folder.
+
+differences: a pair of 2048x3072 pixels, as it is (default steps) and with noise of 10 grey levels in the
+infrared one (denoised, no steps), fused in tiles and in one piece: mean and largest difference in grey
+levels; and the gradient across the borders of the tiles (of their overlaps: where they start, meet and end)
+beside that of the lines around them, in the picture in tiles and in the one in one piece.
+
+memory: `ddfm fuse` on files in a fresh process: the largest resident memory and the time, for each number of
+steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from ddfm.batch import match_folders
+from ddfm.fusion import fuse
+from ddfm.geometry import spans
+from ddfm.options import DEFAULT_STEPS
+from ddfm.prior import OVERLAP, load_prior
+
+RESULTS = Path(__file__).with_name("results") / "large.json"
+ENLARGED, HEIGHT, WIDTH = 2, 2048, 3072
+NOISE = 10
+AROUND = 8  # lines on either side that a border is compared with
+MEASURED = """
+import resource, sys, time
+from ddfm.cli import main
+start = time.perf_counter()
+try:
+    main()
+finally:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"measured {peak / 2**20} {time.perf_counter() - start}")
+"""
+
+
+def mosaic(data: Path, kind: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Infrared (0) or visible (1) pictures, enlarged and side by side, cut to size."""
+    groups, _ = match_folders(data / "misaligned/msrs/ir", data / "misaligned/msrs/vi")
+    pictures = [PILImage.open(group.files[kind]).convert("RGB" if kind else "L") for group in groups]
+    across, down = (ENLARGED * side for side in pictures[0].size)
+    canvas = PILImage.new(pictures[0].mode, (width, height))
+    places = [(x, y) for y in range(0, height, down) for x in range(0, width, across)]
+    for n, place in enumerate(places):
+        canvas.paste(pictures[n % len(pictures)].resize((across, down), PILImage.Resampling.BICUBIC), place)
+    return np.asarray(canvas)
+
+
+def borders(length: int, side: int) -> list[int]:
+    """Lines where something begins or ends: tiles, and the overlaps' middles."""
+    cut = spans(length, side, OVERLAP, 16)
+    return sorted({edge for span in cut for edge in (span.start, span.stop, span.own.stop)} - {0, length})
+
+
+def largest_step(picture: NDArray[np.float64], side: int) -> float:
+    """Of all borders the largest mean gradient across one, by the median of those of the lines around it."""
+    steps = []
+    for axis in (0, 1):
+        gradient = np.abs(np.diff(picture, axis=axis)).mean(axis=(1 - axis, *range(2, picture.ndim)))
+        for border in borders(picture.shape[axis], side):
+            around = np.r_[gradient[border - 1 - AROUND : border - 1], gradient[border : border + AROUND]]
+            steps.append(gradient[border - 1] / np.median(around))
+    return float(max(steps))
+
+
+def differences(data: Path, sides: list[int]) -> Iterator[dict[str, Any]]:
+    infrared, visible = (mosaic(data, kind, HEIGHT, WIDTH) for kind in (0, 1))
+    disturbed = infrared + np.random.default_rng(0).normal(0, NOISE, infrared.shape)
+    prior = load_prior()
+    noisy = np.rint(disturbed.clip(0, 255)).astype(np.uint8)
+
+    def fused(source: NDArray[np.uint8], steps: int, tile: Any) -> NDArray[np.float64]:
+        result = fuse(source, visible, prior=prior, task="infrared", steps=steps, tile=tile)
+        return np.asarray(result.to_array()).astype(np.float64)
+
+    for name, source, steps in (("noisy", noisy, 0), ("as it is", infrared, DEFAULT_STEPS["ddfm"])):
+        whole = fused(source, steps, "off")
+        for side in sides:
+            tiled = fused(source, steps, side)
+            difference = np.abs(tiled - whole)
+            yield {
+                "pair": f"{HEIGHT}x{WIDTH}, {name}",
+                "steps": steps,
+                "tile": side,
+                "mean difference": round(float(difference.mean()), 4),
+                "largest difference": float(difference.max()),
+                "largest step at a border, in tiles": round(largest_step(tiled, side), 3),
+                "in one piece": round(largest_step(whole, side), 3),
+            }
+
+
+def memory(data: Path, side: int, steps: list[str], threads: int) -> Iterator[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{name}.png" for name in ("infrared", "visible", "fused")]
+        for kind in (0, 1):
+            PILImage.fromarray(mosaic(data, kind, side, side)).save(paths[kind], compress_level=1)
+        for number in steps:
+            options = [] if number == "default" else ["--steps", number]
+            done = subprocess.run(
+                [sys.executable, "-c", MEASURED, "fuse", *paths[:2], "-o", paths[2], *options],
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            peak, seconds = map(float, done.stdout.split("measured ")[1].split())
+            yield {
+                "pair": f"{side}x{side}",
+                "steps": number,
+                "peak resident memory, GiB": round(peak, 2),
+                "seconds": round(seconds),
+                "threads": threads,
+            }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", choices=("differences", "memory"))
+    parser.add_argument("--steps", nargs="+", default=["0", "1"])
+    parser.add_argument("--tiles", nargs="+", type=int, default=[1024, 512, 256])
+    parser.add_argument("--side", type=int, default=8192)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    parts = {
+        "memory": memory(arguments.data, arguments.side, arguments.steps, arguments.threads),
+        "differences": differences(arguments.data, arguments.tiles),
+    }
+    for name, rows in parts.items():
+        if arguments.only in (None, name):
+            results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            results[name] = []
+            for row in rows:
+                print(name, row, flush=True)
+                results[name].append(row)
+                arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Group normalisation of a picture's tiles with one set of statistics for all of them.
+
+A network that normalises groups of channels by their mean and variance over the whole image looks at a tile
+with other eyes than at its neighbour, and their borders show. So the statistics are taken from a sample of
+the image, evaluated together as if it were one image, and held for all tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import GroupNorm, Module
+
+Statistics = dict[GroupNorm, tuple[Tensor, Tensor]]  # mean and variance of each group, (G,)
+Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]
+
+
+def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statistics:
+    """What the network's normalisations see when ``evaluate`` shows it a batch, taken for one image."""
+    found: Statistics = {}
+
+    def hook(layer: GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        groups = inputs[0].float().reshape(len(output), layer.num_groups, -1)
+        mean = groups.mean((0, 2))
+        found[layer] = mean, (groups - mean[:, None]).square_().mean((0, 2))
+        return normalised(inputs[0], layer, *found[layer])
+
+    with _hooked(network, hook):
+        evaluate()
+    return found
+
+
+@contextmanager
+def held(network: Module, statistics: Statistics) -> Iterator[None]:
+    """Within it the network normalises by these statistics, whatever it is shown."""
+
+    def hook(layer: GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return normalised(inputs[0], layer, *statistics[layer])
+
+    with _hooked(network, hook):
+        yield
+
+
+def normalised(x: Tensor, layer: GroupNorm, mean: Tensor, variance: Tensor) -> Tensor:
+    """``layer`` of x, (B, C, ...), with the mean and the variance of each group given."""
+    each = layer.num_channels // layer.num_groups
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    gain = (variance + layer.eps).rsqrt().repeat_interleave(each) * layer.weight
+    offset = layer.bias - mean.repeat_interleave(each) * gain
+    return torch.addcmul(offset.reshape(shape), x.float(), gain.reshape(shape)).to(x.dtype)
+
+
+@contextmanager
+def _hooked(network: Module, hook: Hook) -> Iterator[None]:
+    layers = [layer for layer in network.modules() if isinstance(layer, GroupNorm)]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
