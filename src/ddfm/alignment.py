@@ -15,7 +15,7 @@ the centre of the first pixel is (0, 0).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ddfm.orientation import Field, Plane, displaced_agreement, orientation
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 ParametricModel = Literal["affine", "homography"]
 
 SEARCH_SIDE = 192  # longer side of the fixed picture in the search, in pixels
@@ -41,6 +41,8 @@ BEND_CELL = 8
 KNOTS = (32, 32, 32)  # pixels between the knots of the splines
 STIFFNESS = 0.03  # units of agreement for the square of a bend of one pixel from knot to knot
 TO_REST = 0.001  # likewise for a displacement, which settles what nothing is seen of
+
+INVERSE = cv2.WARP_INVERSE_MAP
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,20 @@ class View:
         if factor >= 1:
             return self, np.eye(3)
         width, height = (max(1, round(side * factor)) for side in self.size)
-        grey = cv2.resize(self.grey, (width, height), interpolation=cv2.INTER_AREA)
-        shown = cv2.resize(self.shown, (width, height), interpolation=cv2.INTER_AREA)
-        smaller = View(grey, (shown > 0.99).astype(np.float32))
-        return smaller, enlarging(width / self.size[0], height / self.size[1])
+        grey, shown = shrunk(self.grey, (width, height)), shrunk(self.shown, (width, height))
+        return View(grey, (shown > 0.99).astype(np.float32)), enlarging(
+            width / self.size[0], height / self.size[1]
+        )
 
     def warped(self, to_this: Floats, size: tuple[int, int]) -> View:
         """The view of ``size`` (width, height) whose pixels the matrix takes to this one's."""
         view, to_view = self.reduced(1 / np.sqrt(abs(np.linalg.det(to_this[:2, :2]))))
         matrix = to_view @ to_this
-        linear, nearest = (kind | cv2.WARP_INVERSE_MAP for kind in (cv2.INTER_LINEAR, cv2.INTER_NEAREST))
-        grey = cv2.warpPerspective(view.grey, matrix, size, flags=linear, borderMode=cv2.BORDER_REPLICATE)
-        return View(grey, cv2.warpPerspective(view.shown, matrix, size, flags=nearest))
+        grey = cv2.warpPerspective(
+            view.grey, matrix, size, flags=cv2.INTER_LINEAR | INVERSE, borderMode=cv2.BORDER_REPLICATE
+        )
+        shown = cv2.warpPerspective(view.shown, matrix, size, flags=cv2.INTER_NEAREST | INVERSE)
+        return View(np.asarray(grey, np.float32), np.asarray(shown, np.float32))
 
     def field(self) -> Field:
         return orientation(self.grey, self.shown)
@@ -112,7 +116,7 @@ def search(fixed: View, moving: View) -> list[Floats]:
     for base in _same_area(small, moving):
         for scale in SCALES:
             for degrees in ROTATIONS:
-                turn = _turn(scale, degrees) @ base
+                turn = _turn(float(scale), float(degrees)) @ base
                 corners = _corners(moving.size) @ turn.T
                 low, high = corners.min(0), corners.max(0)
                 canvas = tuple(int(length) for length in np.ceil(high - low))
@@ -184,7 +188,7 @@ def refine(
         unit = np.hypot(*small.size) / 2
         centre = (np.array(small.size) - 1) / 2
         basis = _basis((_cell_centres(table, cell) - centre) / unit, model)
-        parameters = np.zeros(basis.shape[2])
+        parameters: Floats = np.zeros(basis.shape[2])
         table = table.reshape(*table.shape[:2], -1)
         for blur in (table.shape[0] / 8, 1.0):
             parameters = climb(table, blur, basis, parameters, np.zeros((parameters.size, parameters.size)))
@@ -281,13 +285,13 @@ def _blurred(table: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
 
 
 def bend(fixed: View, moving: View, matrix: Floats) -> NDArray[np.float32]:
-    """Displacements d (H, W, 2) in the fixed picture, so that the moving one at matrix(x + d(x)) fits best."""
+    """Displacements d (H, W, 2) in the fixed picture: the moving one fits best at matrix(x + d(x))."""
     width, height = fixed.size
     here = positions(fixed.size)
     total = np.zeros((height, width, 2), np.float32)
     for side, reach, spacing in zip(SIDES, BEND_REACH, KNOTS, strict=True):
         small, _ = fixed.reduced(side / max(fixed.size))
-        bent = pulled(moving, transformed(matrix, here + total).astype(np.float32))
+        bent = pulled(moving, transformed(matrix, here + total))
         z = bent.reduced(side / max(fixed.size))[0].field()
         table = displaced_agreement(small.field(), z, reach, BEND_CELL)
         rows, columns = table.shape[2:]
@@ -308,7 +312,7 @@ def bend(fixed: View, moving: View, matrix: Floats) -> NDArray[np.float32]:
         grids = coefficients.T.reshape(2, knots[1] + 3, knots[0] + 3)
         field = np.dstack([y @ grid @ x.T for grid in grids]) * np.array([width, height]) / small.size
         step = field.astype(np.float32)
-        total = step + pulled_field(total, here + step)
+        total = step + remapped(total, here + step, cv2.INTER_LINEAR)
         if side >= max(fixed.size):
             break
     return total
@@ -320,20 +324,30 @@ def positions(size: tuple[int, int]) -> NDArray[np.float32]:
     return np.dstack([x, y])
 
 
-def pulled(view: View, at: NDArray[np.float32]) -> View:
+def pulled(view: View, at: Floats) -> View:
     """The view whose pixels lie at the positions (H, W, 2) in this one."""
     view, to_view = view.reduced(1 / spacing(at))
-    x, y = (np.ascontiguousarray(c) for c in np.moveaxis(transformed(to_view, at), -1, 0).astype(np.float32))
-    grey = cv2.remap(view.grey, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return View(grey, cv2.remap(view.shown, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT))
+    at = transformed(to_view, at)
+    nothing = cv2.BORDER_CONSTANT
+    return View(
+        remapped(view.grey, at, cv2.INTER_LINEAR), remapped(view.shown, at, cv2.INTER_NEAREST, nothing)
+    )
 
 
-def pulled_field(field: NDArray[np.float32], at: NDArray[np.float32]) -> NDArray[np.float32]:
-    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
-    return cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+def remapped(
+    pixels: Plane, at: Floats, interpolation: int, border: int = cv2.BORDER_REPLICATE
+) -> NDArray[np.float32]:
+    """``pixels``, (H', W') or (H', W', C), at the positions (H, W, 2)."""
+    x, y = (np.ascontiguousarray(at[..., k], np.float32) for k in (0, 1))
+    return np.asarray(cv2.remap(pixels, x, y, interpolation, borderMode=border), np.float32)
 
 
-def spacing(at: NDArray[np.float32]) -> float:
+def shrunk(pixels: Plane, size: tuple[int, int]) -> NDArray[np.float32]:
+    """``pixels`` at a smaller (width, height), averaged over areas."""
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def spacing(at: Floats) -> float:
     """Pixels of the other picture from one position to the next, in the mean."""
     if min(at.shape[:2]) < 2:
         return 1.0
@@ -355,7 +369,7 @@ def _splines(at: Floats, intervals: int) -> Floats:
 
 
 def _stiffness(columns: int, rows: int) -> Floats:
-    """The penalty matrix: squared second differences of the coefficients, and a little of their own squares."""
+    """The penalty matrix: the squared second differences of coefficients, and a little of their squares."""
 
     def squared(count: int, order: int) -> Floats:
         difference = np.diff(np.eye(count), order, axis=0)

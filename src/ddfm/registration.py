@@ -16,8 +16,22 @@ from typing import Literal, get_args
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
-from ddfm.alignment import SIDES, Floats, View, align, bend, positions, pulled, spacing, transformed
+from ddfm.alignment import (
+    SIDES,
+    Floats,
+    View,
+    align,
+    bend,
+    positions,
+    pulled,
+    remapped,
+    shrunk,
+    spacing,
+    transformed,
+)
 from ddfm.colour import WEIGHTS
 from ddfm.errors import InputError
 from ddfm.orientation import Plane, displaced_agreement
@@ -31,6 +45,12 @@ NEIGHBOURHOOD = 1.5  # cells, of the Gaussian in which votes are counted togethe
 IN_PLACE = 2.5  # pixels from the alignment within which a vote is for it
 FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
 LARGEST = 32767  # pixels of a side, by OpenCV
+
+PANEL = 960  # pixels of the longer side of each half of the report picture, at most
+FIXED_COLOUR, MOVING_COLOUR = (
+    (0.0, 0.6, 1.0),
+    (1.0, 0.4, 0.0),
+)  # told apart by the colour-blind; white together
 
 
 @dataclass(frozen=True)
@@ -80,8 +100,7 @@ class Registration:
             pixels: the moving picture as it was registered, (H', W', C) in [0, 1].
             fixed: the fixed picture, (H, W, 1 or 3) in [0, 1].
         """
-        at = positions((self.flow.shape[1], self.flow.shape[0])) + self.flow
-        moved = _sampled(pixels, at)
+        moved = _sampled(pixels, _all_positions(fixed) + self.flow)
         if self.shown.all():
             return moved
         other = fixed if fixed.shape[2] == moved.shape[2] else _grey(fixed)[..., None]
@@ -109,12 +128,67 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
     still, mover = _view(fixed), _view(moving)
     found = align(still, mover, "homography" if model == "homography" else "affine")
     matrix = _corner_to_corner(moving, fixed) if found is None else found
-    here = positions(still.size)
+    here = _all_positions(fixed)
     bent = here + bend(still, mover, matrix) if model == "dense" and found is not None else here
-    at = transformed(matrix, bent.astype(np.float64)).astype(np.float32)
+    at = transformed(matrix, bent)
     shown = cv2.erode(pulled(mover, at).shown, np.ones((3, 3), np.uint8)) > 0
     confidence = 0.0 if found is None else _confidence(still, mover, matrix)
-    return Registration(at - here, model, matrix, confidence, shown)
+    return Registration((at - here).astype(np.float32), model, matrix, confidence, shown)
+
+
+def overlay(moving: Pixels, fixed: Pixels, registration: Registration) -> NDArray[np.uint8]:
+    """A picture to judge a registration by, RGB (H, W, 3): the edges of both sources, before and after.
+
+    Edges of the fixed picture are blue, those of the moving one orange, and where they meet they are white.
+    """
+    before = _sampled(moving, transformed(_corner_to_corner(moving, fixed), _all_positions(fixed)))
+    after = registration.warp(moving, fixed)
+    still = _edges(_grey(fixed))
+    halves = []
+    for moved, shown in ((before, np.ones_like(still)), (after, registration.shown.astype(np.float32))):
+        other = _edges(_grey(moved)) * shown
+        half = still[..., None] * np.array(FIXED_COLOUR) + other[..., None] * np.array(MOVING_COLOUR)
+        halves.append(_panel(half.clip(0, 1)))
+    line = np.full((halves[0].shape[0], 4, 3), 255, np.uint8)
+    verdict = "registered" if registration.confidence >= LEAST_CONFIDENCE else "DOUBTFUL"
+    caption = (
+        f"left: before   right: after ({registration.model})\n"
+        f"{verdict}: confidence {registration.confidence:.2f}, needed {LEAST_CONFIDENCE:.2f}; "
+        f"{registration.inside:.0%} covered\n"
+        "blue: fixed   orange: moving   white: both"
+    )
+    return _captioned(np.hstack([halves[0], line, halves[1]]), caption)
+
+
+def _edges(grey: Plane) -> Plane:
+    """Edges within [0, 1], faint ones in dark parts lifted."""
+    smooth = cv2.GaussianBlur(grey, (0, 0), 1.2)
+    steps = (cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+    strength = np.hypot(*steps)
+    around = np.sqrt(cv2.GaussianBlur(strength**2, (0, 0), 24))
+    return np.clip(strength / (1.5 * (around + around.mean()) + 1e-3) - 0.1, 0, 1).astype(np.float32)
+
+
+def _panel(half: NDArray[np.float64]) -> NDArray[np.uint8]:
+    factor = min(1.0, PANEL / max(half.shape[:2]))
+    height, width = (max(1, round(side * factor)) for side in half.shape[:2])
+    return np.rint(shrunk(half.astype(np.float32), (width, height)) * 255).astype(np.uint8)
+
+
+def _captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The picture with lines of text below it, wide enough for both."""
+    font = ImageFont.load_default(14)
+    ruler = ImageDraw.Draw(PILImage.new("L", (1, 1)))
+    right, bottom = ruler.multiline_textbbox((8, 6), text, font)[2:]
+    height, width = picture.shape[:2]
+    sheet = PILImage.new("RGB", (max(width, round(right) + 8), height + round(bottom) + 8))
+    sheet.paste(PILImage.fromarray(picture))
+    ImageDraw.Draw(sheet).multiline_text((8, height + 6), text, "white", font)
+    return np.asarray(sheet)
+
+
+def _all_positions(pixels: Pixels) -> NDArray[np.float32]:
+    return positions((pixels.shape[1], pixels.shape[0]))
 
 
 def _grey(pixels: Pixels) -> Plane:
@@ -127,7 +201,9 @@ def _view(pixels: Pixels) -> View:
     black = (pixels == 0).all(2).astype(np.uint8)
     _, labels = cv2.connectedComponents(black, connectivity=4)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-    return View(_grey(pixels), (~np.isin(labels, border[border > 0])).astype(np.float32))
+    frame = np.isin(labels, border[border > 0]).astype(np.uint8)
+    # The pixels next to a frame were mixed with it when the picture was warped.
+    return View(_grey(pixels), 1 - cv2.dilate(frame, np.ones((5, 5), np.uint8)).astype(np.float32))
 
 
 def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
@@ -145,29 +221,29 @@ def _confidence(fixed: View, moving: View, matrix: Floats) -> float:
     warped = moving.warped(matrix @ np.linalg.inv(to_small), small.size)
     table = displaced_agreement(small.field(), warped.field(), JUDGED_REACH, JUDGED_CELL)
     side, _, rows, columns = table.shape
-    votes = np.stack([cv2.GaussianBlur(plane, (0, 0), NEIGHBOURHOOD) for plane in table.reshape(-1, rows, columns)])
+    cells = table.reshape(side * side, rows, columns)
+    votes = np.stack([cv2.GaussianBlur(cell, (0, 0), NEIGHBOURHOOD) for cell in cells])
     best = votes.argmax(0)
     distance = np.hypot(best // side - JUDGED_REACH, best % side - JUDGED_REACH)
-    both = cv2.resize(small.shown * warped.shown, (columns, rows), interpolation=cv2.INTER_AREA) > 0.5
+    both = shrunk(small.shown * warped.shown, (columns, rows)) > 0.5
     something = votes.max(0) > 0
     return float(((distance <= IN_PLACE) & something)[both].mean()) if both.any() else 0.0
 
 
-def _sampled(pixels: Pixels, at: NDArray[np.float32]) -> Pixels:
-    """``pixels`` at positions (H, W, 2), those outside at its border; shrunk first where it is much larger."""
+def _sampled(pixels: Pixels, at: Floats) -> Pixels:
+    """``pixels`` at positions (H, W, 2), those outside at its border; shrunk first if it is much larger."""
     factor = 1 / spacing(at)
     if factor < 1:
         height, width = pixels.shape[:2]
         size = max(1, round(width * factor)), max(1, round(height * factor))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        at = (at + 0.5) * (np.array(size, np.float32) / np.array([width, height], np.float32)) - 0.5
-    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
-    moved = cv2.remap(pixels, x, y, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
+        pixels = shrunk(pixels, size)
+        at = (at + 0.5) * (np.array(size) / (width, height)) - 0.5
+    moved = remapped(pixels, at, cv2.INTER_LANCZOS4)
     return np.clip(moved.reshape(*at.shape[:2], -1), 0, 1)
 
 
 def _completed(moved: Pixels, other: Pixels, shown: NDArray[np.bool_]) -> Pixels:
-    """``other`` where nothing is shown, at the mean brightness of ``moved`` nearby; both give way gradually."""
+    """``other`` where nothing is shown, at the mean brightness of ``moved`` nearby, with a soft border."""
     if not shown.any():
         return other.copy()
     mask = shown.astype(np.float32)
