@@ -39,9 +39,9 @@ from ddfm.orientation import Plane, displaced_agreement
 Model = Literal["affine", "homography", "dense"]
 Pixels = NDArray[np.float32]
 
-LEAST_CONFIDENCE = 0.35
+LEAST_CONFIDENCE = 0.25
 JUDGED_SIDE, JUDGED_CELL, JUDGED_REACH = SIDES[0], 16, 12
-NEIGHBOURHOOD = 1.5  # cells, of the Gaussian in which votes are counted together
+NEIGHBOURHOOD = 1.0  # cells, of the Gaussian in which votes are counted together
 IN_PLACE = 2.5  # pixels from the alignment within which a vote is for it
 FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
 LARGEST = 32767  # pixels of a side, by OpenCV
@@ -63,7 +63,7 @@ class Registration:
         model: ``"affine"``, ``"homography"`` or ``"dense"``.
         matrix: the affine map or homography, from pixel coordinates (x, y, 1) of the fixed picture to those
             of the moving one; for the model dense, the affine map that the bending started from.
-        confidence: within [0, 1], how much of the picture, neighbourhood by neighbourhood, asks of itself
+        confidence: within [0, 1], the share of the fixed picture whose neighbourhoods ask, each of itself,
             for this alignment rather than for another one near it. Chance is some 0.03.
         shown: (H, W) bool, what of the fixed picture the moving one covers.
     """
@@ -213,9 +213,10 @@ def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
 
 
 def _confidence(fixed: View, moving: View, matrix: Floats) -> float:
-    """The share of the neighbourhoods whose own best displacement is next to none; only where both show.
+    """The share of the fixed picture's neighbourhoods whose own best displacement is next to none.
 
-    Of the map before any bending, which could make anything agree a little.
+    All of them count, since a few that happen to overlap agree easily. The map is that before any bending,
+    which could make anything agree a little.
     """
     small, to_small = fixed.reduced(JUDGED_SIDE / max(fixed.size))
     warped = moving.warped(matrix @ np.linalg.inv(to_small), small.size)
@@ -225,9 +226,7 @@ def _confidence(fixed: View, moving: View, matrix: Floats) -> float:
     votes = np.stack([cv2.GaussianBlur(cell, (0, 0), NEIGHBOURHOOD) for cell in cells])
     best = votes.argmax(0)
     distance = np.hypot(best // side - JUDGED_REACH, best % side - JUDGED_REACH)
-    both = shrunk(small.shown * warped.shown, (columns, rows)) > 0.5
-    something = votes.max(0) > 0
-    return float(((distance <= IN_PLACE) & something)[both].mean()) if both.any() else 0.0
+    return float(((distance <= IN_PLACE) & (votes.max(0) > 0)).mean())
 
 
 def _sampled(pixels: Pixels, at: Floats) -> Pixels:
