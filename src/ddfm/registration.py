@@ -22,6 +22,7 @@ from PIL import ImageDraw, ImageFont
 from ddfm.alignment import (
     SIDES,
     Floats,
+    ParametricModel,
     View,
     align,
     bend,
@@ -39,11 +40,12 @@ from ddfm.orientation import Plane, displaced_agreement
 Model = Literal["affine", "homography", "dense"]
 Pixels = NDArray[np.float32]
 
-LEAST_CONFIDENCE = 0.25
+LEAST_CONFIDENCE = 0.15
 JUDGED_SIDE, JUDGED_CELL, JUDGED_REACH = SIDES[0], 16, 12
 NEIGHBOURHOOD = 1.0  # cells, of the Gaussian in which votes are counted together
 IN_PLACE = 2.5  # pixels from the alignment within which a vote is for it
 FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
+PARAMETERS = {"affine": 6, "homography": 8}
 LARGEST = 32767  # pixels of a side, by OpenCV
 
 PANEL = 960  # pixels of the longer side of each half of the report picture, at most
@@ -64,7 +66,7 @@ class Registration:
         matrix: the affine map or homography, from pixel coordinates (x, y, 1) of the fixed picture to those
             of the moving one; for the model dense, the affine map that the bending started from.
         confidence: within [0, 1], the share of the fixed picture whose neighbourhoods ask, each of itself,
-            for this alignment rather than for another one near it. Chance is some 0.03.
+            for this alignment rather than for another one near it, beyond what its parameters can force.
         shown: (H, W) bool, what of the fixed picture the moving one covers.
     """
 
@@ -126,13 +128,14 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
     if max(*moving.shape[:2], *fixed.shape[:2]) > LARGEST:
         raise InputError(f"register: sources of more than {LARGEST} pixels a side are not supported")
     still, mover = _view(fixed), _view(moving)
-    found = align(still, mover, "homography" if model == "homography" else "affine")
+    kind: ParametricModel = "homography" if model == "homography" else "affine"
+    found = align(still, mover, kind)
     matrix = _corner_to_corner(moving, fixed) if found is None else found
     here = _all_positions(fixed)
     bent = here + bend(still, mover, matrix) if model == "dense" and found is not None else here
     at = transformed(matrix, bent)
     shown = cv2.erode(pulled(mover, at).shown, np.ones((3, 3), np.uint8)) > 0
-    confidence = 0.0 if found is None else _confidence(still, mover, matrix)
+    confidence = 0.0 if found is None else _confidence(still, mover, matrix, PARAMETERS[kind])
     return Registration((at - here).astype(np.float32), model, matrix, confidence, shown)
 
 
@@ -212,11 +215,12 @@ def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
     return np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]])
 
 
-def _confidence(fixed: View, moving: View, matrix: Floats) -> float:
+def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> float:
     """The share of the fixed picture's neighbourhoods whose own best displacement is next to none.
 
-    All of them count, since a few that happen to overlap agree easily. The map is that before any bending,
-    which could make anything agree a little.
+    All of them count, since a few that happen to overlap agree easily; but for as many as the map's
+    parameters can satisfy whatever the pictures show, two by each neighbourhood. The map is that before any
+    bending, which could make anything agree a little.
     """
     small, to_small = fixed.reduced(JUDGED_SIDE / max(fixed.size))
     warped = moving.warped(matrix @ np.linalg.inv(to_small), small.size)
@@ -226,7 +230,9 @@ def _confidence(fixed: View, moving: View, matrix: Floats) -> float:
     votes = np.stack([cv2.GaussianBlur(cell, (0, 0), NEIGHBOURHOOD) for cell in cells])
     best = votes.argmax(0)
     distance = np.hypot(best // side - JUDGED_REACH, best % side - JUDGED_REACH)
-    return float(((distance <= IN_PLACE) & (votes.max(0) > 0)).mean())
+    in_place = int(((distance <= IN_PLACE) & (votes.max(0) > 0)).sum())
+    free = parameters / 2 * 4 * np.pi * NEIGHBOURHOOD**2  # cells: a Gaussian averages as many as 4 pi sigma^2
+    return max(0.0, float(in_place - free)) / max(rows * columns - free, free)
 
 
 def _sampled(pixels: Pixels, at: Floats) -> Pixels:
