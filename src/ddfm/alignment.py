@@ -37,8 +37,8 @@ SIDES = (384, 768, 1536)  # longer sides at which maps are refined
 REACH = (6, 5, 5)  # pixels that the map may be off at each of them
 CELL = 16
 BEND_REACH = (6, 4, 4)
-BEND_CELL = 8
-KNOTS = (32, 32, 32)  # pixels between the knots of the splines
+BEND_CELLS = (8, 8, 16)
+KNOTS = (32, 32, 64)  # pixels between the knots of the splines
 STIFFNESS = 0.03  # units of agreement for the square of a bend of one pixel from knot to knot
 TO_REST = 0.001  # likewise for a displacement, which settles what nothing is seen of
 
@@ -289,15 +289,15 @@ def bend(fixed: View, moving: View, matrix: Floats) -> NDArray[np.float32]:
     width, height = fixed.size
     here = positions(fixed.size)
     total = np.zeros((height, width, 2), np.float32)
-    for side, reach, spacing in zip(SIDES, BEND_REACH, KNOTS, strict=True):
+    for side, reach, cell, between in zip(SIDES, BEND_REACH, BEND_CELLS, KNOTS, strict=True):
         small, _ = fixed.reduced(side / max(fixed.size))
         bent = pulled(moving, transformed(matrix, here + total))
         z = bent.reduced(side / max(fixed.size))[0].field()
-        table = displaced_agreement(small.field(), z, reach, BEND_CELL)
+        table = displaced_agreement(small.field(), z, reach, cell)
         rows, columns = table.shape[2:]
-        knots = [max(1, round(length / spacing)) for length in small.size]
+        knots = [max(1, round(length / between)) for length in small.size]
         x, y = (
-            _splines((np.arange(cells) + 0.5) * BEND_CELL / length * count, count)
+            _splines((np.arange(cells) + 0.5) * cell / length * count, count)
             for cells, length, count in zip((columns, rows), small.size, knots, strict=True)
         )
         basis = np.einsum("ia,jb->ijab", y, x).reshape(rows * columns, -1)
