@@ -1,0 +1,284 @@
+"""Registration against known warps, on unrelated scenes, and by what fusion makes of it.
+
+    python benchmarks/registration.py --data ROOT [--every K]
+
+Reads misaligned (SuperFusion's test data), ivf and vifb under ROOT and writes results/registration.json.
+End-point errors are in pixels of the fixed picture, over what the moving one covers. Seconds are of
+processor time on one thread. Of a pair of misaligned, and of a model,
+
+- "loss against ir as given": Qabf and VIF (convention paper) of fuse(registered ir_warp, vi), against ir and
+  vi as given, relative to those of fuse(ir, vi), in percent; "by the given warp" has the true warp instead
+  of a found one: what is lost with the parts that ir_warp no longer shows, and by interpolation;
+- "ir as given moves by", "its loss": the same for ir itself, which is said to be aligned with vi already;
+- "loss against ir registered, too": with that registered ir as the reference;
+- "own sources": against the sources that were fused;
+- "MI of details": mutual information of the details of vi and of the result; nothing maximises it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ddfm import fuse
+from ddfm.images import images_by_stem, read_image
+from ddfm.metrics import evaluate
+from ddfm.registration import LEAST_CONFIDENCE, Model, Registration, register
+
+Array = NDArray[np.float32]
+RESULTS = Path(__file__).parent / "results" / "registration.json"
+MISALIGNED = ("misaligned/msrs", "misaligned/roadscene")
+SETS = (*MISALIGNED, "ivf/roadscene", "ivf/tno", "vifb")
+METRICS = ("Qabf", "VIF")
+
+
+def pixels(path: Path) -> Array:
+    return read_image(path).pixels
+
+
+def grid(height: int, width: int) -> Array:
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return np.dstack([x, y])
+
+
+def given_warp(path: Path) -> Array:
+    """Where in ir each pixel of ir_warp came from; the file has torch's sampling grid, in [-1, 1]."""
+    flow = np.load(path)["flow"].astype(np.float32)
+    height, width = flow.shape[:2]
+    return ((flow + 1) * np.array([width, height], np.float32) - 1) / 2
+
+
+def inverse(warp: Array) -> Array:
+    """The displacements that undo a warp: by fixed point, with an affine map where it is not defined."""
+    here = grid(*warp.shape[:2])
+    points = np.c_[here.reshape(-1, 2), np.ones(here[..., 0].size)]
+    affine = np.linalg.lstsq(points, warp.reshape(-1, 2), rcond=None)[0]
+    rest = (warp - (points @ affine).reshape(warp.shape)).astype(np.float32)
+    turn = np.linalg.inv(affine[:2].T)
+    at = (here - affine[2]) @ turn.T
+    for _ in range(30):
+        x, y = (np.ascontiguousarray(at[..., k], np.float32) for k in (0, 1))
+        at = (
+            here - affine[2] - cv2.remap(rest, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        ) @ turn.T
+    return (at - here).astype(np.float32)
+
+
+def error(flow: Array, truth: Array, size: tuple[int, ...]) -> float:
+    """Mean end-point error over the pixels that the moving picture of ``size`` covers."""
+    at = grid(*truth.shape[:2]) + truth
+    covered = ((at >= 0) & (at <= (size[1] - 1, size[0] - 1))).all(2)
+    return float(np.linalg.norm(flow - truth, axis=2)[covered].mean())
+
+
+def drawn_warp(height: int, width: int, seed: int) -> Array:
+    """A warp like SuperFusion's: a turn, scale, shear and shift, and smooth noise of some 1.5 pixels."""
+    rng = np.random.default_rng(seed)
+    angle, scale, shear = rng.uniform(-0.14, 0.14), rng.uniform(0.95, 1.05), rng.uniform(-0.03, 0.03)
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle) + shear], [np.sin(angle), np.cos(angle)]])
+    centre = np.array([width - 1, height - 1]) / 2
+    shift = rng.uniform(-0.05, 0.05, 2) * (width, height)
+    noise = [cv2.GaussianBlur(rng.normal(size=(height, width)), (0, 0), 25) for _ in range(2)]
+    smooth = np.dstack([1.1 * plane / plane.std() for plane in noise])
+    return ((grid(height, width) - centre) @ turn.T + centre + shift + smooth).astype(np.float32)
+
+
+def warped(picture: Array, at: Array) -> Array:
+    result = cv2.remap(
+        picture, np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1]), cv2.INTER_LINEAR
+    )
+    return np.asarray(result, np.float32).reshape(*at.shape[:2], -1)
+
+
+def timed(moving: Array, fixed: Array, model: Model) -> tuple[Registration, float]:
+    start = time.process_time()
+    return register(moving, fixed, model), time.process_time() - start
+
+
+def quality(a: Array, b: Array, fused: Array) -> NDArray[np.float64]:
+    first, second, third = (torch.from_numpy(np.rint(i * 255)).movedim(-1, 0)[None] for i in (a, b, fused))
+    values = evaluate(first, second, third, metrics=METRICS)
+    return np.array([values[name].item() for name in METRICS])
+
+
+def mixed(a: Array, b: Array) -> Array:
+    return fuse(a, b, steps=0).image.pixels
+
+
+def mutual_information(a: Array, b: Array) -> float:
+    """Of what a Gaussian of 6 pixels takes away, within +-0.1, in nats, without 40 pixels of border."""
+    planes = []
+    for image in (a, b):
+        grey = image.mean(2)
+        planes.append((grey - cv2.GaussianBlur(grey, (0, 0), 6)).clip(-0.1, 0.1)[40:-40, 40:-40].ravel())
+    joint = np.histogram2d(planes[0], planes[1], 48)[0] / planes[0].size
+    apart = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    return float((joint[joint > 0] * np.log(joint[joint > 0] / apart[joint > 0])).sum())
+
+
+def percent(values: NDArray[np.float64]) -> list[float]:
+    return (100 * values).round(1).tolist()
+
+
+def measure_pair(folder: Path, name: str) -> dict[str, Any]:
+    """One pair of the misaligned sets, by all models."""
+    ir, vi, moving = (pixels(folder / kind / f"{name}.png") for kind in ("ir", "vi", "ir_warp"))
+    truth = inverse(given_warp(folder / "flow" / f"{name}.npz"))
+    aligned = quality(ir, vi, mixed(ir, vi))
+    at = grid(*truth.shape[:2]) + truth
+    kept = warped(np.ones_like(moving), given_warp(folder / "flow" / f"{name}.npz"))
+    exact = Registration(truth, "affine", np.eye(3), 1.0, warped(kept, at)[..., 0] > 0.999)
+    row: dict[str, Any] = {
+        "unaligned": round(error(np.zeros_like(truth), truth, moving.shape), 2),
+        "fused, loss of Qabf and VIF in %, unregistered": percent(
+            quality(ir, vi, mixed(moving, vi)) / aligned - 1
+        ),
+        "by the given warp": percent(quality(ir, vi, mixed(exact.warp(moving, vi), vi)) / aligned - 1),
+        "MI of details, ir as given": round(mutual_information(ir, vi), 4),
+    }
+    for model in get_args(Model):
+        registration, seconds = timed(moving, vi, model)
+        own = register(ir, vi, model)
+        result, reference = registration.warp(moving, vi), own.warp(ir, vi)
+        fused = mixed(result, vi)
+        row[model] = {
+            "error": round(error(registration.flow, truth, moving.shape), 2),
+            "confidence": round(registration.confidence, 3),
+            "seconds": round(seconds, 2),
+            "loss against ir as given": percent(quality(ir, vi, fused) / aligned - 1),
+            "ir as given moves by": round(error(own.flow, np.zeros_like(own.flow), ir.shape), 2),
+            "its loss": percent(quality(ir, vi, mixed(reference, vi)) / aligned - 1),
+            "loss against ir registered, too": percent(
+                quality(reference, vi, fused) / quality(reference, vi, mixed(reference, vi)) - 1
+            ),
+            "own sources": percent(quality(result, vi, fused) / aligned - 1),
+            "MI of details": round(mutual_information(result, vi), 4),
+        }
+    return row
+
+
+def measure_unrelated(root: Path, every: int) -> dict[str, Any]:
+    """Confidences of true pairs and of pictures of two scenes, within a set and across sets."""
+    pairs = []
+    for name in SETS:
+        moving = images_by_stem(root / name / ("ir_warp" if name in MISALIGNED else "ir"))
+        fixed = images_by_stem(root / name / "vi")
+        step = every * (18 if name == "ivf/roadscene" else 1)
+        pairs += [(name, moving[stem], fixed[stem]) for stem in list(fixed)[::step]]
+    values: dict[str, dict[str, list[float]]] = {name: {"same scene": [], "unrelated": []} for name in SETS}
+    for index, (name, ir, vi) in enumerate(pairs):
+        values[name]["same scene"].append(register(pixels(ir), pixels(vi)).confidence)
+        for offset in (3, len(pairs) // 2):
+            other = pairs[(index + offset) % len(pairs)][1]
+            values[name]["unrelated"].append(register(pixels(other), pixels(vi)).confidence)
+        print(name, vi.stem, [round(found[-1], 3) for found in values[name].values()], flush=True)
+    table: dict[str, Any] = {}
+    for name in SETS:
+        true, false = values[name]["same scene"], values[name]["unrelated"]
+        others = [v for other in SETS if other != name for v in values[other]["unrelated"]]
+        threshold = 1.2 * max(others)
+        table[name] = {
+            "same scene": [round(v, 2) for v in sorted(true)],
+            "unrelated": [round(v, 2) for v in sorted(false)],
+            "accepted": f"{sum(v >= LEAST_CONFIDENCE for v in true)} of {len(true)}",
+            "refused": f"{sum(v < LEAST_CONFIDENCE for v in false)} of {len(false)}",
+            "threshold by the other sets": round(threshold, 2),
+            "accepted by it": f"{sum(v >= threshold for v in true)} of {len(true)}",
+            "refused by it": f"{sum(v < threshold for v in false)} of {len(false)}",
+        }
+    return table
+
+
+def measure_held_out(root: Path, every: int) -> dict[str, Any]:
+    """Pairs that nothing was chosen on, warped by us; then shrunk, cut to another aspect, and inverted."""
+    fixed, moving = (images_by_stem(root / "ivf/roadscene" / kind) for kind in ("vi", "ir"))
+    rows: dict[str, Any] = {}
+    for seed, stem in enumerate(list(fixed)[4 :: 16 * every]):
+        ir, vi = pixels(moving[stem]), pixels(fixed[stem])
+        height, width = vi.shape[:2]
+        warp = drawn_warp(height, width, seed)
+        truth, there = inverse(warp), warped(ir, warp)
+        half = np.asarray(
+            cv2.resize(there, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.float32
+        )
+        factor = np.array([width // 2, height // 2]) / (width, height)
+        at = (grid(height, width) + truth + 0.5) * factor - 0.5
+        left, right = width // 8, width - width // 8
+        kinds = {
+            "as it is": (there, truth),
+            "half size": (half[..., None], (at - grid(height, width)).astype(np.float32)),
+            "cut to 3/4 of its width": (
+                np.ascontiguousarray(there[:, left:right]),
+                truth - np.array([left, 0], np.float32),
+            ),
+            "inverted": (np.where(there > 0, 1 - there, there), truth),
+        }
+        row: dict[str, Any] = {"unaligned": round(error(np.zeros_like(truth), truth, there.shape), 2)}
+        for kind, (picture, flow) in kinds.items():
+            for model in get_args(Model) if kind == "as it is" else ("affine",):
+                registration, seconds = timed(picture, vi, model)
+                scale = picture.shape[1] / there.shape[1] if kind == "half size" else 1
+                row[f"{kind}, {model}"] = {
+                    "error": round(error(registration.flow, flow, picture.shape) / scale, 2),
+                    "confidence": round(registration.confidence, 3),
+                    "seconds": round(seconds, 2),
+                }
+        rows[stem] = row
+        print(stem, json.dumps(row), flush=True)
+    summary = {
+        kind: {
+            "pairs": len(rows),
+            "error at most half": sum(row[kind]["error"] <= row["unaligned"] / 2 for row in rows.values()),
+            "accepted": sum(row[kind]["confidence"] >= LEAST_CONFIDENCE for row in rows.values()),
+            "accepted, and the error more than half": sum(
+                row[kind]["error"] > row["unaligned"] / 2 and row[kind]["confidence"] >= LEAST_CONFIDENCE
+                for row in rows.values()
+            ),
+            "mean unaligned": round(float(np.mean([row["unaligned"] for row in rows.values()])), 2),
+            "median error": round(float(np.median([row[kind]["error"] for row in rows.values()])), 2),
+        }
+        for kind in next(iter(rows.values()))
+        if kind != "unaligned"
+    }
+    return {"summary": summary, "pairs": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of the data sets")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
+    parser.add_argument("--only", choices=("pairs", "unrelated", "held out"), help="measure one part again")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    if arguments.only in (None, "pairs"):
+        for name in MISALIGNED:
+            rows = {}
+            for stem in list(images_by_stem(arguments.data / name / "vi"))[:: arguments.every]:
+                rows[stem] = measure_pair(arguments.data / name, stem)
+                print(name, stem, json.dumps(rows[stem]), flush=True)
+            keep(name, rows)
+    if arguments.only in (None, "unrelated"):
+        keep("confidence", measure_unrelated(arguments.data, arguments.every))
+    if arguments.only in (None, "held out"):
+        keep("held out", measure_held_out(arguments.data, arguments.every))
+
+
+def keep(part: str, rows: dict[str, Any]) -> None:
+    """Put a part's results in their place in the file."""
+    table = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**table, part: rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
