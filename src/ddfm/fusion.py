@@ -32,7 +32,7 @@ from ddfm.likelihood import FORMS, Likelihood
 from ddfm.noise import GREY_LEVEL, clean_source
 from ddfm.options import DEFAULT_STEPS, Noise, Tile, check_options
 from ddfm.sampler import Step, sample, spaced_timesteps
-from ddfm.sources import Source, as_sources, first_colour, match_sizes
+from ddfm.sources import Registering, Source, as_sources, first_colour, match_sizes, registered
 from ddfm.tiled import TiledLikelihood, is_large
 from ddfm.uncertainty import posterior_std
 
@@ -111,6 +111,7 @@ def fuse(
     device: str = "auto",
     dtype: str = "float32",
     tile: Tile = "auto",
+    register: Registering | None = None,
     resize: bool = False,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> FusionResult:
@@ -151,6 +152,9 @@ def fuse(
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
             ``"auto"`` for 1024, or less where there is little memory; ``"off"`` for pictures in one
             piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
+        register: bring the other sources, of whatever size and view, onto the first colour source:
+            ``"affine"``, ``"homography"`` or ``"dense"`` (docs/registration.md). None for sources that are
+            aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.
@@ -160,7 +164,7 @@ def fuse(
     """
     # 1. Read.
     given = as_sources([a, b, *more])
-    scenes = [match_sizes(pictures, resize) for pictures in zip(*given.pictures, strict=True)]
+    scenes = [list(pictures) for pictures in zip(*given.pictures, strict=True)]
     check_options(
         form=form,
         scheduler=scheduler,
@@ -173,8 +177,12 @@ def fuse(
         device=device,
         dtype=dtype,
         tile=tile,
+        register=register,
         sources=len(given.pictures),
     )
+    if register is not None:
+        scenes = [registered(scene, register) for scene in scenes]
+    scenes = [match_sizes(scene, resize) for scene in scenes]
     check_colour(scenes, colour_from)
     steps = DEFAULT_STEPS[form] if steps is None else steps
     chosen, why = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else (task, "")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.hierarchical import TASKS
 from ddfm.likelihood import FORMS
 from ddfm.sampler import SCHEDULERS
+from ddfm.sources import Registering
 
 # The older forms get one EM iteration a step and no other, so that fewer steps than the released code's
 # leave them short of their fixed point (benchmarks/results/released_steps.csv).
@@ -17,6 +18,7 @@ DEFAULT_STEPS = {"ddfm": 5, "paper": 100, "released": 100}
 MAX_STEPS = 1000
 
 STRETCHES = ("auto", "none")
+REGISTRATIONS = get_args(Registering)
 Noise = Literal["auto", "off"] | Sequence[float]
 LEAST_TILE = 64
 Tile = Literal["auto", "off"] | int
@@ -34,6 +36,7 @@ def check_options(
     device: str,
     dtype: str,
     colour_from: int | None = None,
+    register: Registering | None = None,
     tile: Tile = "auto",
     sources: int = 2,
     **unchecked: Any,
@@ -47,6 +50,8 @@ def check_options(
     ):
         if value not in known:
             raise InputError(f"{name} {value!r}: not one of {', '.join(known)}")
+    if register is not None and register not in REGISTRATIONS:
+        raise InputError(f"register {register!r}: not one of {', '.join(REGISTRATIONS)}")
     if form != "ddfm" and sources != 2:
         raise InputError(f"form {form}: is for two sources, {sources} are given; form ddfm takes any number")
     fewest = 0 if form == "ddfm" else 1

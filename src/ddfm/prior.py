@@ -328,6 +328,9 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
         )
     _check(prior, folder)
     torch.nn.Module.to(network, torch.float32)  # see Prior.to
+    # Tensors mapped from a file lie at any address, by which some kernels choose the order of their sums.
+    for parameter in network.parameters():
+        parameter.data = parameter.data.clone()
     return prior
 
 

@@ -38,6 +38,7 @@ from ddfm.errors import InputError
 from ddfm.orientation import Plane, displaced_agreement
 
 Model = Literal["affine", "homography", "dense"]
+MODELS = get_args(Model)
 Pixels = NDArray[np.float32]
 
 LEAST_CONFIDENCE = 0.15
@@ -123,8 +124,8 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
     Raises:
         InputError: an unknown model, or a side of more than 32767 pixels.
     """
-    if model not in get_args(Model):
-        raise InputError(f"register {model!r}: not one of {', '.join(get_args(Model))}")
+    if model not in MODELS:
+        raise InputError(f"register {model!r}: not one of {', '.join(MODELS)}")
     if max(*moving.shape[:2], *fixed.shape[:2]) > LARGEST:
         raise InputError(f"register: sources of more than {LARGEST} pixels a side are not supported")
     still, mover = _view(fixed), _view(moving)

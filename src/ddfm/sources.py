@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ddfm.errors import InputError
 from ddfm.images import Image, from_pil, from_stack, read_image
 from ddfm.layouts import Layout, split
 
+Registering = Literal["affine", "homography", "dense"]
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
 
 
@@ -91,8 +92,43 @@ def match_sizes(sources: Sequence[Image], resize: bool) -> list[Image]:
         return list(sources)
     if not resize:
         sizes = " and ".join(f"{s.name} is {s.size[1]}x{s.size[0]}" for s in sources)
-        raise InputError(f"{sizes} pixels; sources must be aligned and of one size (--resize resamples)")
+        raise InputError(
+            f"{sizes} pixels; sources must be aligned and of one size "
+            "(--register aligns them, --resize resamples)"
+        )
     return [source if source.size == target.size else resampled(source, target.size) for source in sources]
+
+
+def registered(
+    sources: Sequence[Image],
+    model: Registering,
+    report: Callable[[int, NDArray[np.uint8]], None] = lambda k, picture: None,
+) -> list[Image]:
+    """Sources of any size and view brought onto the first one in colour (onto the first, if none is).
+
+    Args:
+        sources: two or more.
+        model: ``"affine"``, ``"homography"`` or ``"dense"``; see `ddfm.registration.register`.
+        report: called for each source that was moved with its number, from 0, and a picture (H, W, 3) by
+            which a person can judge; also for those that are then refused.
+
+    Raises:
+        InputError: the confidence is too low, the model is unknown, OpenCV is missing.
+    """
+    from ddfm.registration import overlay, register
+
+    target, brought = first_colour(sources), []
+    for k, source in enumerate(sources):
+        if source is target:
+            brought.append(source)
+            continue
+        found = register(source.pixels, target.pixels, model)
+        report(k, overlay(source.pixels, target.pixels, found))
+        found.check(source.name, target.name)
+        brought.append(
+            replace(source, pixels=found.warp(source.pixels, target.pixels), alpha=None, resolution=None)
+        )
+    return brought
 
 
 def resampled(image: Image, size: tuple[int, int]) -> Image:

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.progress import Progress
@@ -26,6 +26,9 @@ from ddfm.commands.volumes import are_volumes, fuse_volumes
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ddfm.fusion import FusionResult
     from ddfm.images import Image
     from ddfm.prior import Prior
@@ -86,6 +89,18 @@ def fuse(
             "side, or never.",
         ),
     ] = "auto",
+    register: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Bring sources onto the first one in colour: affine, homography or dense.",
+            show_default="they are aligned",
+        ),
+    ] = None,
+    register_report: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Write a picture to judge the registration by.", show_default=False),
+    ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
     ranges: RangeOption = None,
     copy_patient: Annotated[
@@ -118,8 +133,11 @@ def fuse(
         "device": device,
         "dtype": dtype,
         "tile": parse_tile(tile),
+        "register": register,
         "resize": resize,
     }
+    if register_report and not register:
+        raise InputError(f"{register_report}: --register-report needs --register")
     for path in sources:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
@@ -131,19 +149,27 @@ def fuse(
     if any(folders) and not all(folders):
         mixed = " and ".join(map(str, sources))
         raise InputError(f"{mixed}: either files or folders are needed, not some of each")
-    for written in (output, uncertainty):
+    places = Places(output, uncertainty, register_report)
+    for written in (output, uncertainty, register_report):
         if written and written.exists() and any(written.samefile(path) for path in sources):
             raise InputError(f"{written}: is one of the sources; name another output")
     if folders[0]:
-        fuse_folders(sources, output, uncertainty, prior, wanted, overwrite, options)
+        fuse_folders(sources, places, prior, wanted, overwrite, options)
     else:
-        fuse_files(sources, output, uncertainty, prior, wanted, options)
+        fuse_files(sources, places, prior, wanted, options)
+
+
+class Places(NamedTuple):
+    """Where results go: files, or folders of them."""
+
+    fused: Path
+    spread: Path | None
+    report: Path | None
 
 
 def fuse_files(
     paths: Sequence[Path],
-    output: Path,
-    uncertainty: Path | None,
+    places: Places,
     prior: str,
     ranges: Sequence[VolumeRange],
     options: dict[str, Any],
@@ -153,26 +179,25 @@ def fuse_files(
 
     start = time.perf_counter()
     model = checked_prior(prior, options, len(paths))
-    images = read_sources(paths, ranges, options["resize"])
+    images = read_sources(paths, ranges, options, places.report)
     for image in images:
         for remark in range_remarks([image]):
             print(f"{image.name}: {remark}", file=sys.stderr)
-    check_outputs(output, uncertainty, images)
+    check_outputs(places, images)
     with progress_bars() as bars:
-        result = fuse_one(images, output, uncertainty, model, options, bars)
+        result = fuse_one(images, places, model, options, bars)
     if result.settings["why"]:
-        print(tell_task(str(output), result.settings["task"], result.settings["why"]), file=sys.stderr)
+        print(tell_task(str(places.fused), result.settings["task"], result.settings["why"]), file=sys.stderr)
     for path, level in zip(paths, result.settings["denoised"], strict=True):
         if level:
             print(f"{path}: noise of {level:.1f} grey levels taken out", file=sys.stderr)
-    height, width = images[0].size
-    print(f"{output}: {width}x{height}, {images[0].depth}, {time.perf_counter() - start:.1f} s")
+    height, width = result.image.size
+    print(f"{places.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
 
 
 def fuse_folders(
     folders: Sequence[Path],
-    output: Path,
-    uncertainty: Path | None,
+    places: Places,
     prior: str,
     ranges: Sequence[VolumeRange],
     overwrite: bool,
@@ -182,11 +207,13 @@ def fuse_folders(
     from ddfm import batch
     from ddfm.images import prepare_folder
 
-    for folder in filter(None, (output, uncertainty)):
+    output = places.fused
+    named = [folder for folder in places if folder is not None]
+    for folder in named:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file; folders are fused into a folder")
-    if uncertainty and uncertainty.absolute() == output.absolute():
-        raise InputError(f"{uncertainty}: is the folder of the fused pictures, too; name another one")
+    if len({folder.absolute() for folder in named}) < len(named):
+        raise InputError(f"{output}: two kinds of results would go into one folder; name another one")
     groups, lonely = batch.match_folders(*folders)
     model = checked_prior(prior, options, len(folders))
     prepare_folder(output)
@@ -203,11 +230,15 @@ def fuse_folders(
 
         def fuse_group(group: batch.Group) -> None:
             try:
-                images = read_sources(group.files, ranges, options["resize"])
-                target = output / batch.output_name(group, images[0].depth)
-                spread = uncertainty / f"{group.stem}.tif" if uncertainty else None
-                check_outputs(target, spread, images)
-                settings = fuse_one(images, target, spread, model, options, bars).settings
+                report = places.report and places.report / f"{group.stem}.png"
+                images = read_sources(group.files, ranges, options, report)
+                target = Places(
+                    output / batch.output_name(group, images[0].depth),
+                    places.spread and places.spread / f"{group.stem}.tif",
+                    report,
+                )
+                check_outputs(target, images)
+                settings = fuse_one(images, target, model, options, bars).settings
                 tasks[settings["task"]].append({"stem": group.stem, **settings})
             finally:
                 bars.advance(overall)
@@ -224,31 +255,45 @@ def fuse_folders(
         raise typer.Exit(1)
 
 
-def read_sources(paths: Sequence[Path], ranges: Sequence[VolumeRange], resize: bool) -> list[Image]:
-    from ddfm.images import read_image
-    from ddfm.sources import match_sizes
+def read_sources(
+    paths: Sequence[Path], ranges: Sequence[VolumeRange], options: dict[str, Any], report: Path | None
+) -> list[Image]:
+    """The sources in one size and view, with a picture of how they were registered if that is wanted."""
+    import numpy as np
+
+    from ddfm.images import check_writable, from_array, read_image, write_image
+    from ddfm.sources import match_sizes, registered
 
     images = []
     for path, wanted in zip(paths, ranges, strict=True):
         if wanted == "window":
             raise InputError(f"{path}: has no display window; give the range in numbers, or data")
         images.append(read_image(path, wanted))
-    return match_sizes(images, resize)
+    if options["register"] is None:
+        return match_sizes(images, options["resize"])
+
+    def write_report(k: int, picture: NDArray[np.uint8]) -> None:
+        if report is not None:
+            path = report if len(paths) == 2 else report.with_stem(f"{report.stem}-{k + 1}")
+            write_image(path, from_array(picture, str(path)))
+
+    if report is not None:
+        check_writable(report, np.dtype(np.uint8), False)
+    return registered(images, options["register"], write_report)
 
 
-def check_outputs(output: Path, uncertainty: Path | None, images: Sequence[Image]) -> None:
+def check_outputs(places: Places, images: Sequence[Image]) -> None:
     from ddfm.heatmap import check_spread
     from ddfm.images import check_writable
 
-    check_writable(output, images[0].depth, any(image.alpha is not None for image in images))
-    if uncertainty:
-        check_spread(uncertainty, output)
+    check_writable(places.fused, images[0].depth, any(image.alpha is not None for image in images))
+    if places.spread:
+        check_spread(places.spread, places.fused)
 
 
 def fuse_one(
     images: list[Image],
-    output: Path,
-    uncertainty: Path | None,
+    places: Places,
     prior: Callable[[], Prior],
     options: dict[str, Any],
     bars: Progress,
@@ -260,12 +305,13 @@ def fuse_one(
     from ddfm.options import DEFAULT_STEPS
 
     steps = DEFAULT_STEPS[options["form"]] if options["steps"] is None else options["steps"]
-    bar = bars.add_task(output.name, total=steps)
+    bar = bars.add_task(places.fused.name, total=steps)
     try:
-        result = fuse_images(*images, prior=prior, callback=lambda step: bars.advance(bar), **options)
+        done = {**options, "register": None}  # that was when they were read
+        result = fuse_images(*images, prior=prior, callback=lambda step: bars.advance(bar), **done)
     finally:
         bars.remove_task(bar)
-    write_image(output, result.image)
-    if uncertainty and result.std is not None:
-        write_spread(uncertainty, result.std)
+    write_image(places.fused, result.image)
+    if places.spread and result.std is not None:
+        write_spread(places.spread, result.std)
     return result

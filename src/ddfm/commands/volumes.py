@@ -46,6 +46,8 @@ def fuse_volumes(
 
     if uncertainty:
         raise InputError(f"{uncertainty}: the uncertainty of volumes is not written; leave --uncertainty out")
+    if options["register"]:
+        raise InputError("--register: volumes are not registered; resample one to the other's grid first")
     start = time.perf_counter()
     model = checked_prior(prior, options, len(paths))
     read = [volumes.read_volume(path, wanted) for path, wanted in zip(paths, ranges, strict=True)]
