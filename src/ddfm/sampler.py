@@ -109,4 +109,5 @@ def sample(
             f = f + alpha_cumprod.sqrt().to(f) * (rectified - prediction)
         f = process.step(rectified, process.timesteps[index], f, generator=generator).prev_sample
         callback(Step(index, timestep, prediction, rectified, f))
+        del prediction, rectified  # not to be held, if they are large, during the next evaluation
     return f
