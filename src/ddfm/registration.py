@@ -45,6 +45,8 @@ LEAST_CONFIDENCE = 0.15
 JUDGED_SIDE, JUDGED_CELL, JUDGED_REACH = SIDES[0], 16, 12
 NEIGHBOURHOOD = 1.0  # cells, of the Gaussian in which votes are counted together
 IN_PLACE = 2.5  # pixels from the alignment within which a vote is for it
+FILL_SIDE = 256  # pixels, in which the brightness of what stands in is found,
+FILL_SPREADS = (128, 32, 12)  # as that of the nearest parts that there are
 FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
 PARAMETERS = {"affine": 6, "homography": 8}
 LARGEST = 32767  # pixels of a side, by OpenCV
@@ -252,13 +254,17 @@ def _completed(moved: Pixels, other: Pixels, shown: NDArray[np.bool_]) -> Pixels
     """``other`` where nothing is shown, at the mean brightness of ``moved`` nearby, with a soft border."""
     if not shown.any():
         return other.copy()
-    mask = shown.astype(np.float32)
-    offset = np.zeros_like(moved)
-    for sigma in (max(shown.shape) / 2, 64.0, 16.0):  # the nearest that there is
+    height, width = shown.shape
+    factor = min(1.0, FILL_SIDE / max(height, width))
+    small = max(1, round(width * factor)), max(1, round(height * factor))
+    mask = shrunk(shown.astype(np.float32), small)
+    excess = shrunk((moved - other) * shown[..., None], small).reshape(small[1], small[0], -1)
+    offset = np.zeros_like(excess)
+    for sigma in FILL_SPREADS:
         share = cv2.GaussianBlur(mask, (0, 0), sigma)[..., None]
-        mean = cv2.GaussianBlur((moved - other) * mask[..., None], (0, 0), sigma).reshape(moved.shape)
-        trust = np.clip(share / 0.05, 0, 1)
-        offset = offset + trust * (mean / np.maximum(share, 1e-6) - offset)
+        mean = cv2.GaussianBlur(excess, (0, 0), sigma).reshape(excess.shape)
+        offset += np.clip(share / 0.05, 0, 1) * (mean / np.maximum(share, 1e-6) - offset)
+    whole = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR).reshape(moved.shape)
     distance = cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 3)
     weight = np.clip(distance / FEATHER, 0, 1)[..., None]
-    return np.clip(weight * moved + (1 - weight) * (other + offset), 0, 1).astype(np.float32)
+    return np.clip(weight * moved + (1 - weight) * (other + whole), 0, 1).astype(np.float32)
