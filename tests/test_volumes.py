@@ -24,7 +24,7 @@ from pydicom.pixels.processing import apply_rescale
 
 import ddfm
 from ddfm.errors import InputError
-from ddfm.images import Image
+from ddfm.images import Image, from_array
 from ddfm.noise import GREY_LEVEL
 from ddfm.volumes import (
     Volume,
@@ -35,6 +35,7 @@ from ddfm.volumes import (
     is_volume,
     noise_levels,
     read_volume,
+    shared_scales,
     write_volume,
 )
 from tests.conftest import picture
@@ -521,3 +522,19 @@ def test_what_is_a_volume(tmp_path: Path) -> None:
     }
     assert is_volume(one)
     assert read_volume(one).shape == (1, 20, 24)
+
+
+def test_slices_share_scales() -> None:
+    """Of a volume of one slice they are the slice's own; of a longer one they are not."""
+    first, second = (from_array(picture(40, 48, 1, np.uint8, seed)) for seed in (1, 2))
+    dark = from_array((picture(40, 48, 1, np.uint8, 3) // 8).astype(np.uint8))
+    options: dict[str, Any] = {"steps": 0, "task": "medical"}
+    alone = ddfm.fuse(first, second, **options).to_array().astype(int)
+
+    def with_scales_of(*volumes: Volume) -> NDArray[Any]:
+        return ddfm.fuse(first, second, scales=shared_scales(volumes), **options).to_array().astype(int)
+
+    same = with_scales_of(Volume((first,), "TIFF"), Volume((second,), "TIFF"))
+    assert np.abs(same - alone).max() <= 1
+    longer = with_scales_of(Volume((first, dark), "TIFF"), Volume((second, dark), "TIFF"))
+    assert np.abs(longer - alone).max() > 1

@@ -25,7 +25,7 @@ from ddfm.colour import blend_chroma, blend_exposed_chroma, combine, luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.geometry import spans
-from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task
+from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task, held
 from ddfm.images import Image, check_writable, with_shared_range, write_image
 from ddfm.layouts import Layout
 from ddfm.likelihood import FORMS, Likelihood
@@ -113,6 +113,7 @@ def fuse(
     tile: Tile = "auto",
     register: Registering | None = None,
     resize: bool = False,
+    scales: Mapping[str, float] | None = None,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> FusionResult:
     """Fuse two or more aligned pictures of one scene (DDFM, Zhao et al., ICCV 2023, algorithm 1).
@@ -157,6 +158,8 @@ def fuse(
             aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
+        scales: numbers about the whole picture that form ``"ddfm"`` takes instead of each picture's own:
+            those of a volume, for its slices (`ddfm.volumes.shared_scales`).
         callback: called with a `Step` after every sampling step.
 
     Raises:
@@ -217,7 +220,7 @@ def fuse(
     def sampled(
         sources: Sequence[Tensor], seed: int, callback: Callable[[Step], None] = lambda step: None
     ) -> tuple[Tensor, Likelihood]:
-        likelihood = likelihood_of(form, sources, [source.left for source in cleaned], rules, tile)
+        likelihood = likelihood_of(form, sources, [source.left for source in cleaned], rules, tile, scales)
         f = likelihood.start
         if f is None or steps:
             f = draw(model(), likelihood, steps, sources[0], seed, scheduler, callback)
@@ -353,12 +356,19 @@ def draw(
 
 
 def likelihood_of(
-    form: str, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, tile: Tile
+    form: str,
+    sources: Sequence[Tensor],
+    noise: Sequence[Tensor],
+    task: Task,
+    tile: Tile,
+    scales: Mapping[str, float] | None = None,
 ) -> Likelihood:
     """The likelihood in that form; of large pictures part by part, unless ``tile`` forbids it."""
-    if form == "ddfm" and tile != "off" and is_large(*sources[0].shape[-2:]):
-        return TiledLikelihood(sources, noise, task)
-    return FORMS[form](sources, noise, task)
+    if form != "ddfm":
+        return FORMS[form](sources, noise, task)
+    if tile != "off" and is_large(*sources[0].shape[-2:]):
+        return TiledLikelihood(sources, noise, task, steady=held(scales or {}))
+    return HierarchicalLikelihood(sources, noise, task, steady=held(scales or {}))
 
 
 def with_chroma(

@@ -11,7 +11,7 @@ through sums, minima and maxima, so that none is privileged. Reducing once halve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -133,6 +133,11 @@ Steady = Callable[[str, Tensor], Tensor]
 
 def as_it_is(name: str, value: Tensor) -> Tensor:
     return value
+
+
+def held(scales: Mapping[str, float]) -> Steady:
+    """What takes those numbers for every picture: for the slices of a volume, which share them."""
+    return lambda name, value: torch.full_like(value, scales[name]) if name in scales else value
 
 
 class HierarchicalLikelihood:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddfm.geometry import tiles
-from ddfm.hierarchical import FOCUS_SCALES, HierarchicalLikelihood, Task, finished
+from ddfm.hierarchical import FOCUS_SCALES, HierarchicalLikelihood, Steady, Task, as_it_is, finished
 from ddfm.pyramid import reduce
 
 SIDE = 2048  # of the parts, whose number grows where the margins are wide
@@ -34,7 +34,12 @@ class TiledLikelihood:
     """`HierarchicalLikelihood` of sources of any size; built anew for each part, each time it is asked."""
 
     def __init__(
-        self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, side: int = SIDE
+        self,
+        sources: Sequence[Tensor],
+        noise: Sequence[Tensor],
+        task: Task,
+        side: int = SIDE,
+        steady: Steady = as_it_is,
     ) -> None:
         """
         Args:
@@ -42,9 +47,10 @@ class TiledLikelihood:
             noise: standard deviation of what noise is left in each, in the same units, (B,).
             task: what kind of sources they are; see `ddfm.hierarchical.TASKS`.
             side: of the parts, without their margins.
+            steady: as for `HierarchicalLikelihood`.
         """
         self.sources, self.noise, self.task, self.side = sources, noise, task, side
-        self.numbers = whole_numbers(sources)
+        self.numbers = {name: steady(name, value) for name, value in whole_numbers(sources).items()}
         self.start = self._stitched(lambda likelihood, part: likelihood.start)
 
     def rectify(self, f0: Tensor) -> Tensor:

@@ -224,6 +224,27 @@ def noise_levels(volumes: Sequence[Volume]) -> list[float]:
     return levels
 
 
+def shared_scales(volumes: Sequence[Volume]) -> dict[str, float]:
+    """What the likelihood measures intensities by, for all slices: their mean, and their energy about it.
+
+    For `ddfm.fuse`: with scales of its own each slice would be fused by other weights than its neighbour.
+    In units of luminance in [-1, 1].
+    """
+    import torch
+
+    from ddfm.colour import luminance
+    from ddfm.pyramid import reduce
+
+    count, total, square = 0, 0.0, 0.0
+    for image in (image for volume in volumes for image in volume.slices):
+        pixels = torch.from_numpy(np.ascontiguousarray(image.pixels)).movedim(-1, 0)[None]
+        luma = 2 * luminance(pixels).double() - 1
+        count, total = count + 1, total + float(luma.mean())
+        square += float(reduce(luma).square().mean())
+    centre = total / count
+    return {"centre": centre, "energy": max(0.0, square / count - centre**2)}
+
+
 def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
     """Find out before the work whether the fused volume can be written to ``path``.
 

@@ -62,11 +62,12 @@ def fuse_volumes(
         print(tell_task(str(output), choice.task, choice.why), file=sys.stderr)
     if options["noise"] is None and options["task"] != "medical" and options["form"] == "ddfm":
         options = {**options, "noise": volumes.noise_levels(read)}
+    scales = volumes.shared_scales(read)
     with progress_bars() as bars:
         bar = bars.add_task("slices", total=len(read[0].slices))
         fused = volumes.fuse_volumes(
             read,
-            lambda slices: fuse_images(*slices, prior=model, **options).image,
+            lambda slices: fuse_images(*slices, prior=model, scales=scales, **options).image,
             progress=lambda index: bars.advance(bar),
         )
     volumes.write_volume(output, fused, copy_patient)
