@@ -12,14 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image as PILImage
 from scipy.interpolate import BSpline
 from scipy.ndimage import map_coordinates
 
+from ddfm import fuse
 from ddfm.alignment import Floats, _splines, _stiffness, looked_up, positions, remapped, shrunk, transformed
+from ddfm.demo.scenes import exposure, night
 from ddfm.errors import InputError
 from ddfm.images import read_image
 from ddfm.orientation import displaced_agreement, orientation
 from ddfm.registration import LEAST_CONFIDENCE, Model, overlay, register
+from tests.conftest import Command
 
 Array = NDArray[np.float32]
 HEIGHT, WIDTH = 240, 320
@@ -282,3 +286,32 @@ def test_real_pairs(data: Path, name: str, stem: str, other: str) -> None:
     assert np.linalg.norm(found - here, axis=2)[inner].mean() < unaligned / 2
     unrelated = read_image(folder / "ir_warp" / f"{other}.png").pixels
     assert register(unrelated, vi).confidence < LEAST_CONFIDENCE
+
+
+def test_the_command_registers_and_reports(ddfm: Command, tmp_path: Path) -> None:
+    """A thermal picture of another size and view; and one of another scene, which is refused."""
+    street, other = night(), exposure()
+    paths = {name: tmp_path / f"{name}.png" for name in ("thermal", "visible", "other", "out", "report")}
+    street.a.crop((14, 9, street.a.width - 4, street.a.height - 7)).save(paths["thermal"])
+    street.b.save(paths["visible"])
+    other.b.convert("L").save(paths["other"])
+    options = ("-o", paths["out"], "--steps", 0, "--register-report", paths["report"])
+    refused = ddfm("fuse", paths["other"], paths["visible"], *options, "--register", "affine")
+    assert refused.returncode == 2
+    assert "other.png does not register with" in refused.stderr
+    assert paths["report"].exists()  # it shows why
+    assert not paths["out"].exists()
+    unasked = ddfm("fuse", paths["thermal"], paths["visible"], *options)
+    assert "--register-report needs --register" in unasked.stderr
+    done = ddfm("fuse", paths["thermal"], paths["visible"], *options, "--register", "affine")
+    assert done.returncode == 0, done.stderr
+    with PILImage.open(paths["out"]) as fused, PILImage.open(paths["visible"]) as visible:
+        assert fused.size == visible.size
+        moved = np.asarray(fused).astype(float)
+    aligned = fuse(street.a, street.b, steps=0).to_array().astype(float)
+    inside = slice(30, -30)
+    error = np.abs(moved - aligned)[inside, inside].mean()
+    unaligned = np.abs(np.roll(aligned, (9, 14), (0, 1)) - aligned)[inside, inside].mean()
+    assert error < unaligned / 4
+    unknown = ddfm("fuse", paths["thermal"], paths["visible"], *options, "--register", "magic")
+    assert "register 'magic': not one of affine, homography, dense" in unknown.stderr
