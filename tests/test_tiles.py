@@ -17,12 +17,13 @@ import ddfm.prior
 from ddfm import fuse
 from ddfm.colour import blend_exposed_chroma, combine
 from ddfm.devices import memory_at_hand
-from ddfm.fusion import STRIP, likelihood_of, with_chroma
+from ddfm.fusion import likelihood_of
 from ddfm.geometry import blended, spans
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
 from ddfm.prior import Prior, load_prior
+from ddfm.restore import STRIP, with_chroma
 from ddfm.tiled import SIDE, TiledLikelihood
 
 

@@ -1,0 +1,94 @@
+"""What a fused luminance needs to be a picture again: chroma, and what the sources have besides pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor
+
+from ddfm.colour import blend_chroma, blend_exposed_chroma, combine
+from ddfm.geometry import spans
+from ddfm.hierarchical import HierarchicalLikelihood, Task
+from ddfm.images import Image
+from ddfm.likelihood import Likelihood
+from ddfm.noise import clean_source
+from ddfm.sources import first_colour
+from ddfm.tiled import TiledLikelihood
+
+if TYPE_CHECKING:
+    from ddfm.prior import Prior
+
+STRIP, STRIP_OVERLAP = 512, 64  # rows that chroma is blended in
+
+
+def with_chroma(
+    coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, n: int, task: Task
+) -> Tensor:
+    """The fused picture in colour, (1, 3, H, W): its chroma by the task's rule, from the sources in colour.
+
+    Args:
+        coloured: (1, 3, H, W) each, by their place among the likelihood's sources.
+        luma: the fused luminance, (1, 1, H, W).
+        likelihood: of all sources.
+        n: which picture of the likelihood's batch this is.
+        task: what rule it is: by saturation, by exposure, or of the source that was chosen.
+    """
+    weights = chroma_weights(coloured, likelihood, n, task)
+    # In strips, because chroma takes a dozen planes; they overlap, because exposures are blended smoothly.
+    result = luma.new_empty(1, 3, *luma.shape[-2:])
+    for strip in spans(luma.shape[-2], STRIP, STRIP_OVERLAP, STRIP_OVERLAP):
+        y = luma[..., strip.all, :]
+        images = [image[..., strip.all, :] for image in coloured.values()]
+        chroma = fused_chroma(images, y, weights and [weight[..., strip.all, :] for weight in weights], task)
+        made = combine(y, chroma, task.least_chroma)
+        result[..., strip.own, :] = made[..., strip.own_within, :]
+    return result
+
+
+def chroma_weights(
+    coloured: Mapping[int, Tensor], likelihood: Likelihood, n: int, task: Task
+) -> list[Tensor] | None:
+    """What the sources in colour weigh, (1, 1, H, W) each, if the task has one chosen; see `with_chroma`."""
+    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood):
+        choice = likelihood.choice()[n : n + 1]
+        return [choice[:, k : k + 1] for k in coloured]
+    return None
+
+
+def fused_chroma(
+    images: Sequence[Tensor], luma: Tensor, weights: Sequence[Tensor] | None, task: Task
+) -> Tensor:
+    """The chroma by the task's rule, (1, 3, H, W): by saturation, by exposure, or by the weights given."""
+    if task.chroma == "exposure":
+        return blend_exposed_chroma(images, luma)
+    return blend_chroma(images, weights)
+
+
+def without_noise(
+    image: Tensor, model: Callable[[], Prior], level: Tensor | Literal["auto", "off"], n: int
+) -> Tensor:
+    """Each channel of a colour image (1, 3, H, W) in [0, 1] denoised, for its chroma."""
+    level = level if isinstance(level, str) else level[n].expand(3)
+    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
+    return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
+
+
+def restored(fused: Tensor, scene: Sequence[Image], colour_from: int | None) -> Image:
+    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels.
+
+    Its depth and range are the first source's. But raw counts or temperatures are no unit for colours:
+    then they are the first colour source's.
+    """
+    colour = first_colour(scene) if colour_from is None else scene[colour_from - 1]
+    first = scene[0]
+    if fused.shape[1] == 3 and not first.is_colour and not first.is_display:
+        first = colour
+    return replace(
+        first,
+        pixels=fused[0].movedim(0, -1).cpu().numpy(),
+        alpha=next((source.alpha for source in scene if source.alpha is not None), None),
+        icc_profile=colour.icc_profile if fused.shape[1] == 3 else None,
+        name="fused",
+    )
