@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ddfm.colour import luminance, well_exposed
+from ddfm.noise import GREY_LEVEL
 from ddfm.pyramid import compose, decompose, expand, reduce, size
 
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
@@ -125,7 +126,6 @@ TASKS = {
 NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024, 0.0006, 0.00015, 0.00004)
 SAMPLES = 2**13  # pixels that tell the tails
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
-GREY_LEVEL = 2 / 255
 
 # What a number about the whole picture, given by name, is replaced with: for a video, its mean over time.
 Steady = Callable[[str, Tensor], Tensor]

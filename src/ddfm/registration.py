@@ -11,7 +11,6 @@ were measured to do, in docs/registration.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -35,10 +34,11 @@ from ddfm.alignment import (
 )
 from ddfm.colour import WEIGHTS
 from ddfm.errors import InputError
+from ddfm.options import REGISTRATIONS
 from ddfm.orientation import Plane, displaced_agreement
+from ddfm.sources import Registering
 
-Model = Literal["affine", "homography", "dense"]
-MODELS = get_args(Model)
+Model = Registering
 Pixels = NDArray[np.float32]
 
 LEAST_CONFIDENCE = 0.15
@@ -126,8 +126,8 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
     Raises:
         InputError: an unknown model, or a side of more than 32767 pixels.
     """
-    if model not in MODELS:
-        raise InputError(f"register {model!r}: not one of {', '.join(MODELS)}")
+    if model not in REGISTRATIONS:
+        raise InputError(f"register {model!r}: not one of {', '.join(REGISTRATIONS)}")
     if max(*moving.shape[:2], *fixed.shape[:2]) > LARGEST:
         raise InputError(f"register: sources of more than {LARGEST} pixels a side are not supported")
     still, mover = _view(fixed), _view(moving)
