@@ -131,6 +131,11 @@ def test_ranges(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
     with PILImage.open(tmp_path / "out.png") as fused:
         assert fused.mode == "RGB"
         assert np.ptp(np.asarray(fused)) > 128
+    kelvin = tmp_path / "kelvin.tif"
+    tifffile.imwrite(kelvin, (290 + counts / 400).astype(np.float32))
+    done = ddfm("fuse", kelvin, pair[1], "-o", tmp_path / "colour.png", "--steps", 0)
+    assert done.returncode == 0, done.stderr
+    assert "colour.png: 56x40, uint8" in done.stdout
     done = ddfm("fuse", raw, raw, "-o", tmp_path / "same.tif", "--steps", 0, "--range", "data")
     assert done.returncode == 0, done.stderr
     assert np.abs(tifffile.imread(tmp_path / "same.tif").astype(int) - counts).max() <= 1

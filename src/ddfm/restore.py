@@ -75,20 +75,27 @@ def without_noise(
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 
-def restored(fused: Tensor, scene: Sequence[Image], colour_from: int | None) -> Image:
-    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels.
+def template(scene: Sequence[Image], colour_from: int | None = None) -> Image:
+    """The source whose depth and range the result has: the first, as a rule.
 
-    Its depth and range are the first source's. But raw counts or temperatures are no unit for colours:
-    then they are the first colour source's.
+    But raw counts or temperatures are no unit for colours: of a grey source in those and one in colour it
+    is the latter.
     """
-    colour = first_colour(scene) if colour_from is None else scene[colour_from - 1]
-    first = scene[0]
-    if fused.shape[1] == 3 and not first.is_colour and not first.is_display:
-        first = colour
+    first, colour = scene[0], colour_source(scene, colour_from)
+    return colour if colour.is_colour and not first.is_colour and not first.is_display else first
+
+
+def colour_source(scene: Sequence[Image], colour_from: int | None) -> Image:
+    """The source whose colour profile the result has."""
+    return first_colour(scene) if colour_from is None else scene[colour_from - 1]
+
+
+def restored(fused: Tensor, scene: Sequence[Image], colour_from: int | None) -> Image:
+    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels."""
     return replace(
-        first,
+        template(scene, colour_from),
         pixels=fused[0].movedim(0, -1).cpu().numpy(),
         alpha=next((source.alpha for source in scene if source.alpha is not None), None),
-        icc_profile=colour.icc_profile if fused.shape[1] == 3 else None,
+        icc_profile=colour_source(scene, colour_from).icc_profile if fused.shape[1] == 3 else None,
         name="fused",
     )

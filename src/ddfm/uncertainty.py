@@ -42,11 +42,11 @@ def posterior_std(
         seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
+    bases = [without_stripes(source, clean) for source, clean in zip(sources, cleaned, strict=True)]
     mean = square = torch.zeros_like(sources[0], dtype=torch.float64)
     for n in range(SAMPLES):
         drawn = [
-            draw_source(source, clean, prior, generator)
-            for source, clean in zip(sources, cleaned, strict=True)
+            draw_source(base, clean, prior, generator) for base, clean in zip(bases, cleaned, strict=True)
         ]
         fused = fuse(drawn, seed + n).double()
         step = fused - mean  # Welford 1962: no difference of large squares
@@ -56,19 +56,27 @@ def posterior_std(
     return CALIBRATION * neighbourhood(variance).clamp_min(0).sqrt()
 
 
+def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
+    """The source as it was before it was denoised, (B, 1, H, W)."""
+    base = clean.luma.clone()
+    for n in clean.told.nonzero()[:, 0].tolist():
+        base[n : n + 1] = remove_stripes(source[n : n + 1], clean.found[n : n + 1])
+    return base
+
+
 def draw_source(
-    source: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], generator: torch.Generator
+    base: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], generator: torch.Generator
 ) -> Tensor:
     """What the source may look like without its noise, (B, 1, H, W).
 
     A source that was not denoised is left with its noise: a draw is the source with as much noise again.
+    ``base`` is the source without stripes.
     """
-    drawn = source.clone()
+    drawn = base.clone()
     for n in clean.told.nonzero()[:, 0].tolist():
-        striped = remove_stripes(source[n : n + 1], clean.found[n : n + 1])
-        drawn[n : n + 1] = draw_posterior(prior(), striped, float(clean.told[n]), generator)
+        drawn[n : n + 1] = draw_posterior(prior(), base[n : n + 1], float(clean.told[n]), generator)
     left = torch.where(clean.told > 0, REMAINS * clean.told, clean.found)
-    return drawn + left.reshape(-1, 1, 1, 1) * _noise(source, generator)
+    return drawn + left.reshape(-1, 1, 1, 1) * _noise(base, generator)
 
 
 def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

@@ -16,6 +16,7 @@ from ddfm.commands.options import (
     DeviceOption,
     PriorOption,
     RangeOption,
+    TaskOption,
     checked_prior,
     parse_noise,
     parse_ranges,
@@ -40,9 +41,7 @@ def fuse(
         list[Path], typer.Argument(metavar="SOURCE", help="Two or more image files, or as many folders.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
-    task: Annotated[
-        str, typer.Option(help="What the sources are: auto, infrared, medical, exposure or focus.")
-    ] = "auto",
+    task: TaskOption = "auto",
     steps: Annotated[
         int | None,
         typer.Option(
@@ -183,7 +182,7 @@ def fuse_files(
     for image in images:
         for remark in range_remarks([image]):
             print(f"{image.name}: {remark}", file=sys.stderr)
-    check_outputs(places, images)
+    check_outputs(places, images, options["colour_from"])
     with progress_bars() as bars:
         result = fuse_one(images, places, model, options, bars)
     if result.settings["why"]:
@@ -206,6 +205,7 @@ def fuse_folders(
     """All that have one name in all folders; raises Exit(1) after naming those that failed."""
     from ddfm import batch
     from ddfm.images import prepare_folder
+    from ddfm.restore import template
 
     output = places.fused
     named = [folder for folder in places if folder is not None]
@@ -233,11 +233,11 @@ def fuse_folders(
                 report = places.report and places.report / f"{group.stem}.png"
                 images = read_sources(group.files, ranges, options, report)
                 target = Places(
-                    output / batch.output_name(group, images[0].depth),
+                    output / batch.output_name(group, template(images, options["colour_from"]).depth),
                     places.spread and places.spread / f"{group.stem}.tif",
                     report,
                 )
-                check_outputs(target, images)
+                check_outputs(target, images, options["colour_from"])
                 settings = fuse_one(images, target, model, options, bars).settings
                 tasks[settings["task"]].append({"stem": group.stem, **settings})
             finally:
@@ -282,11 +282,15 @@ def read_sources(
     return registered(images, options["register"], write_report)
 
 
-def check_outputs(places: Places, images: Sequence[Image]) -> None:
+def check_outputs(places: Places, images: Sequence[Image], colour_from: int | None) -> None:
+    from ddfm.fusion import check_colour
     from ddfm.heatmap import check_spread
     from ddfm.images import check_writable
+    from ddfm.restore import template
 
-    check_writable(places.fused, images[0].depth, any(image.alpha is not None for image in images))
+    check_colour([images], colour_from)
+    depth = template(images, colour_from).depth
+    check_writable(places.fused, depth, any(image.alpha is not None for image in images))
     if places.spread:
         check_spread(places.spread, places.fused)
 

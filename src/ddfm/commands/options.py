@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
 PriorOption = Annotated[str, typer.Option(help="Name, folder, .safetensors, .pt or hub id; see ddfm priors.")]
+TaskOption = Annotated[
+    str, typer.Option(help="What the sources are: auto, infrared, medical, exposure or focus.")
+]
 RangeOption = Annotated[
     list[str] | None,
     typer.Option(

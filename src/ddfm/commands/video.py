@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ddfm.commands.options import DeviceOption, PriorOption, parse_noise
+from ddfm.commands.options import DeviceOption, PriorOption, TaskOption, parse_noise
 from ddfm.commands.terminal import progress_bars, tell_task
 
 
@@ -17,9 +17,7 @@ def video(
     a: Annotated[Path, typer.Argument(metavar="A", help="First video (infrared, say).")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Second video (visible, say).")],
     output: Annotated[Path, typer.Option("-o", "--output", help=".mp4, .m4v, .mov or .mkv to write.")],
-    task: Annotated[
-        str, typer.Option(help="What the sources are: auto, infrared, medical, exposure or focus.")
-    ] = "auto",
+    task: TaskOption = "auto",
     every: Annotated[int, typer.Option(help="Fuse every N-th frame.")] = 1,
     start: Annotated[float, typer.Option(help="Seconds to leave out at the start.")] = 0.0,
     duration: Annotated[
