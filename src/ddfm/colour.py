@@ -119,7 +119,9 @@ def combine(luma: Tensor, chroma: Tensor, least: float = 0.0) -> Tensor:
     cutting each channel off would change both. Black and white have no room for any: if ``least`` of
     the chroma, 0 to .5, has to fit, the luminance makes room for it.
     """
-    luma = luma.clamp(-least * chroma.amin(-3, keepdim=True), 1 - least * chroma.amax(-3, keepdim=True))
-    room = torch.where(chroma > 0, 1 - luma, luma)
-    scale = (room / chroma.abs().clamp_min(torch.finfo(torch.float32).tiny)).amin(-3, keepdim=True)
-    return (luma + scale.clamp(0, 1) * chroma).clamp(0, 1)
+    lowest, highest = chroma.amin(-3, keepdim=True), chroma.amax(-3, keepdim=True)
+    if least:
+        luma = luma.clamp(-least * lowest, 1 - least * highest)
+    tiny = torch.finfo(torch.float32).tiny
+    scale = torch.minimum((1 - luma) / highest.clamp_min(tiny), luma / lowest.neg().clamp_min_(tiny))
+    return torch.addcmul(luma, scale.clamp_(0, 1), chroma).clamp_(0, 1)

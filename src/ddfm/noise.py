@@ -15,7 +15,7 @@ from 8-bit images. Images of one batch are judged each by itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from statistics import median_low
 from typing import Literal, NamedTuple, Protocol
@@ -44,6 +44,7 @@ STRIPE_CORRELATION = 0.5
 STRIPE_LAGS = 4
 
 STEPS = range(10, 100)  # of quantisation; finer ones do no harm worth a network evaluation
+BINS = 4  # a grey level of the coefficients
 FEWEST_COEFFICIENTS, FEWEST_GRIDS = 30, 3  # that make a grid, of the seven that make a compressed image
 GRID_GATE = 0.7
 NOISE_OF_STEP = 0.08 * GREY_LEVEL  # noise to tell the prior for each grey level of a step
@@ -290,30 +291,44 @@ def quantisation_step(luma: Tensor) -> Tensor:
 
 def _step_of_image(coefficients: Tensor) -> float:
     """Median step of the frequencies, (7, n), that have a grid; 0 if they are too few."""
-    steps: list[float] = []
-    for n, row in enumerate(coefficients):
-        if len(steps) + len(coefficients) - n < FEWEST_GRIDS:
-            return 0.0
-        if step := _step_of_grid(row):
-            steps.append(step)
+    # How well each step fits depends on where the coefficients lie, not on which they are: on a histogram.
+    table = _fits_of_bins().to(coefficients.device)
+    frequencies, bins = len(coefficients), table.shape[1]
+    place = (coefficients.abs() * BINS).long().clamp_max_(bins - 1)
+    place += bins * torch.arange(frequencies, device=place.device)[:, None]
+    histogram = place.flatten().bincount(minlength=frequencies * bins).reshape(frequencies, bins).float()
+    sums = (histogram @ table.mT).tolist()
+    counts = histogram.flip(1).cumsum(1).flip(1)[:, STEPS.start : STEPS.stop].tolist()
+    steps = [step for row in zip(sums, counts, strict=True) if (step := _step_of_grid(*row))]
     return median_low(steps) if len(steps) >= FEWEST_GRIDS else 0.0
 
 
-def _step_of_grid(coefficients: Tensor) -> float:
-    """The largest of ``STEPS`` that nearly all coefficients are multiples of, or 0."""
-    size, _ = coefficients.abs().sort(descending=True)
-    limits = torch.tensor([step / 4 for step in STEPS]).to(size)
-    counts = torch.searchsorted(-size, -limits).tolist()  # of those above each
+def _step_of_grid(sums: Sequence[float], counts: Sequence[float]) -> float:
+    """The largest of ``STEPS`` that nearly all coefficients are multiples of, or 0.
+
+    For each step: how many coefficients lie outside a quarter of it, and the sum of their cosines.
+    """
     best, best_fit = 0, GRID_GATE
-    for step, count in zip(reversed(STEPS), reversed(counts), strict=True):
+    for step, total, count in zip(reversed(STEPS), reversed(sums), reversed(counts), strict=True):
         if count < FEWEST_COEFFICIENTS:
             continue
-        fit = float((2 * torch.pi / step * size[:count]).cos().mean())
-        if fit > best_fit:
-            best, best_fit = step, fit
+        if total / count > best_fit:
+            best, best_fit = step, total / count
         elif best:  # past the top; what comes below are fractions of the step, which fit as well
             break
     return float(best)
+
+
+@cache
+def _fits_of_bins() -> Tensor:
+    """cos(2 pi c / t) for each step t and bin of coefficients c, 0 within a quarter of it: (steps, bins).
+
+    A bin is a quarter of a grey level wide, so that step t leaves out just the first t bins.
+    """
+    largest = 127.5 * float(_cosines().abs().sum((1, 2, 3)).max())
+    c = (torch.arange(math.ceil(largest * BINS) + 1) + 0.5) / BINS
+    t = torch.tensor(STEPS)[:, None]
+    return (2 * torch.pi * c / t).cos() * (c > t / 4)
 
 
 @cache

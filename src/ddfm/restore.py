@@ -20,7 +20,8 @@ from ddfm.tiled import TiledLikelihood
 if TYPE_CHECKING:
     from ddfm.prior import Prior
 
-STRIP, STRIP_OVERLAP = 512, 64  # rows that chroma is blended in
+STRIP = 64  # rows that chroma is blended in, so that what it takes stays in a processor's cache
+SMOOTH_STRIP, SMOOTH_OVERLAP = 512, 64  # of exposures: their weights are smoothed across the borders
 
 
 def with_chroma(
@@ -36,11 +37,12 @@ def with_chroma(
         task: what rule it is: by saturation, by exposure, or of the source that was chosen.
     """
     weights = chroma_weights(coloured, likelihood, n, task)
-    # In strips, because chroma takes a dozen planes; they overlap, because exposures are blended smoothly.
+    side, overlap = (SMOOTH_STRIP, SMOOTH_OVERLAP) if task.chroma == "exposure" else (STRIP, 0)
     result = luma.new_empty(1, 3, *luma.shape[-2:])
-    for strip in spans(luma.shape[-2], STRIP, STRIP_OVERLAP, STRIP_OVERLAP):
+    for strip in spans(luma.shape[-2], side, overlap, max(overlap, 1)):
         y = luma[..., strip.all, :]
-        images = [image[..., strip.all, :] for image in coloured.values()]
+        # Pictures come pixel by pixel, with their channels side by side; plane by plane is quicker.
+        images = [image[..., strip.all, :].contiguous() for image in coloured.values()]
         chroma = fused_chroma(images, y, weights and [weight[..., strip.all, :] for weight in weights], task)
         made = combine(y, chroma, task.least_chroma)
         result[..., strip.own, :] = made[..., strip.own_within, :]
