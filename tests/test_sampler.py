@@ -3,13 +3,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ddfm.hierarchical import TASKS, HierarchicalLikelihood
 from ddfm.likelihood import ReleasedLikelihood, Unconditional
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step, respaced_scheduler, sample, spaced_timesteps
@@ -134,3 +137,39 @@ def test_which_noise_a_step_goes_on_with(keep_noise: bool) -> None:
         expected = after.sqrt() * (step.prediction + 0.15) + (1 - after).sqrt() * carried
         assert torch.allclose(step.sample, expected, atol=1e-5)
         f = step.sample
+
+
+class Copies(TorchDispatchMode):
+    """Counts the tensors that are brought to another device; operators may take numbers from the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[str] = []
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        if "copy" in str(operator) or ".to." in str(operator):
+            devices = {value.device.type for value in (*args, result) if isinstance(value, Tensor)}
+            if len(devices) > 1:
+                self.made.append(str(operator))
+        return result
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm++"])
+def test_nothing_goes_to_the_host_and_back_within_the_loop(name: str) -> None:
+    # The device "meta" computes shapes alone: whatever asks it for a value raises.
+    prior = load_prior()
+    prior.network.to("meta")
+    sources = [torch.rand(2, 1, 48, 64, device="meta") for _ in range(2)]
+    likelihood = HierarchicalLikelihood(sources, [torch.zeros(2, device="meta")] * 2, TASKS["infrared"])
+    with Copies() as copies:
+        fused = sample(
+            prior,
+            likelihood,
+            likelihood.start,
+            spaced_timesteps(190, 10, 3),
+            scheduler=name,
+            keep_noise=True,
+        )
+    assert fused.shape == sources[0].shape
+    assert copies.made == []

@@ -140,8 +140,10 @@ class Prior:
 
         Source: DDPM (Ho et al. 2020), eq. 15; for v, Salimans & Ho 2022, eq. 9 and appendix D.
         """
-        abar = torch.as_tensor(alpha_cumprod, dtype=torch.float64).reshape(-1, 1, 1, 1)
-        signal, noise = (a.sqrt().to(x) for a in (abar, 1 - abar))
+        # One number for all images stays where it is: nothing to wait for on a GPU.
+        abar = torch.as_tensor(alpha_cumprod, dtype=torch.float64)
+        abar = abar.reshape(-1, 1, 1, 1).to(x.device) if abar.ndim else abar
+        signal, noise = (a.sqrt().to(x.dtype) for a in (abar, 1 - abar))
         padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
         in_one_piece = self.tile is None or max(x.shape[-2:]) <= self.tile
         evaluate = self._evaluate if in_one_piece else self._evaluate_in_tiles
@@ -200,7 +202,10 @@ class Prior:
 
 def predict(network: UNet2DModel, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int) -> Tensor:
     """What the network says of x, shape of ``x`` (a learned variance, if any, is dropped)."""
-    t = torch.as_tensor(timestep, dtype=torch.float32, device=x.device).reshape(-1).expand(len(x))
+    if isinstance(timestep, Tensor):
+        t = timestep.to(x.device, torch.float32).reshape(-1).expand(len(x))
+    else:
+        t = torch.full((len(x),), timestep, dtype=torch.float32, device=x.device)
     folded = F.pixel_unshuffle(x, pixel_unshuffle).contiguous(memory_format=torch.channels_last)
     out = network(folded.to(network.dtype), t).sample.to(x.dtype)
     return F.pixel_shuffle(out[:, : folded.shape[1]], pixel_unshuffle)

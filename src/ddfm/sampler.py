@@ -106,7 +106,7 @@ def sample(
         #    f has beyond sqrt(abar) times that estimate for noise; f moves along with the estimate if
         #    the noise is to stay.
         if keep_noise:
-            f = f + alpha_cumprod.sqrt().to(f) * (rectified - prediction)
+            f = torch.add(f, rectified - prediction, alpha=float(alpha_cumprod) ** 0.5)
         f = process.step(rectified, process.timesteps[index], f, generator=generator).prev_sample
         callback(Step(index, timestep, prediction, rectified, f))
         del prediction, rectified  # not to be held, if they are large, during the next evaluation
