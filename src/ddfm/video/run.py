@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,8 @@ from ddfm.hierarchical import TASKS
 from ddfm.images import MINIMUM_SIDE, Image, prepare_folder
 from ddfm.options import check_options
 from ddfm.video.frames import FrameFusion
-from ddfm.video.planes import read_planes
+from ddfm.video.overlap import Behind, ahead
+from ddfm.video.planes import Frame, Planes, read_planes
 from ddfm.video.reading import Reader, in_step, pyav
 from ddfm.video.steady import Noise, SteadyFusion
 from ddfm.video.writing import FORMATS, Writer, partial_path
@@ -146,19 +147,24 @@ def fuse_videos(
     )
     count, last = 0, start
     prepare_folder(output.parent)
+
+    def pairs() -> Iterator[tuple[Frame, list[Planes] | None]]:
+        """The frames that give the times, each with the planes of both sources if it is to be fused."""
+        both = in_step(lead.frames(start, end), other.frames(start, early=True), other.interval)
+        for index, frames in enumerate(both):
+            planes = None if index % every else [read_planes(frame, lead, place) for frame in frames]
+            yield frames[0], planes if leader == 0 or planes is None else planes[::-1]
+
     with Writer(output, lead, start, end, every) as writer, torch.inference_mode():
         writer.keep_audio(next((reader for reader in readers if reader.has_audio), None))
-        for index, pair in enumerate(
-            in_step(lead.frames(start, end), other.frames(start, early=True), other.interval)
-        ):
-            last = pair[0].time
-            if index % every:
-                continue
-            first, second = (read_planes(frame, lead, place) for frame in pair)
-            planes = (first, second) if leader == 0 else (second, first)
-            writer.write(pair[0].pts, fusion.fuse(planes, last, lead.matrix))
-            count += 1
-            progress(count, None if total is None else max(total, count))
+        with Behind() as behind:
+            for frame, planes in ahead(pairs()):
+                last = frame.time
+                if planes is None:
+                    continue
+                behind(writer.write, frame.pts, fusion.fuse(planes, last, lead.matrix))
+                count += 1
+                progress(count, None if total is None else max(total, count))
         if not count:
             raise InputError(f"{lead.path} and {other.path}: have no frames in common after {start:g} s")
         writer.finish(min(last + lead.interval, end))
