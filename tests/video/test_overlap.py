@@ -60,6 +60,10 @@ def test_what_a_call_raises_comes_out_at_the_end_at_the_latest() -> None:
 
 
 def test_an_error_of_the_caller_is_not_hidden_by_one_behind() -> None:
-    with pytest.raises(ValueError, match="mine"), Behind() as behind:
-        behind(divmod, 1, 0)
-        raise ValueError("mine")
+    def fails_itself() -> None:
+        with Behind() as behind:
+            behind(divmod, 1, 0)
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fails_itself()
