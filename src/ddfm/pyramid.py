@@ -13,13 +13,14 @@ from torch.nn import functional as F
 def reduce(image: Tensor) -> Tensor:
     """Blur with (1, 4, 6, 4, 1)/16 along both axes and keep every second pixel: H to ceil(H / 2)."""
     image = F.pad(image, (2, 2, 2, 2), mode="replicate")
-    return _reduce_height(_reduce_height(image).mT).mT
+    return _reduce_height(_reduce_height(image).mT).mT.mul_(1 / 256)
 
 
 def _reduce_height(image: Tensor) -> Tensor:
+    """Without the division by 16."""
     last = image.shape[-2] - 4
     a, b, c, d, e = (image[..., k : k + last : 2, :] for k in range(5))
-    return torch.add(a + e, b + d, alpha=4).add_(c, alpha=6).mul_(1 / 16)
+    return torch.add(a + e, b + d, alpha=4).add_(c, alpha=6)
 
 
 def expand(image: Tensor, size: tuple[int, int]) -> Tensor:
