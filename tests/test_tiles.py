@@ -123,7 +123,7 @@ def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pyt
     for gigabytes in (0.01, 2, 1000):
         monkeypatch.setattr(ddfm.prior, "memory_at_hand", lambda device, g=gigabytes: int(g * 1e9))
         chosen.append(natural.for_tiles("auto").tile)
-    assert chosen == [256, 512, 1024]
+    assert chosen == [256, 512, 2048]
 
 
 def test_memory_at_hand_is_some_of_the_machines() -> None:

@@ -149,7 +149,7 @@ def fuse(
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
-            ``"auto"`` for 1024, or less where there is little memory; ``"off"`` for pictures in one
+            ``"auto"`` for 2048, or less where there is little memory; ``"off"`` for pictures in one
             piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
         register: bring the other sources, of whatever size and view, onto the first colour source:
             ``"affine"``, ``"homography"`` or ``"dense"`` (docs/registration.md). None for sources that are

@@ -48,8 +48,8 @@ KNOWN_PRIORS = [
 
 # Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
 OVERLAP = 64
-LEAST_SAMPLE = 256  # side of the four samples of an image that all its tiles are normalised by
-TILES = (1024, 512, 256)  # to choose from; larger ones gain nothing
+LEAST_SAMPLE, MOST_SAMPLE = 256, 512  # side of the four samples of an image that its tiles are normalised by
+TILES = (2048, 1024, 512, 256)  # to choose from: the larger, the less of an image is seen twice
 PLANES = 20  # of the finest layer's size that an evaluation holds at once: 18 for the bundled prior
 SHARE = 8  # of the memory at hand, of which an evaluation may take one: the rest is for the pictures
 
@@ -165,7 +165,7 @@ class Prior:
         images = []
         for image, t in zip(x.split(1), timesteps, strict=True):
             evaluate = partial(self._evaluate, timestep=t)
-            sample = corners(image, max(side // 2, LEAST_SAMPLE), self.multiple)
+            sample = corners(image, min(max(side // 2, LEAST_SAMPLE), MOST_SAMPLE), self.multiple)
             with held(self.network, joint_statistics(self.network, partial(evaluate, sample))):
                 images.append(blended(evaluate, image, side, overlap, self.multiple))
         return torch.cat(images)
