@@ -229,4 +229,5 @@ def export(network: UNet2DModel, takes_statistics: bool) -> Any:
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         # Of checks that diffusers makes of shapes, and branches for huge ones: no part of the graph.
         warnings.filterwarnings("ignore", category=TracerWarning)
+        warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)  # which OpenVINO goes by
         return runtime().convert_model(Traced(network), example_input=tuple(inputs))
