@@ -245,7 +245,7 @@ def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None
         reason = " ".join(str(error).split())
         raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error
     network.eval().requires_grad_(False)
-    return Prior(network, DDPMScheduler(clip_sample=False), name=str(checkpoint))
+    return Prior(network, DDPMScheduler(clip_sample=False), name=str(checkpoint), folder=checkpoint.parent)
 
 
 def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any] | None = None) -> Prior:

@@ -55,7 +55,7 @@ class FusionResult:
             colour source (or of the first one, if none is in colour), depth of the first source, alpha
             of the first that has it.
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
-            seed, task and why it was chosen, stretch, device, dtype; noise: what was found in each
+            seed, task and why it was chosen, stretch, device, dtype, backend; noise: what was found in each
             source, and denoised: what the prior was told of it (0 where it was not asked), both in 8-bit
             grey levels (the largest of a batch).
         std: how far posterior samples of the luminance spread, float32 (H, W), (B, H, W) for a batch, in
@@ -107,7 +107,8 @@ def fuse(
     stretch: str = "auto",
     uncertainty: bool = False,
     device: str = "auto",
-    dtype: str = "float32",
+    dtype: str = "auto",
+    backend: str = "torch",
     tile: Tile = "auto",
     register: Registering | None = None,
     resize: bool = False,
@@ -147,7 +148,9 @@ def fuse(
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
         uncertainty: whether to find out how far posterior samples spread (`ddfm.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
-        dtype: of the network: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 where
+            the device is fast at it, in form ``"ddfm"``, and float32 elsewhere (docs/speed.md).
+        backend: what evaluates the network: ``"torch"``, or ``"openvino"`` on the CPU.
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
             ``"auto"`` for 2048, or less where there is little memory; ``"off"`` for pictures in one
             piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
@@ -177,6 +180,7 @@ def fuse(
         stretch=stretch,
         device=device,
         dtype=dtype,
+        backend=backend,
         tile=tile,
         register=register,
         sources=len(given.pictures),
@@ -192,11 +196,12 @@ def fuse(
         scenes = [with_shared_range(scene) for scene in scenes]
     if noise is None:
         noise = "auto" if form == "ddfm" and chosen != "medical" else "off"
-    place = pick_device(device)
+    place = pick_device(device, backend)
+    number = pick_dtype(dtype, place, form)
 
     @cache
     def model() -> Prior:
-        return as_prior(prior).to(place, pick_dtype(dtype)).for_tiles(tile)
+        return as_prior(prior).to(place, number, backend).for_tiles(tile)
 
     if steps:
         check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
@@ -257,7 +262,8 @@ def fuse(
         "denoised": in_given_order([source.told for source in cleaned], orders),
         "stretch": stretch,
         "device": str(place),
-        "dtype": dtype,
+        "dtype": str(number).removeprefix("torch."),
+        "backend": backend,
         "tile": model().tile if model.cache_info().currsize else None,
     }
     return FusionResult(tuple(images), settings, std, given.layout)

@@ -7,6 +7,7 @@ the image, evaluated together as if it were one image, and held for all tiles.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]
 
 
 def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statistics:
-    """What the network's normalisations see when ``evaluate`` shows it a batch, taken for one image."""
+    """What the network's `normalisations` see when ``evaluate`` shows it a batch, taken for one image."""
     found: Statistics = {}
 
     def hook(layer: GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -31,7 +32,7 @@ def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statist
 
     with _hooked(network, hook):
         evaluate()
-    return found
+    return {layer: found[layer] for layer in normalisations(network)}
 
 
 @contextmanager
@@ -54,10 +55,20 @@ def normalised(x: Tensor, layer: GroupNorm, mean: Tensor, variance: Tensor) -> T
     return torch.addcmul(offset.reshape(shape), x.float(), gain.reshape(shape)).to(x.dtype)
 
 
+def normalisations(network: Module) -> list[GroupNorm]:
+    """The network's normalisations, in the order of `Statistics`."""
+    return [layer for layer in network.modules() if isinstance(layer, GroupNorm)]
+
+
 @contextmanager
 def _hooked(network: Module, hook: Hook) -> Iterator[None]:
-    layers = [layer for layer in network.modules() if isinstance(layer, GroupNorm)]
-    handles = [layer.register_forward_hook(hook) for layer in layers]
+    here = threading.get_ident()
+
+    def own(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        # Other threads may be evaluating other pictures, or tiles of them, with the same network.
+        return hook(layer, inputs, output) if threading.get_ident() == here else None
+
+    handles = [layer.register_forward_hook(own) for layer in normalisations(network)]
     try:
         yield
     finally:

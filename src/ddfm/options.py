@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from ddfm.devices import pick_device, pick_dtype
+from ddfm.devices import BACKENDS, pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.hierarchical import TASKS
 from ddfm.likelihood import FORMS
@@ -35,6 +35,7 @@ def check_options(
     stretch: str,
     device: str,
     dtype: str,
+    backend: str = "torch",
     colour_from: int | None = None,
     register: Registering | None = None,
     tile: Tile = "auto",
@@ -47,6 +48,7 @@ def check_options(
         ("scheduler", scheduler, SCHEDULERS),
         ("task", task, ("auto", *TASKS)),
         ("stretch", stretch, STRETCHES),
+        ("backend", backend, BACKENDS),
     ):
         if value not in known:
             raise InputError(f"{name} {value!r}: not one of {', '.join(known)}")
@@ -72,5 +74,9 @@ def check_options(
         or not all(0 <= level < 255 for level in levels)
     ):
         raise InputError(f"noise {noise}: not {sources} levels, one for each source, of 0 to 255 grey levels")
-    pick_device(device)
-    pick_dtype(dtype)
+    place = pick_device(device, backend)
+    number = pick_dtype(dtype, place, form)
+    if backend == "openvino":
+        from ddfm.openvino import check_openvino
+
+        check_openvino(place, number)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
@@ -33,6 +34,9 @@ from ddfm.errors import InputError
 from ddfm.geometry import Padding, blended, corners
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
+
+if TYPE_CHECKING:
+    from ddfm.openvino import OpenVinoNetwork
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -68,6 +72,8 @@ class Prior:
         name: what a result says it was made with.
         tile: side of the tiles that larger images are shown to the network in, at least
             `ddfm.options.LEAST_TILE`; None for images in one piece, whatever their size. See `for_tiles`.
+        folder: where it lies, if it does; its exports are kept there.
+        exported: the network of another backend, which is evaluated in its stead. See `to`.
     """
 
     network: UNet2DModel
@@ -75,6 +81,8 @@ class Prior:
     pixel_unshuffle: int = 1
     name: str = "prior"
     tile: int | None = None
+    folder: Path | None = None
+    exported: OpenVinoNetwork | None = None
 
     @property
     def channels(self) -> int:
@@ -104,18 +112,32 @@ class Prior:
     def device(self) -> torch.device:
         return self.network.device
 
-    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Prior:
+    @property
+    def backend(self) -> str:
+        return "torch" if self.exported is None else "openvino"
+
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype = torch.float32, backend: str = "torch"
+    ) -> Prior:
         """This prior computing in ``dtype`` on ``device``: itself, or a copy if that is a change.
 
         A copy, because weights rounded to bfloat16 cannot be rounded back. Inputs and outputs of the
-        methods keep their own type whatever the network computes in.
+        methods keep their own type whatever the network computes in. For backend ``"openvino"`` see
+        `ddfm.openvino.check_openvino`.
         """
-        if self.network.device == torch.device(device) and self.network.dtype == dtype:
+        there = self.network.device == torch.device(device) and self.network.dtype == dtype
+        if there and self.backend == backend:
             return self
-        network = copy.deepcopy(self.network)
-        # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-        torch.nn.Module.to(network, device=device, dtype=dtype)
-        return replace(self, network=network)
+        exported = None
+        if backend == "openvino":
+            from ddfm.openvino import OpenVinoNetwork
+
+            exported = OpenVinoNetwork.of(self.network, dtype, self.folder)
+        network = self.network
+        if not there:
+            # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
+            network = torch.nn.Module.to(copy.deepcopy(network), device=device, dtype=dtype)
+        return replace(self, network=network, exported=exported)
 
     def for_tiles(self, tile: Tile) -> Prior:
         """This prior with tiles of that side; "auto" for what the memory at hand allows; "off" for none.
@@ -146,16 +168,16 @@ class Prior:
         signal, noise = (a.sqrt().to(x.dtype) for a in (abar, 1 - abar))
         padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
         in_one_piece = self.tile is None or max(x.shape[-2:]) <= self.tile
-        evaluate = self._evaluate if in_one_piece else self._evaluate_in_tiles
-        out = padding.crop(evaluate(padding.pad(x), timestep))
+        if in_one_piece:
+            out = predict(self.exported or self.network, padding.pad(x), timestep, self.pixel_unshuffle)
+        else:
+            out = self._evaluate_in_tiles(padding.pad(x), timestep)
+        out = padding.crop(out)
         if self.prediction_type == "epsilon":
             return (x - noise * out) / signal
         if self.prediction_type == "v_prediction":
             return signal * x - noise * out
         return out
-
-    def _evaluate(self, x: Tensor, timestep: Tensor | float) -> Tensor:
-        return predict(self.network, x, timestep, self.pixel_unshuffle)
 
     def _evaluate_in_tiles(self, x: Tensor, timestep: Tensor | float) -> Tensor:
         """The same, one image after the other, tile by tile but normalised as one."""
@@ -164,10 +186,12 @@ class Prior:
         timesteps = torch.as_tensor(timestep, device=x.device).reshape(-1).expand(len(x))
         images = []
         for image, t in zip(x.split(1), timesteps, strict=True):
-            evaluate = partial(self._evaluate, timestep=t)
+            seen_by = partial(predict, timestep=t, pixel_unshuffle=self.pixel_unshuffle)
             sample = corners(image, min(max(side // 2, LEAST_SAMPLE), MOST_SAMPLE), self.multiple)
-            with held(self.network, joint_statistics(self.network, partial(evaluate, sample))):
-                images.append(blended(evaluate, image, side, overlap, self.multiple))
+            statistics = joint_statistics(self.network, partial(seen_by, self.network, sample))
+            with held(self.network, statistics):
+                network = self.exported.held(statistics) if self.exported else self.network
+                images.append(blended(partial(seen_by, network), image, side, overlap, self.multiple))
         return torch.cat(images)
 
     @torch.inference_mode()
@@ -200,7 +224,9 @@ class Prior:
             (folder / "prior.json").write_text(json.dumps({"pixel_unshuffle": self.pixel_unshuffle}) + "\n")
 
 
-def predict(network: UNet2DModel, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int) -> Tensor:
+def predict(
+    network: UNet2DModel | OpenVinoNetwork, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int
+) -> Tensor:
     """What the network says of x, shape of ``x`` (a learned variance, if any, is dropped)."""
     if isinstance(timestep, Tensor):
         t = timestep.to(x.device, torch.float32).reshape(-1).expand(len(x))
@@ -323,7 +349,7 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
         scheduler = DDPMScheduler.from_pretrained(schedule)
         settings = json.loads(text.read_text()) if (text := folder / "prior.json").is_file() else {}
         unshuffle = int(settings.get("pixel_unshuffle", 1))
-        prior = Prior(network.eval().requires_grad_(False), scheduler, unshuffle, name)
+        prior = Prior(network.eval().requires_grad_(False), scheduler, unshuffle, name, folder=folder)
     except Exception as error:  # diffusers, safetensors and json raise whatever they stumble on
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{folder}: not a prior that can be loaded ({reason[:200]})") from error

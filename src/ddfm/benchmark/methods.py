@@ -198,10 +198,11 @@ def _diffusion(
     name: str, dataset: Dataset, prior: Prior, steps: int | None, seed: int, device: str
 ) -> Method:
     """``ddfm`` at its defaults for the data's task (found out if it may be any), or ``ddfm:<form>``."""
-    options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device}
+    # In float32 everywhere, so that numbers of different machines can be compared.
+    options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device, "dtype": "float32"}
     options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
     options["task"] = "auto" if dataset.task == "any" else dataset.task
-    check_options(scheduler="ddim", noise=None, stretch="auto", dtype="float32", **options)
+    check_options(scheduler="ddim", noise=None, stretch="auto", **options)
     settings: dict[str, Any] = {}
 
     def run(a: Image, b: Image) -> Image:

@@ -13,7 +13,9 @@ import typer
 from rich.progress import Progress
 
 from ddfm.commands.options import (
+    BackendOption,
     DeviceOption,
+    DtypeOption,
     PriorOption,
     RangeOption,
     TaskOption,
@@ -79,7 +81,8 @@ def fuse(
     scheduler: Annotated[str, typer.Option(help="ddim, ddpm or dpm++.")] = "ddim",
     prior: PriorOption = "natural",
     device: DeviceOption = "auto",
-    dtype: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
+    dtype: DtypeOption = "auto",
+    backend: BackendOption = "torch",
     tile: Annotated[
         str,
         typer.Option(
@@ -131,6 +134,7 @@ def fuse(
         "uncertainty": uncertainty is not None,
         "device": device,
         "dtype": dtype,
+        "backend": backend,
         "tile": parse_tile(tile),
         "register": register,
         "resize": resize,

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ddfm.prior import Prior
     from ddfm.volumes import VolumeRange
 
+BackendOption = Annotated[str, typer.Option(help="What evaluates the network: torch or openvino.")]
+DtypeOption = Annotated[
+    str, typer.Option(help="Of the network: float32, bfloat16, float16 or auto (what the device is fast at).")
+]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...")]
 PriorOption = Annotated[str, typer.Option(help="Name, folder, .safetensors, .pt or hub id; see ddfm priors.")]
 TaskOption = Annotated[
@@ -95,7 +99,9 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
     def load() -> Prior:
         from ddfm.prior import load_prior
 
-        return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))
+        place = pick_device(options["device"], options["backend"])
+        number = pick_dtype(options["dtype"], place, options["form"])
+        return load_prior(name).to(place, number, options["backend"])
 
     check_options(**options, sources=sources)
     if options["steps"] != 0:

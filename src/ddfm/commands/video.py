@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
-from ddfm.commands.options import DeviceOption, PriorOption, TaskOption, parse_noise
+from ddfm.commands.options import (
+    BackendOption,
+    DeviceOption,
+    DtypeOption,
+    PriorOption,
+    TaskOption,
+    parse_noise,
+)
 from ddfm.commands.terminal import progress_bars, tell_task
 
 
@@ -36,6 +43,8 @@ def video(
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the task does) or none.")] = "auto",
     prior: PriorOption = "natural",
     device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    backend: BackendOption = "torch",
 ) -> None:
     """Fuse two aligned videos of one scene, in step by their timestamps and without flicker.
 
@@ -62,6 +71,8 @@ def video(
                 noise=parse_noise(noise),
                 stretch=stretch,
                 device=device,
+                dtype=dtype,
+                backend=backend,
                 progress=lambda frame, total: bars.update(bar, completed=frame, total=total),
             )
     except KeyboardInterrupt:

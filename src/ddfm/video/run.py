@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ddfm.auto_task import Choice, choose_task
-from ddfm.devices import pick_device
+from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.fusion import as_prior, check_steps
 from ddfm.hierarchical import TASKS
@@ -48,7 +48,7 @@ class VideoResult:
             that could not be kept.
         settings: prior (None if no network was needed), steps, seed, task and why it was chosen,
             noise (of each source, in 8-bit grey levels, as measured last or given; None if it was left
-            alone), stretch, device.
+            alone), stretch, device, dtype, backend.
     """
 
     path: Path
@@ -74,6 +74,8 @@ def fuse_videos(
     noise: Noise | None = None,
     stretch: str = "auto",
     device: str = "auto",
+    dtype: str = "auto",
+    backend: str = "torch",
     progress: Callable[[int, int | None], None] = lambda frame, total: None,
 ) -> VideoResult:
     """Fuse two aligned videos of one scene into one, in step and without flicker.
@@ -101,6 +103,8 @@ def fuse_videos(
             for medical pictures.
         stretch: ``"auto"`` or ``"none"``, as for `ddfm.fuse`.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
+        dtype: of the network, as for `ddfm.fuse`.
+        backend: what evaluates it, as for `ddfm.fuse`.
         progress: called after every frame with how many are done and how many there will be; None
             if the inputs do not tell.
 
@@ -119,15 +123,17 @@ def fuse_videos(
         noise=noise,
         stretch=stretch,
         device=device,
-        dtype="float32",
+        dtype=dtype,
+        backend=backend,
     )
     check_cut(every, start, duration)
     check_output(output, paths)
-    place = pick_device(device)
+    place = pick_device(device, backend)
+    number = pick_dtype(dtype, place, "ddfm")
 
     @cache
     def model() -> Prior:
-        return as_prior(prior).to(place)
+        return as_prior(prior).to(place, number, backend)
 
     if steps:
         check_steps(model(), "ddfm", steps)
@@ -189,6 +195,8 @@ def fuse_videos(
             "noise": fusion.noise,
             "stretch": stretch,
             "device": str(place),
+            "dtype": str(number).removeprefix("torch."),
+            "backend": backend,
         },
     )
 
