@@ -33,6 +33,7 @@ from ddfm.errors import InputError
 from ddfm.geometry import Padding, blended, corners
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
+from ddfm.stages import stage
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -112,9 +113,10 @@ class Prior:
         """
         if self.network.device == torch.device(device) and self.network.dtype == dtype:
             return self
-        network = copy.deepcopy(self.network)
-        # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-        torch.nn.Module.to(network, device=device, dtype=dtype)
+        with stage("load prior"):
+            network = copy.deepcopy(self.network)
+            # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
+            torch.nn.Module.to(network, device=device, dtype=dtype)
         return replace(self, network=network)
 
     def for_tiles(self, tile: Tile) -> Prior:
@@ -129,6 +131,7 @@ class Prior:
             return replace(self, tile=next((side for side in TILES if side**2 * pixel <= most), TILES[-1]))
         return replace(self, tile=None if tile == "off" else tile)
 
+    @stage("network")
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
         """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
 
@@ -214,6 +217,7 @@ def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
     return (above - 1 + ((level - low) / (high - low)).clamp(0, 1)).float()
 
 
+@stage("load prior")
 def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
     """A prior by whatever names it.
 

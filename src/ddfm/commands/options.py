@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddfm.errors import InputError
+from ddfm.stages import stage
 
 if TYPE_CHECKING:
     from ddfm.options import Noise
@@ -33,7 +34,8 @@ RangeOption = Annotated[
 
 def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     """The range asked for of each source; None where none is. Raises InputError."""
-    from ddfm.ranges import check_range
+    with stage("import"):
+        from ddfm.ranges import check_range
 
     chosen: list[VolumeRange] = [None] * sources
     for text in texts:
@@ -87,13 +89,15 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
     """
     from functools import cache
 
-    from ddfm.devices import pick_device, pick_dtype
-    from ddfm.fusion import check_steps
-    from ddfm.options import check_options
+    with stage("import"):
+        from ddfm.devices import pick_device, pick_dtype
+        from ddfm.fusion import check_steps
+        from ddfm.options import check_options
 
     @cache
     def load() -> Prior:
-        from ddfm.prior import load_prior
+        with stage("import"):
+            from ddfm.prior import load_prior
 
         return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))
 
