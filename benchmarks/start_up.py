@@ -4,7 +4,7 @@
 
 Every line is run in a fresh process, 15 times, the lines taking turns so that other work on the machine
 meets all of them: seconds on the clock and of the processor, minimum, median and maximum. The pictures are
-those of `ddfm demo`. What is imported on the way to the network is listed by package, each without what
+the street of `ddfm demo`. What is imported on the way to the network is listed by package, each without what
 it imports in turn (``python -X importtime``, which itself takes time; the median of five). Written to
 results/start_up.json.
 """
@@ -19,14 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddfm.demo.scenes import scenes
+from ddfm.demo.scenes import night
 
 RESULTS = Path(__file__).parent / "results" / "start_up.json"
 RUNS, IMPORT_RUNS = 15, 5
@@ -49,12 +49,12 @@ def summary(seconds: Sequence[float]) -> list[float]:
     return [round(value, 3) for value in (min(seconds), statistics.median(seconds), max(seconds))]
 
 
-def imports(statement: str) -> tuple[Counter[str], dict[str, float]]:
+def imports(statement: str) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds of each package's own, and those of some modules with all that they import."""
     done = subprocess.run(
         [PYTHON, "-X", "importtime", "-c", statement], check=True, capture_output=True, text=True
     )
-    own: Counter[str] = Counter()
+    own: dict[str, float] = defaultdict(float)
     whole = {}
     for line in done.stderr.splitlines():
         times, _, module = line.removeprefix("import time:").rpartition("|")
@@ -86,16 +86,13 @@ def main() -> None:
             "ddfm --help": [COMMAND, "--help"],
             "ddfm fuse --help": [COMMAND, "fuse", "--help"],
         }
-        sizes = {}
-        for scene in scenes():
-            files = [str(Path(folder, f"{scene.name}-{side}.png")) for side in "ab"]
-            scene.a.save(files[0])
-            scene.b.save(files[1])
-            sizes[scene.name] = "x".join(map(str, scene.a.size[::-1]))
-            out = str(Path(folder, f"{scene.name}.png"))
-            fuse = [COMMAND, "fuse", *files, "-o", out, "--task", scene.task]
-            lines[f"ddfm fuse, {scene.name}, steps 0"] = [*fuse, "--steps", "0"]
-            lines[f"ddfm fuse, {scene.name}"] = fuse
+        scene = night()
+        files = [str(Path(folder, f"{name}.png")) for name in ("a", "b", "fused")]
+        scene.a.save(files[0])
+        scene.b.save(files[1])
+        fuse = [COMMAND, "fuse", *files[:2], "-o", files[2]]
+        lines["ddfm fuse a.png b.png -o fused.png --steps 0"] = [*fuse, "--steps", "0"]
+        lines["ddfm fuse a.png b.png -o fused.png"] = fuse
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
         for number in range(RUNS):
             for name, command in lines.items():
@@ -105,7 +102,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "processors": len(os.sched_getaffinity(0)),
         "runs": RUNS,
-        "sizes": sizes,
+        "size": "x".join(map(str, scene.a.size[::-1])),
         "seconds (minimum, median, maximum)": {
             name: {"wall": summary([w for w, _ in runs]), "processor": summary([p for _, p in runs])}
             for name, runs in seconds.items()

@@ -202,7 +202,8 @@ def test_a_fusion(prior: Prior) -> None:
     parts = ("network", "likelihood", "scheduler")
     expected: dict[tuple[str, ...], int] = {("steps",): 1}
     for step in (f"step {n}" for n in range(1, 6)):
-        expected |= {("steps", step): 1, **{("steps", step, part): 1 for part in parts}}
+        expected["steps", step] = 1
+        expected |= {("steps", step, part): 1 for part in parts}
     assert {path: count for path, count in times.calls.items() if path[0] == "steps"} == expected
     once = ("prepare", "likelihood", "steps", "finish", "restore")
     assert [times.calls[(name,)] for name in once] == [1] * len(once)

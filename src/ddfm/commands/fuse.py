@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     DeviceOption,
     PriorOption,
@@ -24,7 +25,6 @@ from ddfm.commands.options import (
 from ddfm.commands.terminal import progress_bars, tell_task, tell_times
 from ddfm.commands.volumes import are_volumes, fuse_volumes
 from ddfm.errors import InputError
-from ddfm.stages import stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,7 +177,7 @@ def fuse_files(
     options: dict[str, Any],
 ) -> None:
     """One set of sources, with a progress bar over the steps."""
-    with stage("import"):
+    with importing():
         from ddfm.images import range_remarks
 
     start = time.perf_counter()
@@ -207,7 +207,7 @@ def fuse_folders(
     options: dict[str, Any],
 ) -> None:
     """All that have one name in all folders; raises Exit(1) after naming those that failed."""
-    with stage("import"):
+    with importing():
         from ddfm import batch
         from ddfm.images import prepare_folder
         from ddfm.restore import template

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddfm.commands.importing import importing
 from ddfm.errors import InputError
-from ddfm.stages import stage
 
 if TYPE_CHECKING:
     from ddfm.options import Noise
@@ -34,7 +34,7 @@ RangeOption = Annotated[
 
 def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     """The range asked for of each source; None where none is. Raises InputError."""
-    with stage("import"):
+    with importing():
         from ddfm.ranges import check_range
 
     chosen: list[VolumeRange] = [None] * sources
@@ -89,14 +89,14 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
     """
     from functools import cache
 
-    with stage("import"):
+    with importing():
         from ddfm.devices import pick_device, pick_dtype
         from ddfm.fusion import check_steps
         from ddfm.options import check_options
 
     @cache
     def load() -> Prior:
-        with stage("import"):
+        with importing():
             from ddfm.prior import load_prior
 
         return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))

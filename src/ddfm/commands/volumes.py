@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddfm.commands.importing import importing
 from ddfm.commands.options import checked_prior
 from ddfm.commands.terminal import progress_bars, tell_task
 from ddfm.errors import InputError
-from ddfm.stages import stage
 
 if TYPE_CHECKING:
     from ddfm.auto_task import Choice
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def are_volumes(paths: Sequence[Path]) -> bool:
     """Whether the sources are volumes. Raises InputError if only some of them are."""
-    with stage("import"):
+    with importing():
         from ddfm.volumes import is_volume
 
     found = [is_volume(path) for path in paths]
@@ -42,7 +42,7 @@ def fuse_volumes(
     options: dict[str, Any],
 ) -> None:
     """Volumes of one grid, slice by slice, with task, range and noise level chosen once for all slices."""
-    with stage("import"):
+    with importing():
         from ddfm import volumes
         from ddfm.fusion import fuse as fuse_images
         from ddfm.images import range_remarks
