@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,12 +17,13 @@ def importing() -> Iterator[None]:
     torch and diffusers make some hundred thousand objects as they are imported, nearly all of which stay:
     going through them in search of garbage, now, later and when the command ends, is lost time.
     """
-    collecting = gc.isenabled()
+    collecting, known = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         with stage("import"):
             yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > known:  # else there is nothing to keep, and garbage would be kept with it
+            gc.freeze()
         if collecting:
             gc.enable()
