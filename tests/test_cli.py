@@ -323,9 +323,21 @@ def test_the_command_and_the_function_have_the_same_defaults() -> None:
     assert {n: command[n].default for n in same} == {n: function[n].default for n in same}
 
 
-def test_version_and_help_load_nothing_heavy() -> None:
-    code = "import sys, ddfm, ddfm.cli; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["fuse", "--help"], []])
+def test_version_and_help_load_nothing_heavy(arguments: list[str]) -> None:
+    """Nor does the package itself, which is what stands for no arguments."""
+    heavy = {"torch", "diffusers", "numpy", "scipy", "PIL", "cv2", "av", "tifffile", "imagecodecs", "nibabel"}
+    heavy |= {"openvino", "rich.progress", "ddfm.fusion", "ddfm.images"}
+    code = (
+        "import atexit, sys, ddfm\n"
+        f"atexit.register(lambda: print('loaded', *{heavy} & sys.modules.keys()))\n"
+        f"if sys.argv[1:]: import ddfm.cli; ddfm.cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "loaded"
 
 
 @pytest.mark.parametrize(("name", "count", "colour"), [("tno", 17, False), ("roadscene", 171, True)])

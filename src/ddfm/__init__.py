@@ -9,7 +9,6 @@ The heavy parts (torch, diffusers) are imported at first use.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ddfm.errors import InputError
@@ -18,21 +17,42 @@ if TYPE_CHECKING:
     from ddfm.fusion import FusionResult, fuse
     from ddfm.images import read_image
     from ddfm.prior import Prior, load_prior
+    from ddfm.stages import profile
 
-__version__ = version("ddfm")
-__all__ = ["FusionResult", "InputError", "Prior", "__version__", "fuse", "load_prior", "read_image"]
+    __version__: str
+
+__all__ = [
+    "FusionResult",
+    "InputError",
+    "Prior",
+    "__version__",
+    "fuse",
+    "load_prior",
+    "profile",
+    "read_image",
+]
 
 _HOME = {
     "fuse": "ddfm.fusion",
     "FusionResult": "ddfm.fusion",
     "Prior": "ddfm.prior",
     "load_prior": "ddfm.prior",
+    "profile": "ddfm.stages",
     "read_image": "ddfm.images",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = globals()[name] = getattr(import_module(_HOME[name]), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("ddfm")
+    elif name in _HOME:
+        from ddfm.stages import stage
+
+        with stage("import"):
+            value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value

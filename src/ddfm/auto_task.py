@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ddfm.colour import luminance
 from ddfm.errors import InputError
 from ddfm.images import Image
+from ddfm.stages import stage
 
 COARSE = 64  # pixels along the shorter side, at which kinds are told apart
 BLACK = 12 / 255
@@ -51,6 +52,7 @@ class Likeness(NamedTuple):
         return abs(self.mean) / max(self.absolute, 1e-6)
 
 
+@stage("task")
 def choose_task(sources: Sequence[Image]) -> Choice:
     """The task for two or more sources of one size.
 

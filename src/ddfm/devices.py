@@ -53,6 +53,16 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
+def synchronise() -> None:
+    """Wait until the GPUs that this process has something on have done what they were given."""
+    if torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            if torch.cuda.memory_allocated(index):  # the others would only now be set up
+                torch.cuda.synchronize(index)
+    if torch.backends.mps.is_available():
+        torch.mps.synchronize()
+
+
 def memory_at_hand(device: torch.device) -> int:
     """Bytes that can be had where the network computes, beside what other programs use."""
     if device.type == "cuda":

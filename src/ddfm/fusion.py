@@ -33,6 +33,7 @@ from ddfm.options import DEFAULT_STEPS, Noise, Tile, check_options
 from ddfm.restore import restored, with_chroma, without_noise
 from ddfm.sampler import Step, sample, spaced_timesteps
 from ddfm.sources import Registering, Source, as_sources, match_sizes, registered
+from ddfm.stages import FUSED, stage
 from ddfm.tiled import TiledLikelihood, is_large
 from ddfm.uncertainty import posterior_std
 
@@ -206,28 +207,35 @@ def fuse(
     if steps:
         check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
     # 2. Prepare: luminance in [-1, 1], without noise; sources in an order that is not that of the arguments.
-    orders = [order_of_contents(scene) if form == "ddfm" else list(range(len(scene))) for scene in scenes]
-    ordered = [[scene[n] for n in order] for scene, order in zip(scenes, orders, strict=True)]
-    pixels = [[as_tensor(source).to(place) for source in scene] for scene in ordered]
-    noisy = [
-        torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
-        for source in zip(*pixels, strict=True)
-    ]
-    levels = [
-        noise if isinstance(noise, str) else GREY_LEVEL * torch.tensor([noise[order[k]] for order in orders])
-        for k in range(len(noisy))
-    ]
-    cleaned = [clean_source(luma, model, level) for luma, level in zip(noisy, levels, strict=True)]
+    with stage("prepare"):
+        orders = [order_of_contents(scene) if form == "ddfm" else list(range(len(scene))) for scene in scenes]
+        ordered = [[scene[n] for n in order] for scene, order in zip(scenes, orders, strict=True)]
+        pixels = [[as_tensor(source).to(place) for source in scene] for scene in ordered]
+        noisy = [
+            torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
+            for source in zip(*pixels, strict=True)
+        ]
+        levels = [
+            noise
+            if isinstance(noise, str)
+            else GREY_LEVEL * torch.tensor([noise[order[k]] for order in orders])
+            for k in range(len(noisy))
+        ]
+        cleaned = [clean_source(luma, model, level) for luma, level in zip(noisy, levels, strict=True)]
 
     # 3. Sample.
     def sampled(
         sources: Sequence[Tensor], seed: int, callback: Callable[[Step], None] = lambda step: None
     ) -> tuple[Tensor, Likelihood]:
-        likelihood = likelihood_of(form, sources, [source.left for source in cleaned], rules, tile, scales)
-        f = likelihood.start
+        with stage("likelihood"):
+            likelihood = likelihood_of(
+                form, sources, [source.left for source in cleaned], rules, tile, scales
+            )
+            f = likelihood.start
         if f is None or steps:
             f = draw(model(), likelihood, steps, sources[0], seed, scheduler, callback)
-        return likelihood.finish(luminance(f), stretch == "auto"), likelihood
+        with stage("finish"):
+            return likelihood.finish(luminance(f), stretch == "auto"), likelihood
 
     luma, likelihood = sampled([source.luma for source in cleaned], seed, callback)
     std = None
@@ -239,15 +247,16 @@ def fuse(
     # 4. Restore: chroma, depth, alpha and layout.
     images = []
     for n, (scene, order) in enumerate(zip(ordered, orders, strict=True)):
-        coloured = {
-            k: without_noise(pixels[n][k], model, levels[k], n) if cleaned[k].told[n] else pixels[n][k]
-            for k, source in enumerate(scene)
-            if source.is_colour and colour_from in (None, order[k] + 1)
-        }
-        fused = luma[n : n + 1]
-        if coloured:
-            fused = with_chroma(coloured, fused, likelihood, n, rules)
-        images.append(restored(fused, scenes[n], colour_from))
+        with stage(FUSED):
+            coloured = {
+                k: without_noise(pixels[n][k], model, levels[k], n) if cleaned[k].told[n] else pixels[n][k]
+                for k, source in enumerate(scene)
+                if source.is_colour and colour_from in (None, order[k] + 1)
+            }
+            fused = luma[n : n + 1]
+            if coloured:
+                fused = with_chroma(coloured, fused, likelihood, n, rules)
+            images.append(restored(fused, scenes[n], colour_from))
     settings = {
         "version": __version__,
         "prior": model().name if model.cache_info().currsize else None,
@@ -302,7 +311,8 @@ def as_tensor(image: Image) -> Tensor:
 
 def as_prior(prior: str | os.PathLike[str] | Prior | Callable[[], Prior]) -> Prior:
     """Whatever stands for a prior, loaded; raises InputError for what cannot be."""
-    from ddfm.prior import Prior, load_prior
+    with stage("import"):
+        from ddfm.prior import Prior, load_prior
 
     if isinstance(prior, Prior):
         return prior

@@ -13,6 +13,7 @@ from PIL import ImageDraw, ImageFont
 
 from ddfm.errors import InputError
 from ddfm.images import prepare_folder, write_whole
+from ddfm.stages import stage
 
 TOP = 65535  # stands for the range from black to white
 # Viridis (Smith and van der Walt 2015) at nine places: even steps in it look even, in grey, too.
@@ -45,6 +46,7 @@ def check_spread(path: Path, output: Path) -> None:
     prepare_folder(path.parent)
 
 
+@stage("write")
 def write_spread(path: Path, std: NDArray[np.float32]) -> None:
     """Write a standard deviation, (H, W) in shares of the range, as a TIFF (65535 is 1) and as a picture."""
     buffer = io.BytesIO()

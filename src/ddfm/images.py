@@ -26,6 +26,7 @@ from ddfm.ranges import (
     to_values,
     warn_outside,
 )
+from ddfm.stages import stage
 
 SUFFIXES = {
     ".png": "PNG",
@@ -164,6 +165,7 @@ def read_image(path: Path | str, value_range: RangeChoice = None) -> Image:
     return pages[0]
 
 
+@stage("read")
 def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]:
     """The pages of a TIFF file, all of one size, depth and range; of any other picture, the one there is.
 
@@ -211,6 +213,7 @@ def from_array(
     return from_stack(samples[None], name, value_range, declared)[0]
 
 
+@stage("read")
 def from_stack(
     samples: NDArray[Any],
     name: str = "stack",
@@ -289,6 +292,7 @@ def with_shared_range(images: Sequence[Image]) -> list[Image]:
     ]
 
 
+@stage("read")
 def from_pil(image: PILImage.Image, name: str = "image", value_range: RangeChoice = None) -> Image:
     """A PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied. Raises InputError."""
     raster.check_mode(image, name)
@@ -374,11 +378,13 @@ def prepare_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from error
 
 
+@stage("write")
 def write_image(path: Path, image: Image) -> None:
     """Write the image whole or not at all; the format follows the suffix (see `check_writable`)."""
     write_whole(path, _encode(image, SUFFIXES[path.suffix.lower()]))
 
 
+@stage("write")
 def write_pages(path: Path, images: Sequence[Image]) -> None:
     """Write pictures of one size, depth and range as the pages of a TIFF file, whole or not at all."""
     write_whole(path, _encode_tiff(images))

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.errors import InputError
+from ddfm.stages import stage
 
 GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
 
@@ -368,6 +369,7 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
     return (first + second) / 2
 
 
+@stage("noise")
 def clean_source(
     luma: Tensor, prior: Callable[[], Denoiser], level: Tensor | float | Literal["auto", "off"] = "auto"
 ) -> Cleaned:

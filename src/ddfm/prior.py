@@ -34,6 +34,7 @@ from ddfm.errors import InputError
 from ddfm.geometry import Padding, blended, corners
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
+from ddfm.stages import stage
 
 if TYPE_CHECKING:
     from ddfm.openvino import OpenVinoNetwork
@@ -128,15 +129,15 @@ class Prior:
         there = self.network.device == torch.device(device) and self.network.dtype == dtype
         if there and self.backend == backend:
             return self
-        exported = None
-        if backend == "openvino":
-            from ddfm.openvino import OpenVinoNetwork
+        network, exported = self.network, None
+        with stage("load prior"):
+            if backend == "openvino":
+                from ddfm.openvino import OpenVinoNetwork
 
-            exported = OpenVinoNetwork.of(self.network, dtype, self.folder)
-        network = self.network
-        if not there:
-            # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-            network = torch.nn.Module.to(copy.deepcopy(network), device=device, dtype=dtype)
+                exported = OpenVinoNetwork.of(network, dtype, self.folder)
+            if not there:
+                # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
+                network = torch.nn.Module.to(copy.deepcopy(network), device=device, dtype=dtype)
         return replace(self, network=network, exported=exported)
 
     def for_tiles(self, tile: Tile) -> Prior:
@@ -151,6 +152,7 @@ class Prior:
             return replace(self, tile=next((side for side in TILES if side**2 * pixel <= most), TILES[-1]))
         return replace(self, tile=None if tile == "off" else tile)
 
+    @stage("network")
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
         """Estimate the clean image E[x_0 | x_t]: one network evaluation, no clipping.
 
@@ -245,6 +247,7 @@ def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
     return (above - 1 + ((level - low) / (high - low)).clamp(0, 1)).float()
 
 
+@stage("load prior")
 def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
     """A prior by whatever names it.
 

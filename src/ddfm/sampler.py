@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihood import Likelihood
+from ddfm.stages import STEP, STEPS, stage
 
 if TYPE_CHECKING:
     from ddfm.prior import Prior
@@ -65,6 +66,7 @@ def respaced_scheduler(name: str, alphas_cumprod: Tensor, timesteps: Tensor) -> 
     return scheduler
 
 
+@stage(STEPS)
 @torch.inference_mode()
 def sample(
     prior: Prior,
@@ -97,17 +99,20 @@ def sample(
     """
     process = respaced_scheduler(scheduler, prior.alphas_cumprod, timesteps)
     for index, timestep in enumerate(timesteps.tolist()):
-        # 1. The prior: E[f_0 | f_t] from one network evaluation.
-        alpha_cumprod = prior.alphas_cumprod[timestep]
-        prediction = prior.predict_x0(f, timestep, alpha_cumprod).clamp(-1, 1)
-        # 2. The likelihood: one EM iteration on its luminance (paper, section 3.2).
-        rectified = likelihood.rectify(prediction)
-        # 3. On to f_{t-1}; at the last step that is the rectified estimate itself. A scheduler takes what
-        #    f has beyond sqrt(abar) times that estimate for noise; f moves along with the estimate if
-        #    the noise is to stay.
-        if keep_noise:
-            f = torch.add(f, rectified - prediction, alpha=float(alpha_cumprod) ** 0.5)
-        f = process.step(rectified, process.timesteps[index], f, generator=generator).prev_sample
+        with stage(f"{STEP}{index + 1}"):
+            # 1. The prior: E[f_0 | f_t] from one network evaluation.
+            alpha_cumprod = prior.alphas_cumprod[timestep]
+            prediction = prior.predict_x0(f, timestep, alpha_cumprod).clamp(-1, 1)
+            # 2. The likelihood: one EM iteration on its luminance (paper, section 3.2).
+            with stage("likelihood"):
+                rectified = likelihood.rectify(prediction)
+            # 3. On to f_{t-1}; at the last step that is the rectified estimate itself. A scheduler takes
+            #    what f has beyond sqrt(abar) times that estimate for noise; f moves along with the
+            #    estimate if the noise is to stay.
+            with stage("scheduler"):
+                if keep_noise:
+                    f = torch.add(f, rectified - prediction, alpha=float(alpha_cumprod) ** 0.5)
+                f = process.step(rectified, process.timesteps[index], f, generator=generator).prev_sample
         callback(Step(index, timestep, prediction, rectified, f))
         del prediction, rectified  # not to be held, if they are large, during the next evaluation
     return f

@@ -16,6 +16,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.images import Image, from_pil, from_stack, read_image
 from ddfm.layouts import Layout, split
+from ddfm.stages import stage
 
 Registering = Literal["affine", "homography", "dense"]
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
@@ -99,6 +100,7 @@ def match_sizes(sources: Sequence[Image], resize: bool) -> list[Image]:
     return [source if source.size == target.size else resampled(source, target.size) for source in sources]
 
 
+@stage("register")
 def registered(
     sources: Sequence[Image],
     model: Registering,
@@ -131,6 +133,7 @@ def registered(
     return brought
 
 
+@stage("resize")
 def resampled(image: Image, size: tuple[int, int]) -> Image:
     """The image at another height and width, bicubic with antialiasing."""
 

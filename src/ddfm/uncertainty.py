@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ddfm.noise import GREY_LEVEL, REMAINS, Cleaned, Denoiser, remove_stripes
 from ddfm.pyramid import expand, reduce, size
+from ddfm.stages import stage
 
 SAMPLES = 8
 LEVELS = 4  # network evaluations a draw
@@ -25,6 +26,7 @@ LAST_LEVEL = 0.15  # of the source's noise, at which the estimate itself is take
 CALIBRATION = 1.2
 
 
+@stage("uncertainty")
 def posterior_std(
     sources: Sequence[Tensor],
     cleaned: Sequence[Cleaned],

@@ -19,6 +19,7 @@ from ddfm import dicom, dicom_derived, images, nifti, tiff
 from ddfm.errors import InputError
 from ddfm.images import Image
 from ddfm.ranges import Range, RangeChoice, ValueRange
+from ddfm.stages import stage
 
 Kind = Literal["TIFF", "NIfTI", "DICOM"]
 VolumeRange = RangeChoice | Literal["window"]
@@ -88,6 +89,7 @@ def is_volume(path: Path) -> bool:
     return name.endswith(TIFF_SUFFIXES) and path.is_file() and tiff.count_pages(path) > 1
 
 
+@stage("read")
 def read_volume(path: Path | str, value_range: VolumeRange = None) -> Volume:
     """Read a NIfTI file, a DICOM series (a folder) or a multi-page TIFF, with one range for all slices.
 
@@ -201,6 +203,7 @@ def fuse_volumes(
     return replace(volumes[0], slices=tuple(fused), name="fused")
 
 
+@stage("prepare")
 def noise_levels(volumes: Sequence[Volume]) -> list[float]:
     """For each volume the noise to tell the fusion of all its slices, in 8-bit grey levels.
 
@@ -224,6 +227,7 @@ def noise_levels(volumes: Sequence[Volume]) -> list[float]:
     return levels
 
 
+@stage("prepare")
 def shared_scales(volumes: Sequence[Volume]) -> dict[str, float]:
     """What the likelihood measures intensities by, for all slices: their mean, and their energy about it.
 
@@ -270,6 +274,7 @@ def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
     images.prepare_folder(path.parent)
 
 
+@stage("write")
 def write_volume(path: Path, volume: Volume, copy_patient: bool = False) -> None:
     """Write a volume as what it was read from, whole or not at all (see `check_volume_writable`).
 

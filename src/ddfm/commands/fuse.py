@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.progress import Progress
 
+from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
     DeviceOption,
@@ -24,13 +24,14 @@ from ddfm.commands.options import (
     parse_ranges,
     parse_tile,
 )
-from ddfm.commands.terminal import progress_bars, tell_task
+from ddfm.commands.terminal import progress_bars, tell_task, tell_times
 from ddfm.commands.volumes import are_volumes, fuse_volumes
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rich.progress import Progress
 
     from ddfm.fusion import FusionResult
     from ddfm.images import Image
@@ -112,6 +113,7 @@ def fuse(
         bool,
         typer.Option("--overwrite", help="Folders: make finished outputs again instead of keeping them."),
     ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
 ) -> None:
     """Fuse two or more aligned pictures of one scene, or those of as many folders.
 
@@ -144,22 +146,23 @@ def fuse(
     for path in sources:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    wanted = parse_ranges(ranges or [], len(sources))
-    if are_volumes(sources):
-        fuse_volumes(sources, output, uncertainty, prior, wanted, copy_patient, options)
-        return
-    folders = [path.is_dir() for path in sources]
-    if any(folders) and not all(folders):
-        mixed = " and ".join(map(str, sources))
-        raise InputError(f"{mixed}: either files or folders are needed, not some of each")
-    places = Places(output, uncertainty, register_report)
-    for written in (output, uncertainty, register_report):
-        if written and written.exists() and any(written.samefile(path) for path in sources):
-            raise InputError(f"{written}: is one of the sources; name another output")
-    if folders[0]:
-        fuse_folders(sources, places, prior, wanted, overwrite, options)
-    else:
-        fuse_files(sources, places, prior, wanted, options)
+    with tell_times(profile):
+        wanted = parse_ranges(ranges or [], len(sources))
+        if are_volumes(sources):
+            fuse_volumes(sources, output, uncertainty, prior, wanted, copy_patient, options)
+            return
+        folders = [path.is_dir() for path in sources]
+        if any(folders) and not all(folders):
+            mixed = " and ".join(map(str, sources))
+            raise InputError(f"{mixed}: either files or folders are needed, not some of each")
+        places = Places(output, uncertainty, register_report)
+        for written in (output, uncertainty, register_report):
+            if written and written.exists() and any(written.samefile(path) for path in sources):
+                raise InputError(f"{written}: is one of the sources; name another output")
+        if folders[0]:
+            fuse_folders(sources, places, prior, wanted, overwrite, options)
+        else:
+            fuse_files(sources, places, prior, wanted, options)
 
 
 class Places(NamedTuple):
@@ -178,7 +181,8 @@ def fuse_files(
     options: dict[str, Any],
 ) -> None:
     """One set of sources, with a progress bar over the steps."""
-    from ddfm.images import range_remarks
+    with importing():
+        from ddfm.images import range_remarks
 
     start = time.perf_counter()
     model = checked_prior(prior, options, len(paths))
@@ -207,9 +211,10 @@ def fuse_folders(
     options: dict[str, Any],
 ) -> None:
     """All that have one name in all folders; raises Exit(1) after naming those that failed."""
-    from ddfm import batch
-    from ddfm.images import prepare_folder
-    from ddfm.restore import template
+    with importing():
+        from ddfm import batch
+        from ddfm.images import prepare_folder
+        from ddfm.restore import template
 
     output = places.fused
     named = [folder for folder in places if folder is not None]

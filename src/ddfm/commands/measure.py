@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ddfm.commands.terminal import progress_bars
 from ddfm.errors import InputError
@@ -32,6 +31,8 @@ def evaluate(
 
     With several --fused folders the methods are ranked as well; each goes by its folder's name.
     """
+    from rich.console import Console
+
     from ddfm import evaluation
     from ddfm.metrics import check_convention
 

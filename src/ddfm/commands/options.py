@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddfm.commands.importing import importing
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ RangeOption = Annotated[
 
 def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     """The range asked for of each source; None where none is. Raises InputError."""
-    from ddfm.ranges import check_range
+    with importing():
+        from ddfm.ranges import check_range
 
     chosen: list[VolumeRange] = [None] * sources
     for text in texts:
@@ -91,13 +93,15 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
     """
     from functools import cache
 
-    from ddfm.devices import pick_device, pick_dtype
-    from ddfm.fusion import check_steps
-    from ddfm.options import check_options
+    with importing():
+        from ddfm.devices import pick_device, pick_dtype
+        from ddfm.fusion import check_steps
+        from ddfm.options import check_options
 
     @cache
     def load() -> Prior:
-        from ddfm.prior import load_prior
+        with importing():
+            from ddfm.prior import load_prior
 
         place = pick_device(options["device"], options["backend"])
         number = pick_dtype(options["dtype"], place, options["form"])

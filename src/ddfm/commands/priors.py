@@ -74,7 +74,7 @@ def train(
         else:
             live.update(line)
 
-    with stderr.status("first steps") as live, trainer.process_group(str(pick_device(device))) as place:
+    with stderr().status("first steps") as live, trainer.process_group(str(pick_device(device))) as place:
         trainer.train(
             trainer.find_images(images),
             output,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddfm.commands.importing import importing
 from ddfm.commands.options import checked_prior
 from ddfm.commands.terminal import progress_bars, tell_task
 from ddfm.errors import InputError
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def are_volumes(paths: Sequence[Path]) -> bool:
     """Whether the sources are volumes. Raises InputError if only some of them are."""
-    from ddfm.volumes import is_volume
+    with importing():
+        from ddfm.volumes import is_volume
 
     found = [is_volume(path) for path in paths]
     if any(found) and not all(found):
@@ -40,9 +42,10 @@ def fuse_volumes(
     options: dict[str, Any],
 ) -> None:
     """Volumes of one grid, slice by slice, with task, range and noise level chosen once for all slices."""
-    from ddfm import volumes
-    from ddfm.fusion import fuse as fuse_images
-    from ddfm.images import range_remarks
+    with importing():
+        from ddfm import volumes
+        from ddfm.fusion import fuse as fuse_images
+        from ddfm.images import range_remarks
 
     if uncertainty:
         raise InputError(f"{uncertainty}: the uncertainty of volumes is not written; leave --uncertainty out")
