@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 import ddfm
 from ddfm import InputError, fuse
 from ddfm.colour import chroma, luminance
+from ddfm.devices import is_fast_at_bfloat16
 from ddfm.fusion import WARM_END, WARM_START
 from ddfm.hierarchical import TASKS
 from ddfm.images import read_image
@@ -195,6 +196,29 @@ def test_bfloat16_is_close(prior: Prior) -> None:
     assert np.abs(single - half).max() > 0
     assert np.abs(single - half).mean() < 4
     assert np.array_equal(single, again)  # the prior that was given has not been rounded
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_where_it_is_fast_and_rounding_cannot_grow(
+    prior: Prior, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddfm.devices.is_fast_at_bfloat16", lambda device: fast)
+    a, b = picture(32, 40, 1, np.uint8, 1), picture(32, 40, 1, np.uint8, 2)
+    for form in FORMS:
+        used = "bfloat16" if fast and form == "ddfm" else "float32"
+        auto, named = (
+            fuse(a, b, prior=prior, form=form, steps=2, device="cpu", dtype=dtype) for dtype in ("auto", used)
+        )
+        assert auto.settings["dtype"] == used
+        assert np.array_equal(auto.image.pixels, named.image.pixels)
+
+
+def test_devices_that_are_fast_at_bfloat16() -> None:
+    """Against what Linux says of the processor."""
+    assert not is_fast_at_bfloat16(torch.device("mps"))
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    if hasattr(torch.cpu, "get_capabilities"):
+        assert is_fast_at_bfloat16(torch.device("cpu")) == bool({"avx512_bf16", "amx_bf16"} & set(flags))
 
 
 # --- Form ddfm: steps, noise, stretch ------------------------------------------------------------
