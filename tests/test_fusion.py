@@ -285,7 +285,7 @@ def test_a_warm_start_is_what_the_sources_say_and_noise(prior: Prior) -> None:
     """Float pictures of little contrast, so that nothing is clipped or rounded."""
     a, b = (0.4 + 0.2 * picture(48, 64, 1, np.uint8, seed).astype(np.float32) / 255 for seed in (1, 2))
     seen: list[Step] = []
-    fuse(a, b, prior=prior, seed=7, callback=seen.append)
+    fuse(a, b, prior=prior, seed=7, dtype="float32", callback=seen.append)
     alone = fuse(a, b, prior=never, steps=0, stretch="none").image.pixels[..., 0]
     start = 2 * torch.from_numpy(alone)[None, None] - 1
     first, last = seen[0].timestep, seen[-1].timestep
