@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 import ddfm
 from ddfm import InputError, fuse
 from ddfm.colour import chroma, luminance
+from ddfm.devices import is_fast_at_bfloat16
 from ddfm.fusion import WARM_END, WARM_START
 from ddfm.hierarchical import TASKS
 from ddfm.images import read_image
@@ -197,6 +198,29 @@ def test_bfloat16_is_close(prior: Prior) -> None:
     assert np.array_equal(single, again)  # the prior that was given has not been rounded
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_bfloat16_where_it_is_fast_and_rounding_cannot_grow(
+    prior: Prior, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ddfm.devices.is_fast_at_bfloat16", lambda device: fast)
+    a, b = picture(32, 40, 1, np.uint8, 1), picture(32, 40, 1, np.uint8, 2)
+    for form in FORMS:
+        used = "bfloat16" if fast and form == "ddfm" else "float32"
+        auto, named = (
+            fuse(a, b, prior=prior, form=form, steps=2, device="cpu", dtype=dtype) for dtype in ("auto", used)
+        )
+        assert auto.settings["dtype"] == used
+        assert np.array_equal(auto.image.pixels, named.image.pixels)
+
+
+def test_devices_that_are_fast_at_bfloat16() -> None:
+    """Against what Linux says of the processor."""
+    assert not is_fast_at_bfloat16(torch.device("mps"))
+    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
+    if hasattr(torch.cpu, "get_capabilities"):
+        assert is_fast_at_bfloat16(torch.device("cpu")) == bool({"avx512_bf16", "amx_bf16"} & set(flags))
+
+
 # --- Form ddfm: steps, noise, stretch ------------------------------------------------------------
 
 
@@ -261,7 +285,7 @@ def test_a_warm_start_is_what_the_sources_say_and_noise(prior: Prior) -> None:
     """Float pictures of little contrast, so that nothing is clipped or rounded."""
     a, b = (0.4 + 0.2 * picture(48, 64, 1, np.uint8, seed).astype(np.float32) / 255 for seed in (1, 2))
     seen: list[Step] = []
-    fuse(a, b, prior=prior, seed=7, callback=seen.append)
+    fuse(a, b, prior=prior, seed=7, dtype="float32", callback=seen.append)
     alone = fuse(a, b, prior=never, steps=0, stretch="none").image.pixels[..., 0]
     start = 2 * torch.from_numpy(alone)[None, None] - 1
     first, last = seen[0].timestep, seen[-1].timestep

@@ -32,7 +32,7 @@ def pick_dtype(name: str, device: torch.device, form: str) -> torch.dtype:
     """The network's number format by name. Raises InputError for others.
 
     ``auto`` is bfloat16 where the device is fast at it, for form ``"ddfm"``, else float32. The older forms
-    start from pure noise, where the network's rounding errors come out up to 157 times as large.
+    start from pure noise, where the network's errors are multiplied in the clean image.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name == "auto":
