@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from torch.nn import GroupNorm, Module
 
 Statistics = dict[GroupNorm, tuple[Tensor, Tensor]]  # mean and variance of each group, (G,)
 Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]
+
+_hooking = Lock()  # torch counts its hooks without one
 
 
 def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statistics:
@@ -56,10 +59,18 @@ def normalised(x: Tensor, layer: GroupNorm, mean: Tensor, variance: Tensor) -> T
 
 @contextmanager
 def _hooked(network: Module, hook: Hook) -> Iterator[None]:
-    layers = [layer for layer in network.modules() if isinstance(layer, GroupNorm)]
-    handles = [layer.register_forward_hook(hook) for layer in layers]
+    """The hook on all normalisations, for this thread alone: others may be using the network."""
+    owner = get_ident()
+
+    def own(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        return hook(layer, inputs, output) if get_ident() == owner else None
+
+    with _hooking:
+        layers = [layer for layer in network.modules() if isinstance(layer, GroupNorm)]
+        handles = [layer.register_forward_hook(own) for layer in layers]
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        with _hooking:
+            for handle in handles:
+                handle.remove()

@@ -86,10 +86,13 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
     Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
     """
     from functools import cache
+    from threading import Lock
 
     from ddfm.devices import pick_device, pick_dtype
     from ddfm.fusion import check_steps
     from ddfm.options import check_options
+
+    loading = Lock()  # folders are fused by several threads
 
     @cache
     def load() -> Prior:
@@ -97,7 +100,11 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
 
         return load_prior(name).to(pick_device(options["device"]), pick_dtype(options["dtype"]))
 
+    def loaded() -> Prior:
+        with loading:
+            return load()
+
     check_options(**options, sources=sources)
     if options["steps"] != 0:
-        check_steps(load(), options["form"], options["steps"])
-    return load
+        check_steps(loaded(), options["form"], options["steps"])
+    return loaded
