@@ -101,6 +101,12 @@ class Prior:
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
     @property
+    def bytes_a_pixel(self) -> float:
+        """Memory that an evaluation takes, by the pixels it is shown at once."""
+        width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
+        return float(PLANES * width * self.network.dtype.itemsize)
+
+    @property
     def device(self) -> torch.device:
         return self.network.device
 
@@ -123,10 +129,9 @@ class Prior:
         The choice is coarse, so that a result hardly ever depends on what other programs do.
         """
         if tile == "auto":
-            width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
-            pixel = PLANES * width * self.network.dtype.itemsize
             most = memory_at_hand(self.device) / SHARE
-            return replace(self, tile=next((side for side in TILES if side**2 * pixel <= most), TILES[-1]))
+            fitting = (side for side in TILES if side**2 * self.bytes_a_pixel <= most)
+            return replace(self, tile=next(fitting, TILES[-1]))
         return replace(self, tile=None if tile == "off" else tile)
 
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:
