@@ -11,7 +11,7 @@ only. Further rows have the other tasks, at 1024x1024.
 Where the measurement is more than the formula, or less than 1 / 1.5 of it, and a side is of 512 pixels at
 least, the script says so and exits with 1.
 
-Written to results/memory.json.
+Merged into results/memory.json.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[0, DEFAULT_STEPS["ddfm"]])
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    rows = []
-    for case in cases(arguments.sizes, arguments.steps):
+    wanted = list(cases(arguments.sizes, arguments.steps))
+    before = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    rows = [row for row in before if Case(*(row[name] for name in Case._fields)) not in wanted]
+    for case in wanted:
         rows.append(measure(arguments.data, case))
         print(rows[-1], flush=True)
         arguments.output.write_text(json.dumps(rows, indent=2) + "\n")

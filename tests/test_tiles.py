@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -114,6 +115,8 @@ def test_parts_of_a_picture_are_normalised_as_one() -> None:
         with held(network, statistics):
             for n, part in enumerate(parts.split(1)):
                 assert torch.allclose(network(part), together[..., 5 * n : 5 * n + 5], atol=1e-5)
+            with ThreadPoolExecutor(1) as other:  # in another thread nothing is seen of it
+                assert torch.equal(other.submit(network, parts).result(), alone)
         assert not torch.allclose(alone[:1], together[..., :5], atol=1e-2)
         assert torch.equal(network(parts), alone)
 

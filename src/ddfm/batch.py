@@ -63,7 +63,7 @@ class Outcome:
 
 Work = Callable[[Sequence[Group], Event], list[Outcome]]
 """What is done with some groups at once, in one of several threads: they are read, fused and written, and
-what goes wrong is put down. It looks at the event now and then, and raises KeyboardInterrupt once it is set."""
+what goes wrong is put down. It looks at the event now and then: set, it says to raise KeyboardInterrupt."""
 
 
 def run(

@@ -10,10 +10,11 @@ from ddfm.restore import STRIP, STRIP_OVERLAP
 from ddfm.tiled import SIDE
 
 # Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
-# the likelihood is computed, or the chroma.
-HELD, HELD_A_SOURCE, HELD_A_COLOUR = 30, 22, 8
-LIKELIHOOD, LIKELIHOOD_A_SOURCE = 20, 18
-CHROMA, CHROMA_A_COLOUR = 0, 60
+# the likelihood is computed, the network asked or chroma put back.
+HELD, HELD_A_SOURCE, HELD_A_COLOUR = 30, 24, 8
+LIKELIHOOD, LIKELIHOOD_A_SOURCE = 20, 20
+SAMPLING = 60  # beside the network
+CHROMA, CHROMA_A_COLOUR = 60, 55
 MARGINS = 192  # around a part of a large picture
 BUNDLED_NETWORK = 640  # what the bundled prior takes in float32; see `ddfm.prior.Prior.bytes_a_pixel`
 
@@ -44,7 +45,7 @@ def peak_bytes(
     strip = min(height, STRIP + STRIP_OVERLAP) * width
     working = max(
         part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources),
-        shown * network,
+        pixels * SAMPLING * bool(network) + shown * network,
         strip * (CHROMA + CHROMA_A_COLOUR * in_colour),
     )
     return round(pixels * held + working)
