@@ -4,7 +4,7 @@
 
 DATA is the folder with misaligned/msrs: pairs of 480x640, infrared in grey and visible in colour, PNG in and
 PNG out, as often as it takes to have N pairs. `ddfm fuse` on the folders in a fresh process, without the time
-that loading takes: pairs a second, and processor time by wall time and cores, with one worker (on one core) and
+that loading takes: pairs a second, and processor time by wall time and cores, with one worker on one core and
 with as many as there are cores, without steps and with the default ones; one run of each in turn, the median
 of all rounds.
 

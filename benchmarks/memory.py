@@ -75,8 +75,7 @@ def measure(data: Path, case: Case) -> dict[str, Any]:
         case.side,
         case.sources,
         case.sources if case.colour else 0,
-        prior.bytes_a_pixel if case.steps else 0,
-        prior.tile,
+        prior.evaluation_bytes(case.side, case.side) if case.steps else 0,
     )
     return {
         **case._asdict(),

@@ -22,6 +22,7 @@ from ddfm.auto_task import Choice
 from ddfm.batch import Group, Outcome, run
 from ddfm.commands import folders as commands
 from ddfm.commands import pictures
+from ddfm.devices import pick_dtype
 from ddfm.fusion import FusionResult, fuse, fuse_scenes
 from ddfm.images import from_array
 from ddfm.memory import Budget, peak_bytes
@@ -166,15 +167,15 @@ def test_a_budget_lets_in_who_fits_beside_the_others() -> None:
     assert budget.taken == 0
 
 
-def test_the_formula_is_the_one_that_was_measured() -> None:
+def test_the_formula_is_the_one_that_was_measured(prior: Prior) -> None:
     """What is said of it in benchmarks/results was found for the constants that are in use."""
     rows = json.loads((ROOT / "benchmarks/results/memory.json").read_text())
     assert len(rows) > 40
     for row in rows:
-        # Both networks of the bundled prior, which has 20 planes of 8 channels; tiles of 1024 pixels.
-        network = {"float32": 640.0, "bfloat16": 320.0}[row["dtype"]] if row["steps"] else 0
+        shown = prior.to("cpu", pick_dtype(row["dtype"])).for_tiles(1024)
+        evaluation = shown.evaluation_bytes(row["side"], row["side"]) if row["steps"] else 0
         colour = row["sources"] if row["colour"] else 0
-        formula = peak_bytes(row["side"], row["side"], row["sources"], colour, network, 1024)
+        formula = peak_bytes(row["side"], row["side"], row["sources"], colour, evaluation)
         assert formula / 2**20 == pytest.approx(row["formula, MiB"], abs=0.06)
         if row["side"] >= 512:
             assert 1 / 1.5 <= row["measured / formula"] <= 1

@@ -11,19 +11,19 @@ from ddfm.tiled import SIDE
 
 # Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
 # the likelihood is computed, the network asked or chroma put back.
-HELD, HELD_A_SOURCE, HELD_A_COLOUR = 30, 24, 8
-LIKELIHOOD, LIKELIHOOD_A_SOURCE = 20, 20
-SAMPLING = 60  # beside the network
-CHROMA, CHROMA_A_COLOUR = 60, 55
+HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
+LIKELIHOOD, LIKELIHOOD_A_SOURCE = 35, 20
+SAMPLING, SAMPLING_A_COLOUR = 30, 5
+CHROMA, CHROMA_A_COLOUR = 75, 55
 MARGINS = 192  # around a part of a large picture
-BUNDLED_NETWORK = 640  # what the bundled prior takes in float32; see `ddfm.prior.Prior.bytes_a_pixel`
+
+AROUND_NETWORK = 20 * 2**20  # bytes, whatever the size
+BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, of 1024x1024 pixels at most
 
 SHARE = 2  # of the memory at hand, of which a folder run may take one
 
 
-def peak_bytes(
-    height: int, width: int, sources: int, in_colour: int = 0, network: float = 0, tile: int | None = None
-) -> int:
+def peak_bytes(height: int, width: int, sources: int, in_colour: int = 0, evaluation: int = 0) -> int:
     """The memory that one set of sources takes at most, from reading to writing.
 
     Pictures and what is made of them are held; of likelihood, network and chroma one is at work at a time:
@@ -34,21 +34,17 @@ def peak_bytes(
         width: the same.
         sources: how many there are.
         in_colour: how many of them are.
-        network: bytes that an evaluation takes for each pixel, `ddfm.prior.Prior.bytes_a_pixel`; 0 if none
-            is made.
-        tile: side of the tiles that it is made in; None for one piece.
+        evaluation: bytes that the network takes, `ddfm.prior.Prior.evaluation_bytes`; 0 if it is not asked.
     """
     pixels = height * width
-    held = HELD + HELD_A_SOURCE * sources + HELD_A_COLOUR * in_colour
     part = min(height, SIDE + MARGINS) * min(width, SIDE + MARGINS)
-    shown = min(height, tile or height) * min(width, tile or width)
     strip = min(height, STRIP + STRIP_OVERLAP) * width
-    working = max(
-        part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources),
-        pixels * SAMPLING * bool(network) + shown * network,
-        strip * (CHROMA + CHROMA_A_COLOUR * in_colour),
-    )
-    return round(pixels * held + working)
+    held = pixels * (HELD + HELD_A_SOURCE * sources + HELD_A_COLOUR * in_colour)
+    likelihood = part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources)
+    sampling = pixels * (SAMPLING + SAMPLING_A_COLOUR * in_colour) + AROUND_NETWORK
+    network = evaluation + sampling if evaluation else 0
+    chroma = strip * (CHROMA + CHROMA_A_COLOUR * in_colour) if in_colour else 0
+    return held + max(likelihood, network, chroma)
 
 
 class Budget:

@@ -100,11 +100,14 @@ class Prior:
         """Noise-to-signal ratio sqrt((1 - abar_t) / abar_t) per timestep, increasing, shape (T,)."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
-    @property
-    def bytes_a_pixel(self) -> float:
-        """Memory that an evaluation takes, by the pixels it is shown at once."""
-        width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
-        return float(PLANES * width * self.network.dtype.itemsize)
+    def evaluation_bytes(self, height: int, width: int) -> int:
+        """Memory that an evaluation takes for a picture of that size, in one piece or in tiles."""
+        channels = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
+        in_tiles = self.tile is not None and max(height, width) > self.tile
+        # Tiles are normalised in float32, whatever the network computes in.
+        itemsize = 4 if in_tiles else self.network.dtype.itemsize
+        side = (self.tile if in_tiles else None) or max(height, width)
+        return round(PLANES * channels * itemsize * min(height, side) * min(width, side))
 
     @property
     def device(self) -> torch.device:
@@ -130,7 +133,8 @@ class Prior:
         """
         if tile == "auto":
             most = memory_at_hand(self.device) / SHARE
-            fitting = (side for side in TILES if side**2 * self.bytes_a_pixel <= most)
+            whole = replace(self, tile=None)
+            fitting = (side for side in TILES if whole.evaluation_bytes(side, side) <= most)
             return replace(self, tile=next(fitting, TILES[-1]))
         return replace(self, tile=None if tile == "off" else tile)
 

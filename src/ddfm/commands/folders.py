@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -214,14 +215,13 @@ class FolderRun:
         """Bytes; see `ddfm.memory`."""
         from ddfm.memory import BUNDLED_NETWORK, peak_bytes
 
-        network, tile = 0.0, None
+        evaluation = 0
         if self.steps:
-            prior = self.model().for_tiles(self.options["tile"])
-            network, tile = prior.bytes_a_pixel, prior.tile
-        elif self.options["noise"] != "off":  # for a noisy source; which prior, nobody has asked yet
-            network = BUNDLED_NETWORK
+            evaluation = self.model().for_tiles(self.options["tile"]).evaluation_bytes(*scene.size)
+        elif self.options["noise"] != "off":  # for a noisy source; of which prior, nobody has asked yet
+            evaluation = BUNDLED_NETWORK * min(math.prod(scene.size), 2**20)
         in_colour = sum(image.is_colour for image in scene.images)
-        return peak_bytes(*scene.size, len(scene.images), in_colour, network, tile)
+        return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation)
 
     def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
         """In memory that others leave free; large pictures, and everything on a GPU, one after the other."""
