@@ -13,11 +13,11 @@ from ddfm.tiled import SIDE
 # the likelihood is computed, the network asked or chroma put back.
 HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
 LIKELIHOOD, LIKELIHOOD_A_SOURCE = 35, 20
-SAMPLING, SAMPLING_A_COLOUR = 30, 5
-CHROMA, CHROMA_A_COLOUR = 75, 55
+SAMPLING, SAMPLING_A_COLOUR = 50, 6
+CHROMA, CHROMA_A_COLOUR = 95, 55
 MARGINS = 192  # around a part of a large picture
 
-AROUND_NETWORK = 20 * 2**20  # bytes, whatever the size
+AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size
 BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, of 1024x1024 pixels at most
 
 SHARE = 2  # of the memory at hand, of which a folder run may take one
