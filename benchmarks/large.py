@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,40 +27,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as PILImage
+from pairs import fused_in_a_fresh_process, mosaic, save
 
-from ddfm.batch import match_folders
 from ddfm.fusion import fuse
 from ddfm.geometry import spans
 from ddfm.options import DEFAULT_STEPS
 from ddfm.prior import OVERLAP, load_prior
 
 RESULTS = Path(__file__).with_name("results") / "large.json"
-ENLARGED, HEIGHT, WIDTH = 2, 2048, 3072
+HEIGHT, WIDTH = 2048, 3072
 NOISE = 10
 AROUND = 8  # lines on either side that a border is compared with
-MEASURED = """
-import resource, sys, time
-from ddfm.cli import main
-start = time.perf_counter()
-try:
-    main()
-finally:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"measured {peak / 2**20} {time.perf_counter() - start}")
-"""
-
-
-def mosaic(data: Path, kind: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Infrared (0) or visible (1) pictures, enlarged and side by side, cut to size."""
-    groups, _ = match_folders(data / "misaligned/msrs/ir", data / "misaligned/msrs/vi")
-    pictures = [PILImage.open(group.files[kind]).convert("RGB" if kind else "L") for group in groups]
-    across, down = (ENLARGED * side for side in pictures[0].size)
-    canvas = PILImage.new(pictures[0].mode, (width, height))
-    places = [(x, y) for y in range(0, height, down) for x in range(0, width, across)]
-    for n, place in enumerate(places):
-        canvas.paste(pictures[n % len(pictures)].resize((across, down), PILImage.Resampling.BICUBIC), place)
-    return np.asarray(canvas)
 
 
 def borders(length: int, side: int) -> list[int]:
@@ -110,24 +85,15 @@ def differences(data: Path, sides: list[int]) -> Iterator[dict[str, Any]]:
 
 def memory(data: Path, side: int, steps: list[str], threads: int) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{name}.png" for name in ("infrared", "visible", "fused")]
-        for kind in (0, 1):
-            PILImage.fromarray(mosaic(data, kind, side, side)).save(paths[kind], compress_level=1)
+        sources = [save(Path(folder) / f"{kind}.png", mosaic(data, kind, side, side)) for kind in (0, 1)]
         for number in steps:
-            options = [] if number == "default" else ["--steps", number]
-            done = subprocess.run(
-                [sys.executable, "-c", MEASURED, "fuse", *paths[:2], "-o", paths[2], *options],
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            peak, seconds = map(float, done.stdout.split("measured ")[1].split())
+            options = ["--task", "infrared"] + ([] if number == "default" else ["--steps", number])
+            taken = fused_in_a_fresh_process(sources, Path(folder) / "fused.png", options, threads)
             yield {
                 "pair": f"{side}x{side}",
                 "steps": number,
-                "peak resident memory, GiB": round(peak, 2),
-                "seconds": round(seconds),
+                "peak resident memory, GiB": round(taken.peak / 2**30, 2),
+                "seconds": round(taken.seconds),
                 "threads": threads,
             }
 

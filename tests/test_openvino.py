@@ -98,7 +98,7 @@ def test_bfloat16_rounds_as_far_as_that_of_torch(natural: Prior) -> None:
 def test_tiles_are_those_of_torch(natural: Prior, exported: Prior) -> None:
     x = noise(1, 1, 112, 170) + torch.linspace(-1, 1, 170)
     whole, theirs, ours = (
-        prior.denoise(x, 0.2) for prior in (exported, natural.for_tiles(96), exported.for_tiles(96))
+        prior.denoise(x, 0.2) for prior in (exported, replace(natural, tile=96), replace(exported, tile=96))
     )
     assert torch.allclose(ours, theirs, rtol=0, atol=1e-5)
     assert not torch.allclose(ours, whole, rtol=0, atol=1e-4)
@@ -110,7 +110,7 @@ def test_a_network_with_attention_in_colour(golden: Path, tmp_path: Path) -> Non
         shutil.copy(golden / f"guided_diffusion_tiny{suffix}", tmp_path / f"tiny{suffix}")
     prior = load_prior(tmp_path / "tiny.pt")
     exported, x = prior.to("cpu", torch.float32, "openvino"), noise(2, 3, 40, 52)
-    for ours, theirs in ((exported, prior), (exported.for_tiles(32), prior.for_tiles(32))):
+    for ours, theirs in ((exported, prior), (replace(exported, tile=32), replace(prior, tile=32))):
         assert torch.allclose(ours.denoise(x, 0.3), theirs.denoise(x, 0.3), rtol=1e-4, atol=1e-4)
     assert len(exports(tmp_path / "openvino")) == 4  # for one piece and for tiles
 
@@ -120,7 +120,7 @@ def test_threads_share_it(natural: Prior, exported: Prior) -> None:
     """Several threads at once, with sizes of their own, in one piece and in tiles; torch's hooks, too."""
     images = [noise(1, 1, 32 + 16 * (n % 3), 112) for n in range(6)]
     torch.set_num_threads(1)
-    for prior in (exported, exported.for_tiles(64), natural.for_tiles(64)):
+    for prior in (exported, replace(exported, tile=64), replace(natural, tile=64)):
         denoised = partial(prior.denoise, sigma=0.2)
         with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             together = list(pool.map(denoised, images))
@@ -211,7 +211,7 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path, ddfm: Command, monkeypatch
         tmp_path,
     )
     monkeypatch.setattr("ddfm.openvino.FORMATS", {torch.float32: ("FP32", ""), torch.float16: ("FP99", "")})
-    with pytest.raises(InputError, match=r"float16: is nothing that backend openvino .* use dtype float32$"):
+    with pytest.raises(InputError, match=r"dtype float16: backend openvino does not .* use dtype float32$"):
         check_openvino(CPU, torch.float16)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,13 +92,13 @@ def test_a_prior_in_tiles(natural: Prior) -> None:
     sigma = 20 / 127.5
     noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     whole = natural.denoise(noisy, sigma)
-    tiled = natural.for_tiles(96).denoise(noisy, sigma)
+    tiled = replace(natural, tile=96).denoise(noisy, sigma)
     error = (whole - clean).square().mean().sqrt()
     assert not torch.equal(tiled, whole)
     assert (tiled - whole).square().mean().sqrt() < 0.2 * error
     assert (tiled - clean).square().mean().sqrt() < 1.05 * error
-    assert torch.equal(natural.for_tiles(250).denoise(noisy, sigma), whole)
-    assert torch.equal(natural.for_tiles("off").denoise(noisy, sigma), whole)
+    assert torch.equal(replace(natural, tile=250).denoise(noisy, sigma), whole)
+    assert torch.equal(replace(natural, tile=None).denoise(noisy, sigma), whole)
 
 
 def test_parts_of_a_picture_are_normalised_as_one() -> None:
@@ -114,16 +116,20 @@ def test_parts_of_a_picture_are_normalised_as_one() -> None:
         with held(network, statistics):
             for n, part in enumerate(parts.split(1)):
                 assert torch.allclose(network(part), together[..., 5 * n : 5 * n + 5], atol=1e-5)
+            with ThreadPoolExecutor(1) as other:  # in another thread nothing is seen of it
+                assert torch.equal(other.submit(network, parts).result(), alone)
         assert not torch.allclose(alone[:1], together[..., :5], atol=1e-2)
         assert torch.equal(network(parts), alone)
 
 
 def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = []
-    for gigabytes in (0.01, 2, 1000):
+    for gigabytes in (0.01, 2, 8, 1000):
         monkeypatch.setattr(ddfm.prior, "memory_at_hand", lambda device, g=gigabytes: int(g * 1e9))
-        chosen.append(natural.for_tiles("auto").tile)
-    assert chosen == [256, 512, 2048]
+        chosen.append([natural.for_tiles("auto", side, side).tile for side in (480, 2048, 2049)])
+    assert chosen == [[256, 256, 256], [None, 512, 512], [None, 1024, 1024], [None, None, 1024]]
+    assert natural.for_tiles(96, 480, 640).tile == 96
+    assert natural.for_tiles("off", 4096, 4096).tile is None
 
 
 def test_memory_at_hand_is_some_of_the_machines() -> None:

@@ -1,10 +1,12 @@
-"""Folder jobs: files matched by stem, finished ones kept, bad ones named at the end."""
+"""Folder jobs: files matched by stem, finished ones kept, several done at once, bad ones named at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -50,14 +52,56 @@ def finished(group: Group, folder: Path) -> bool:
     return any((folder / f"{group.stem}{suffix}").exists() for suffix in OUTPUT_SUFFIXES)
 
 
-def run(groups: Iterable[Group], fuse_group: Callable[[Group], None]) -> list[tuple[Group, str]]:
-    """Fuse every group, whatever happens to the others; returns the failed ones with the reason."""
-    failed = []
-    for group in groups:
-        try:
-            fuse_group(group)
-        except InputError as error:
-            failed.append((group, str(error)))
-        except Exception as error:  # out of memory, say: the other pictures may be smaller
-            failed.append((group, f"{type(error).__name__}: {error}"))
-    return failed
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a group: the settings it was fused with, or the reason why it was not."""
+
+    group: Group
+    settings: dict[str, Any] | None = None
+    failure: str | None = None
+
+
+Work = Callable[[Sequence[Group], Event], list[Outcome]]
+"""What is done with some groups at once, in one of several threads: they are read, fused and written, and
+what goes wrong is put down. It looks at the event now and then: set, it says to raise KeyboardInterrupt."""
+
+
+def run(
+    groups: Sequence[Group],
+    work: Work,
+    *,
+    workers: int = 1,
+    together: int = 1,
+    prepare: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Have all groups worked on, each worker a few groups at a time; what became of them, in their order.
+
+    Whoever has read and is computing leaves the disk to the others: that is all there is to overlapping.
+
+    Args:
+        groups: in the order in which they are begun.
+        work: done in the workers' threads.
+        workers: how many there are.
+        together: how many groups are worked on at once.
+        prepare: called in each worker's thread before anything else.
+
+    Raises:
+        KeyboardInterrupt: when the workers have stopped; what they had not begun is left out.
+    """
+    stop = Event()
+    pool = ThreadPoolExecutor(workers, initializer=prepare)
+    try:
+        begun = [
+            pool.submit(work, groups[first : first + together], stop)
+            for first in range(0, len(groups), together)
+        ]
+        return [outcome for future in begun for outcome in future.result()]
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def reason(error: Exception) -> str:
+    """Why a group failed, in one line; out of memory, say: the other pictures may be smaller."""
+    text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,14 +27,15 @@ from ddfm.errors import InputError
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task, held
 from ddfm.images import Image, check_writable, with_shared_range, write_image
 from ddfm.layouts import Layout
-from ddfm.likelihood import FORMS, Likelihood
-from ddfm.noise import GREY_LEVEL, clean_source
+from ddfm.likelihood import FORMS, DataTerm, Likelihood
+from ddfm.noise import GREY_LEVEL, Cleaned, clean_source
 from ddfm.options import DEFAULT_STEPS, Noise, Tile, check_options
 from ddfm.restore import restored, with_chroma, without_noise
 from ddfm.sampler import Step, sample, spaced_timesteps
 from ddfm.sources import Registering, Source, as_sources, match_sizes, registered
 from ddfm.stages import FUSED, stage
 from ddfm.tiled import TiledLikelihood, is_large
+from ddfm.together import Together
 from ddfm.uncertainty import posterior_std
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def fuse(
             the device is fast at it, in form ``"ddfm"``, and float32 elsewhere (docs/speed.md).
         backend: what evaluates the network: ``"torch"``, or ``"openvino"`` on the CPU.
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
-            ``"auto"`` for 2048, or less where there is little memory; ``"off"`` for pictures in one
-            piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
+            ``"auto"`` for none up to 2048 pixels a side and 1024 beyond, or less where there is little
+            memory; ``"off"`` for pictures in one piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
         register: bring the other sources, of whatever size and view, onto the first colour source:
             ``"affine"``, ``"homography"`` or ``"dense"`` (docs/registration.md). None for sources that are
             aligned.
@@ -190,19 +191,90 @@ def fuse(
         scenes = [registered(scene, register) for scene in scenes]
     scenes = [match_sizes(scene, resize) for scene in scenes]
     check_colour(scenes, colour_from)
+    choice = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else Choice(task, "")
+    results = fuse_scenes(
+        scenes,
+        choice,
+        prior=prior,
+        form=form,
+        scheduler=scheduler,
+        steps=steps,
+        seed=seed,
+        colour_from=colour_from,
+        noise=noise,
+        stretch=stretch,
+        uncertainty=uncertainty,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        tile=tile,
+        scales=scales,
+        callback=callback,
+    )
+    stds = [result.std for result in results if result.std is not None]
+    return FusionResult(
+        tuple(result.image for result in results),
+        results[0].settings | {key: largest(results, key) for key in ("noise", "denoised")},
+        (np.stack(stds) if given.is_batch else stds[0]) if stds else None,
+        given.layout,
+    )
+
+
+def largest(results: Sequence[FusionResult], key: str) -> list[float]:
+    """Of the levels of noise that the settings hold, by source."""
+    return [max(levels) for levels in zip(*(result.settings[key] for result in results), strict=True)]
+
+
+def fuse_scenes(
+    scenes: Sequence[Sequence[Image]],
+    choice: Choice,
+    *,
+    prior: str | os.PathLike[str] | Prior | Callable[[], Prior],
+    form: str,
+    scheduler: str,
+    steps: int | None,
+    seed: int,
+    colour_from: int | None,
+    noise: Noise | None,
+    stretch: str,
+    uncertainty: bool,
+    device: str,
+    dtype: str,
+    backend: str,
+    tile: Tile,
+    scales: Mapping[str, float] | None = None,
+    callback: Callable[[Step], None] = lambda step: None,
+) -> list[FusionResult]:
+    """Fuse several scenes of one kind at once: each as if it were alone, to rounding.
+
+    Args:
+        scenes: as many sources each, all of one scene of one size; where scenes differ in size, all have to
+            come to the same one when they are padded to multiples of `ddfm.prior.Prior.multiple`.
+        choice: the task of all of them, and why it was chosen.
+        prior: and everything else: as for `fuse`, with `check_options` done. With ``"ddpm"``, whose noise
+            depends on the size, and ``uncertainty``, whose draws follow each other, scenes that are to be as
+            they are alone should come alone.
+
+    Returns:
+        one result for each scene, with the settings of its own.
+
+    Raises:
+        InputError: the prior cannot be loaded or has too few timesteps.
+    """
     steps = DEFAULT_STEPS[form] if steps is None else steps
-    chosen, why = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else (task, "")
-    rules = TASKS.get(chosen, TASKS["infrared"])  # the older forms know of no tasks
-    if chosen in ("exposure", "focus"):
+    rules = TASKS.get(choice.task, TASKS["infrared"])  # the older forms know of no tasks
+    if choice.task in ("exposure", "focus"):
         scenes = [with_shared_range(scene) for scene in scenes]
     if noise is None:
-        noise = "auto" if form == "ddfm" and chosen != "medical" else "off"
+        noise = "auto" if form == "ddfm" and choice.task != "medical" else "off"
     place = pick_device(device, backend)
-    number = pick_dtype(dtype, place, form)
+    network_dtype = pick_dtype(dtype, place, form)
+
+    height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
 
     @cache
     def model() -> Prior:
-        return as_prior(prior).to(place, number, backend).for_tiles(tile)
+        return as_prior(prior).to(place, network_dtype, backend).for_tiles(tile, height, width)
 
     if steps:
         check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
@@ -211,71 +283,123 @@ def fuse(
         orders = [order_of_contents(scene) if form == "ddfm" else list(range(len(scene))) for scene in scenes]
         ordered = [[scene[n] for n in order] for scene, order in zip(scenes, orders, strict=True)]
         pixels = [[as_tensor(source).to(place) for source in scene] for scene in ordered]
-        noisy = [
-            torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
-            for source in zip(*pixels, strict=True)
-        ]
-        levels = [
-            noise
-            if isinstance(noise, str)
-            else GREY_LEVEL * torch.tensor([noise[order[k]] for order in orders])
-            for k in range(len(noisy))
-        ]
-        cleaned = [clean_source(luma, model, level) for luma, level in zip(noisy, levels, strict=True)]
+        stacks = [prepared(places, pixels, orders, noise, model) for places in by_size(scenes)]
 
     # 3. Sample.
     def sampled(
-        sources: Sequence[Tensor], seed: int, callback: Callable[[Step], None] = lambda step: None
-    ) -> tuple[Tensor, Likelihood]:
+        sources: Sequence[Sequence[Tensor]],
+        left: Sequence[Sequence[Tensor]],
+        seed: int,
+        callback: Callable[[Step], None] = lambda step: None,
+    ) -> list[tuple[Tensor, Likelihood]]:
         with stage("likelihood"):
-            likelihood = likelihood_of(
-                form, sources, [source.left for source in cleaned], rules, tile, scales
-            )
-            f = likelihood.start
-        if f is None or steps:
-            f = draw(model(), likelihood, steps, sources[0], seed, scheduler, callback)
+            likelihoods = [
+                likelihood_of(form, lumas, noise, rules, tile, scales)
+                for lumas, noise in zip(sources, left, strict=True)
+            ]
+            starts = [start for likelihood in likelihoods if (start := likelihood.start) is not None]
+        if steps or not starts:
+            likes = [lumas[0] for lumas in sources]
+            starts = draw_all(model(), likelihoods, steps, likes, seed, scheduler, callback)
         with stage("finish"):
-            return likelihood.finish(luminance(f), stretch == "auto"), likelihood
+            return [
+                (likelihood.finish(luminance(f), stretch == "auto"), likelihood)
+                for likelihood, f in zip(likelihoods, starts, strict=True)
+            ]
 
-    luma, likelihood = sampled([source.luma for source in cleaned], seed, callback)
-    std = None
-    if uncertainty:
-        deviation = posterior_std(
-            noisy, cleaned, model, lambda sources, seed: sampled(sources, seed)[0], seed
-        )
-        std = deviation[:, 0].cpu().numpy() if given.is_batch else deviation[0, 0].cpu().numpy()
-    # 4. Restore: chroma, depth, alpha and layout.
-    images = []
-    for n, (scene, order) in enumerate(zip(ordered, orders, strict=True)):
-        with stage(FUSED):
-            coloured = {
-                k: without_noise(pixels[n][k], model, levels[k], n) if cleaned[k].told[n] else pixels[n][k]
-                for k, source in enumerate(scene)
-                if source.is_colour and colour_from in (None, order[k] + 1)
+    def spread(stack: Stack, left: Sequence[Tensor]) -> Tensor:
+        def fused(sources: Sequence[Tensor], seed: int) -> Tensor:
+            return sampled([sources], [left], seed)[0][0]
+
+        return posterior_std(stack.noisy, stack.cleaned, model, fused, seed)
+
+    lefts = [[source.left for source in stack.cleaned] for stack in stacks]
+    fused = sampled([[source.luma for source in stack.cleaned] for stack in stacks], lefts, seed, callback)
+    # 4. Restore: chroma, depth and alpha.
+    results: dict[int, FusionResult] = {}
+    for stack, left, (luma, likelihood) in zip(stacks, lefts, fused, strict=True):
+        stds = spread(stack, left) if uncertainty else None
+        for n, number in enumerate(stack.places):
+            scene, order = ordered[number], orders[number]
+            with stage(FUSED):
+                coloured = {
+                    k: without_noise(pixels[number][k], model, stack.levels[k], n)
+                    if stack.cleaned[k].told[n]
+                    else pixels[number][k]
+                    for k, source in enumerate(scene)
+                    if source.is_colour and colour_from in (None, order[k] + 1)
+                }
+                picture = luma[n : n + 1]
+                if coloured:
+                    picture = with_chroma(coloured, picture, likelihood, n, rules)
+                image = restored(picture, scenes[number], colour_from)
+            settings = {
+                "version": __version__,
+                "prior": model().name if model.cache_info().currsize else None,
+                "form": form,
+                "scheduler": scheduler,
+                "steps": steps,
+                "seed": seed,
+                "task": choice.task,
+                "why": choice.why,
+                "colour_from": colour_from,
+                "noise": in_given_order([source.found[n] for source in stack.cleaned], order),
+                "denoised": in_given_order([source.told[n] for source in stack.cleaned], order),
+                "stretch": stretch,
+                "device": str(place),
+                "dtype": str(network_dtype).removeprefix("torch."),
+                "backend": backend,
+                "tile": model().tile if model.cache_info().currsize else None,
             }
-            fused = luma[n : n + 1]
-            if coloured:
-                fused = with_chroma(coloured, fused, likelihood, n, rules)
-            images.append(restored(fused, scenes[n], colour_from))
-    settings = {
-        "version": __version__,
-        "prior": model().name if model.cache_info().currsize else None,
-        "form": form,
-        "scheduler": scheduler,
-        "steps": steps,
-        "seed": seed,
-        "task": chosen,
-        "why": why,
-        "colour_from": colour_from,
-        "noise": in_given_order([source.found for source in cleaned], orders),
-        "denoised": in_given_order([source.told for source in cleaned], orders),
-        "stretch": stretch,
-        "device": str(place),
-        "dtype": str(number).removeprefix("torch."),
-        "backend": backend,
-        "tile": model().tile if model.cache_info().currsize else None,
-    }
-    return FusionResult(tuple(images), settings, std, given.layout)
+            spread_of_it = None if stds is None else stds[n, 0].cpu().numpy()
+            results[number] = FusionResult((image,), settings, spread_of_it)
+    return [results[k] for k in range(len(scenes))]
+
+
+class Stack(NamedTuple):
+    """Scenes of one size, whose K luminances are stacked.
+
+    Attributes:
+        places: of the scenes among all.
+        noisy: the luminances as they came, (B, 1, H, W) in [-1, 1] each.
+        levels: the noise in each that `clean_source` was told.
+        cleaned: what it made of them.
+    """
+
+    places: list[int]
+    noisy: list[Tensor]
+    levels: list[Tensor | Literal["auto", "off"]]
+    cleaned: list[Cleaned]
+
+
+def by_size(scenes: Sequence[Sequence[Image]]) -> list[list[int]]:
+    """The places of the scenes of each size."""
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, scene in enumerate(scenes):
+        places.setdefault(scene[0].size, []).append(place)
+    return list(places.values())
+
+
+def prepared(
+    places: list[int],
+    pixels: Sequence[Sequence[Tensor]],
+    orders: Sequence[Sequence[int]],
+    noise: Noise,
+    model: Callable[[], Prior],
+) -> Stack:
+    """The scenes at these places, which are of one size; pixels are (1, C, H, W) in [0, 1]."""
+    noisy = [
+        torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
+        for source in zip(*(pixels[place] for place in places), strict=True)
+    ]
+    levels = [
+        noise
+        if isinstance(noise, str)
+        else GREY_LEVEL * torch.tensor([noise[orders[place][k]] for place in places])
+        for k in range(len(noisy))
+    ]
+    cleaned = [clean_source(luma, model, level) for luma, level in zip(noisy, levels, strict=True)]
+    return Stack(places, noisy, levels, cleaned)
 
 
 def choose_for_all(scenes: Sequence[Sequence[Image]]) -> Choice:
@@ -296,12 +420,9 @@ def order_of_contents(scene: Sequence[Image]) -> list[int]:
     return sorted(range(len(scene)), key=lambda k: zlib.crc32(np.ascontiguousarray(scene[k].pixels).data))
 
 
-def in_given_order(levels: Sequence[Tensor], orders: Sequence[Sequence[int]]) -> list[float]:
-    """The largest, in grey levels, of each given source; from those of the ordered ones, (B,) each."""
-    return [
-        max(round(levels[order.index(k)][n].item() / GREY_LEVEL, 2) for n, order in enumerate(orders))
-        for k in range(len(levels))
-    ]
+def in_given_order(levels: Sequence[Tensor], order: Sequence[int]) -> list[float]:
+    """In grey levels, of each given source; from those of the ordered ones."""
+    return [round(levels[order.index(k)].item() / GREY_LEVEL, 2) for k in range(len(levels))]
 
 
 def as_tensor(image: Image) -> Tensor:
@@ -329,25 +450,47 @@ def draw(
     callback: Callable[[Step], None],
 ) -> Tensor:
     """A sample of p(f | sources), (B, C, H, W): from the likelihood's start if it has one, or from noise."""
+    return draw_all(prior, [likelihood], steps, [like], seed, scheduler, callback)[0]
+
+
+def draw_all(
+    prior: Prior,
+    likelihoods: Sequence[Likelihood],
+    steps: int,
+    likes: Sequence[Tensor],
+    seed: int,
+    scheduler: str,
+    callback: Callable[[Step], None],
+) -> list[Tensor]:
+    """`draw` for pictures of several sizes at once, a likelihood and a sample for each."""
     # Noise is drawn on the CPU so that every device starts from the same, and for each picture as if it
     # were alone.
-    generators = [torch.Generator().manual_seed(seed) for _ in like]
-    size = (1, prior.channels, *like.shape[-2:])
-    f = torch.cat([torch.randn(size, generator=generator) for generator in generators]).to(like)
-    first, last = span(prior, warm=likelihood.start is not None)
-    if likelihood.start is not None:
+    generators = [torch.Generator().manual_seed(seed) for like in likes for _ in like]
+    own = iter(generators)
+    noise = [
+        torch.cat([torch.randn((1, prior.channels, *like.shape[-2:]), generator=next(own)) for _ in like])
+        for like in likes
+    ]
+    together = Together(likelihoods, likes, prior.multiple) if len(likes) > 1 else None
+    likelihood: DataTerm = together or likelihoods[0]
+    f = (together.framed(noise) if together else noise[0]).to(likes[0])
+    start = likelihood.start
+    first, last = span(prior, warm=start is not None)
+    if start is not None:
         alpha_cumprod = prior.alphas_cumprod[first]
-        f = alpha_cumprod.sqrt().to(f) * likelihood.start + (1 - alpha_cumprod).sqrt().to(f) * f
-    return sample(
+        f = alpha_cumprod.sqrt().to(f) * start + (1 - alpha_cumprod).sqrt().to(f) * f
+    f = sample(
         prior,
         likelihood,
         f,
         spaced_timesteps(first, last, steps),
         scheduler=scheduler,
-        keep_noise=likelihood.start is not None,
+        keep_noise=start is not None,
         generator=generators,
+        shown=together.mirrored if together else lambda f: f,
         callback=callback,
     )
+    return together.pictures(f) if together else [f]
 
 
 def likelihood_of(

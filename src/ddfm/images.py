@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -371,7 +372,7 @@ def prepare_folder(folder: Path) -> None:
     """Create the folder and make sure that files can be created in it; else InputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".ddfm-{os.getpid()}"
+        probe = folder / f".ddfm-{os.getpid()}-{get_ident()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

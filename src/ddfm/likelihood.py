@@ -35,8 +35,8 @@ ETA = 0.001  # penalty of the half-quadratic splitting, "rho" in the released co
 EPSILON = 1e-3
 
 
-class Likelihood(Protocol):
-    """The data term for one set of sources; keeps its scales from one sampling step to the next."""
+class DataTerm(Protocol):
+    """What sampling needs of a likelihood."""
 
     @property
     def start(self) -> Tensor | None:
@@ -46,6 +46,10 @@ class Likelihood(Protocol):
     def rectify(self, f0: Tensor) -> Tensor:
         """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out."""
         ...
+
+
+class Likelihood(DataTerm, Protocol):
+    """The data term for one set of sources; keeps its scales from one sampling step to the next."""
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         """Luminance of the last sample, (B, 1, H, W), as a picture in [0, 1], stretched if the form does."""

@@ -7,9 +7,9 @@ the image, evaluated together as if it were one image, and held for all tiles.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from torch.nn import GroupNorm, Module
 
 Statistics = dict[GroupNorm, tuple[Tensor, Tensor]]  # mean and variance of each group, (G,)
 Hook = Callable[[Any, tuple[Tensor, ...], Tensor], Tensor]
+
+_hooking = Lock()  # torch counts its hooks without one
 
 
 def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statistics:
@@ -62,15 +64,17 @@ def normalisations(network: Module) -> list[GroupNorm]:
 
 @contextmanager
 def _hooked(network: Module, hook: Hook) -> Iterator[None]:
-    here = threading.get_ident()
+    """The hook on all normalisations, for this thread alone: others may be using the network."""
+    owner = get_ident()
 
     def own(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        # Other threads may be evaluating other pictures, or tiles of them, with the same network.
-        return hook(layer, inputs, output) if threading.get_ident() == here else None
+        return hook(layer, inputs, output) if get_ident() == owner else None
 
-    handles = [layer.register_forward_hook(own) for layer in normalisations(network)]
+    with _hooking:
+        handles = [layer.register_forward_hook(own) for layer in normalisations(network)]
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        with _hooking:
+            for handle in handles:
+                handle.remove()

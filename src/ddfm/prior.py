@@ -54,7 +54,8 @@ KNOWN_PRIORS = [
 # Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
 OVERLAP = 64
 LEAST_SAMPLE, MOST_SAMPLE = 256, 512  # side of the four samples of an image that its tiles are normalised by
-TILES = (2048, 1024, 512, 256)  # to choose from: the larger, the less of an image is seen twice
+WHOLE = 2048  # pixels a side that are not worth tiles: those show the network much of an image twice
+TILES = (1024, 512, 256)  # to choose from beyond
 PLANES = 20  # of the finest layer's size that an evaluation holds at once: 18 for the bundled prior
 SHARE = 8  # of the memory at hand, of which an evaluation may take one: the rest is for the pictures
 
@@ -109,6 +110,15 @@ class Prior:
         """Noise-to-signal ratio sqrt((1 - abar_t) / abar_t) per timestep, increasing, shape (T,)."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
+    def evaluation_bytes(self, height: int, width: int) -> int:
+        """Memory that an evaluation takes for a picture of that size, in one piece or in tiles."""
+        channels = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
+        in_tiles = self.tile is not None and max(height, width) > self.tile
+        # Tiles are normalised in float32, whatever the network computes in.
+        itemsize = 4 if in_tiles else self.network.dtype.itemsize
+        side = (self.tile if in_tiles else None) or max(height, width)
+        return round(PLANES * channels * itemsize * min(height, side) * min(width, side))
+
     @property
     def device(self) -> torch.device:
         return self.network.device
@@ -140,17 +150,21 @@ class Prior:
                 network = torch.nn.Module.to(copy.deepcopy(network), device=device, dtype=dtype)
         return replace(self, network=network, exported=exported)
 
-    def for_tiles(self, tile: Tile) -> Prior:
-        """This prior with tiles of that side; "auto" for what the memory at hand allows; "off" for none.
+    def for_tiles(self, tile: Tile, height: int, width: int) -> Prior:
+        """This prior with tiles of that side; "off" for none.
 
-        The choice is coarse, so that a result hardly ever depends on what other programs do.
+        "auto" is for pictures of that size: none up to `WHOLE` pixels a side, else or where the memory at hand
+        does not allow it the largest it does. The choice is coarse, so that a result hardly ever depends
+        on what other programs do.
         """
-        if tile == "auto":
-            width = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
-            pixel = PLANES * width * self.network.dtype.itemsize
-            most = memory_at_hand(self.device) / SHARE
-            return replace(self, tile=next((side for side in TILES if side**2 * pixel <= most), TILES[-1]))
-        return replace(self, tile=None if tile == "off" else tile)
+        whole = replace(self, tile=None)
+        if tile != "auto":
+            return replace(self, tile=None if tile == "off" else tile)
+        most = memory_at_hand(self.device) / SHARE
+        if max(height, width) <= WHOLE and whole.evaluation_bytes(height, width) <= most:
+            return whole
+        fitting = (side for side in TILES if whole.evaluation_bytes(side, side) <= most)
+        return replace(self, tile=next(fitting, TILES[-1]))
 
     @stage("network")
     def predict_x0(self, x: Tensor, timestep: Tensor | float, alpha_cumprod: Tensor | float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddfm.likelihood import Likelihood
+from ddfm.likelihood import DataTerm
 from ddfm.stages import STEP, STEPS, stage
 
 if TYPE_CHECKING:
@@ -70,13 +70,14 @@ def respaced_scheduler(name: str, alphas_cumprod: Tensor, timesteps: Tensor) -> 
 @torch.inference_mode()
 def sample(
     prior: Prior,
-    likelihood: Likelihood,
+    likelihood: DataTerm,
     f: Tensor,
     timesteps: Tensor,
     *,
     scheduler: str = "ddim",
     keep_noise: bool = False,
     generator: torch.Generator | list[torch.Generator] | None = None,
+    shown: Callable[[Tensor], Tensor] = lambda f: f,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> Tensor:
     """Draw a fused image from p(f | sources).
@@ -92,6 +93,7 @@ def sample(
             with what the rectified estimate leaves of f: then the sources' details count as noise, and
             some of them are lost.
         generator: noise source of a stochastic scheduler (``"ddpm"``), or one for each image.
+        shown: makes of f what the prior is shown of it (`ddfm.together`).
         callback: called after every step.
 
     Returns:
@@ -102,7 +104,7 @@ def sample(
         with stage(f"{STEP}{index + 1}"):
             # 1. The prior: E[f_0 | f_t] from one network evaluation.
             alpha_cumprod = prior.alphas_cumprod[timestep]
-            prediction = prior.predict_x0(f, timestep, alpha_cumprod).clamp(-1, 1)
+            prediction = prior.predict_x0(shown(f), timestep, alpha_cumprod).clamp(-1, 1)
             # 2. The likelihood: one EM iteration on its luminance (paper, section 3.2).
             with stage("likelihood"):
                 rectified = likelihood.rectify(prediction)

@@ -92,11 +92,14 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
     Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
     """
     from functools import cache
+    from threading import Lock
 
     with importing():
         from ddfm.devices import pick_device, pick_dtype
         from ddfm.fusion import check_steps
         from ddfm.options import check_options
+
+    loading = Lock()  # folders are fused by several threads
 
     @cache
     def load() -> Prior:
@@ -107,7 +110,11 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
         number = pick_dtype(options["dtype"], place, options["form"])
         return load_prior(name).to(place, number, options["backend"])
 
+    def loaded() -> Prior:
+        with loading:
+            return load()
+
     check_options(**options, sources=sources)
     if options["steps"] != 0:
-        check_steps(load(), options["form"], options["steps"])
-    return load
+        check_steps(loaded(), options["form"], options["steps"])
+    return loaded

@@ -1,0 +1,140 @@
+"""How fast folders are fused, and how busy that keeps the machine.
+
+    python benchmarks/folders.py DATA [--pairs N] [--runs N] [--device NAME]
+
+DATA is the folder with misaligned/msrs: pairs of 480x640, infrared in grey and visible in colour, PNG in and
+PNG out, as often as it takes to have N pairs. `ddfm fuse` on the folders in a fresh process, without the time
+that loading takes: pairs a second, and processor time by wall time and cores, with one worker on one core and
+with as many as there are cores, without steps and with the default ones; one run of each in turn, the median
+of all rounds.
+
+batches: the processor time of a pair on one thread, with batches of 1, 4 and 8.
+
+Written to results/folders.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ddfm.batch import match_folders
+from ddfm.options import DEFAULT_STEPS
+
+RESULTS = Path(__file__).with_name("results") / "folders.json"
+BATCHES = (1, 4, 8)
+# The first run, of one pair, loads what is loaded once.
+MEASURED = """
+import os, sys, time
+from ddfm.cli import main
+
+def run(arguments):
+    sys.argv = ["ddfm", "fuse", *arguments]
+    try:
+        main()
+    except SystemExit as finished:
+        if finished.code:
+            raise
+
+_, one, many, *options = sys.argv
+run([one + "/ir", one + "/vi", "-o", one + "/fused", "--overwrite", *options])
+start, busy = time.perf_counter(), time.process_time()
+run([many + "/ir", many + "/vi", "-o", many + "/fused", "--overwrite", *options])
+print("measured", time.perf_counter() - start, time.process_time() - busy)
+"""
+
+
+class Times(NamedTuple):
+    """Of all pairs: seconds that passed, and seconds of all cores together."""
+
+    wall: float
+    cores: float
+
+
+def fused(one: Path, many: Path, threads: int, options: Sequence[str]) -> Times:
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(one), str(many), *options],
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Times(*map(float, done.stdout.split("measured ")[1].split()))
+
+
+def copied(data: Path, folder: Path, count: int) -> Path:
+    """A folder with that many pairs in ir and vi."""
+    groups, _ = match_folders(data / "misaligned/msrs/ir", data / "misaligned/msrs/vi")
+    for name in ("ir", "vi"):
+        (folder / name).mkdir(parents=True)
+    for n in range(count):
+        for name, path in zip(("ir", "vi"), groups[n % len(groups)].files, strict=True):
+            shutil.copy(path, folder / name / f"{n:04}{path.suffix}")
+    return folder
+
+
+def speed(one: Path, many: Path, pairs: int, runs: int, steps: int, device: str) -> list[dict[str, Any]]:
+    workers = sorted({1, os.cpu_count() or 1})
+    options = ["--task", "infrared", "--steps", str(steps), "--device", device]
+    rounds = [{count: fused(one, many, count, options) for count in workers} for _ in range(runs)]
+    return [
+        {
+            "steps": steps,
+            "workers": count,
+            "pairs a second": round(pairs / statistics.median(times[count].wall for times in rounds), 2),
+            "cores busy": round(
+                statistics.median(times[count].cores / times[count].wall / count for times in rounds), 3
+            ),
+        }
+        for count in workers
+    ]
+
+
+def batches(one: Path, many: Path, pairs: int, runs: int, steps: int) -> list[dict[str, Any]]:
+    options = ["--task", "infrared", "--steps", str(steps), "--device", "cpu"]
+    rounds = [
+        {size: fused(one, many, 1, [*options, "--batch", str(size)]).cores for size in BATCHES}
+        for _ in range(runs)
+    ]
+    return [
+        {
+            "steps": steps,
+            "batch": size,
+            "processor seconds a pair": round(statistics.median(times[size] for times in rounds) / pairs, 3),
+        }
+        for size in BATCHES
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    pairs, runs, default = arguments.pairs, arguments.runs, DEFAULT_STEPS["ddfm"]
+    results: dict[str, Any] = {"pairs": pairs, "cores": os.cpu_count(), "device": arguments.device}
+    with tempfile.TemporaryDirectory() as folder:
+        one, many = (copied(arguments.data, Path(folder) / str(n), n) for n in (1, pairs))
+        results["speed"] = [
+            row for steps in (0, default) for row in speed(one, many, pairs, runs, steps, arguments.device)
+        ]
+        if arguments.device == "cpu":
+            results["batches"] = batches(one, many, pairs, runs, default)
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(arguments.output.read_text(), end="")
+
+
+if __name__ == "__main__":
+    main()
