@@ -169,6 +169,7 @@ def test_where_exports_go(small: Prior, cache: Path, caplog: pytest.LogCaptureFi
     assert len(exports(cache)) == 2
     shutil.rmtree(cache)
     cache.touch()
+    caplog.set_level("WARNING", logger="ddfm")  # which the command line turns down
     kept_nowhere, x = small.to("cpu", torch.float32, "openvino"), noise(1, 1, 16, 16)
     assert torch.allclose(kept_nowhere.denoise(x, 0.1), small.denoise(x, 0.1), rtol=0, atol=1e-5)
     assert "the exported network is not kept" in caplog.text

@@ -155,7 +155,8 @@ def fuse(
         backend: what evaluates the network: ``"torch"``, or ``"openvino"`` on the CPU.
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
             ``"auto"`` for none up to 2048 pixels a side and 1024 beyond, or less where there is little
-            memory; ``"off"`` for pictures in one piece. Unless it is ``"off"``, the likelihood of large pictures is computed part by part, too.
+            memory; ``"off"`` for pictures in one piece. Unless it is ``"off"``, the likelihood of large
+            pictures is computed part by part, too.
         register: bring the other sources, of whatever size and view, onto the first colour source:
             ``"affine"``, ``"homography"`` or ``"dense"`` (docs/registration.md). None for sources that are
             aligned.

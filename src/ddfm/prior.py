@@ -147,15 +147,18 @@ class Prior:
                 exported = OpenVinoNetwork.of(network, dtype, self.folder)
             if not there:
                 # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-                network = torch.nn.Module.to(copy.deepcopy(network), device=device, dtype=dtype)
+                network = copy.deepcopy(network)
+                if dtype.itemsize < 4 and not isinstance(network.conv_in, SplitInput):
+                    network.conv_in = SplitInput(network.conv_in)
+                torch.nn.Module.to(network, device=device, dtype=dtype)
         return replace(self, network=network, exported=exported)
 
     def for_tiles(self, tile: Tile, height: int, width: int) -> Prior:
         """This prior with tiles of that side; "off" for none.
 
-        "auto" is for pictures of that size: none up to `WHOLE` pixels a side, else or where the memory at hand
-        does not allow it the largest it does. The choice is coarse, so that a result hardly ever depends
-        on what other programs do.
+        "auto" is for pictures of that size: none up to `WHOLE` pixels a side, the largest of `TILES` beyond,
+        or what the memory at hand allows. The choice is coarse, so that a result hardly ever depends on
+        what other programs do.
         """
         whole = replace(self, tile=None)
         if tile != "auto":
@@ -240,6 +243,25 @@ class Prior:
             (folder / "prior.json").write_text(json.dumps({"pixel_unshuffle": self.pixel_unshuffle}) + "\n")
 
 
+class SplitInput(torch.nn.Module):
+    """The first convolution of a network in 16 bits, of images that are not.
+
+    Rounded to the 8 bits of bfloat16 an image is off by up to half a grey level before the network has
+    begun. So it comes in two parts, rounded and what that left, side by side and with the same weights:
+    convolution is linear.
+    """
+
+    def __init__(self, conv: torch.nn.Conv2d) -> None:
+        super().__init__()
+        conv.in_channels *= 2
+        conv.weight = torch.nn.Parameter(torch.cat([conv.weight, conv.weight], 1), requires_grad=False)
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        rounded = x.to(self.conv.weight.dtype)
+        return self.conv(torch.cat([rounded, (x - rounded).to(rounded)], 1))
+
+
 def predict(
     network: UNet2DModel | OpenVinoNetwork, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int
 ) -> Tensor:
@@ -249,7 +271,9 @@ def predict(
     else:
         t = torch.full((len(x),), timestep, dtype=torch.float32, device=x.device)
     folded = F.pixel_unshuffle(x, pixel_unshuffle).contiguous(memory_format=torch.channels_last)
-    out = network(folded.to(network.dtype), t).sample.to(x.dtype)
+    # In 16 bits the first layer takes images as they are: see `SplitInput`.
+    shown = folded if network.dtype.itemsize < 4 else folded.to(network.dtype)
+    out = network(shown, t).sample.to(x.dtype)
     return F.pixel_shuffle(out[:, : folded.shape[1]], pixel_unshuffle)
 
 
