@@ -8,6 +8,8 @@ that loading takes: pairs a second, and processor time by wall time and cores, w
 with as many as there are cores, without steps and with the default ones; one run of each in turn, the median
 of all rounds.
 
+computing: the same without reading and writing: pictures that were read before, results that are dropped.
+
 batches: the processor time of a pair on one thread, with batches of 1, 4 and 8.
 
 Written to results/folders.json.
@@ -17,18 +19,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
-from ddfm.batch import match_folders
+import torch
+
+from ddfm import batch
+from ddfm.batch import Group, Outcome, match_folders
+from ddfm.devices import pick_dtype
+from ddfm.fusion import fuse
+from ddfm.images import read_image
 from ddfm.options import DEFAULT_STEPS
+from ddfm.prior import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "folders.json"
 BATCHES = (1, 4, 8)
@@ -99,6 +112,45 @@ def speed(one: Path, many: Path, pairs: int, runs: int, steps: int, device: str)
     ]
 
 
+def computed(data: Path, pairs: int, workers: int, steps: int) -> Times:
+    """Pairs that were read before, by the workers that a folder run has; to be called in a fresh process."""
+    torch.set_num_threads(1)
+    groups, _ = match_folders(data / "misaligned/msrs/ir", data / "misaligned/msrs/vi")
+    read = {group: [read_image(path) for path in group.files] for group in groups}
+    prior = load_prior().to("cpu", pick_dtype("auto", torch.device("cpu"), "ddfm"))
+
+    def work(some: Sequence[Group], stop: Event) -> list[Outcome]:
+        for group in some:
+            fuse(*read[group], prior=prior, task="infrared", steps=steps)
+        return []
+
+    def all_of(todo: Sequence[Group]) -> None:
+        batch.run(todo, work, workers=workers, prepare=lambda: torch.set_num_threads(1))
+
+    all_of(groups[:workers])
+    start, busy = time.perf_counter(), time.process_time()
+    all_of([groups[n % len(groups)] for n in range(pairs)])
+    return Times(time.perf_counter() - start, time.process_time() - busy)
+
+
+def computing(data: Path, pairs: int, runs: int, steps: int) -> list[dict[str, Any]]:
+    workers = sorted({1, os.cpu_count() or 1})
+    fresh = multiprocessing.get_context("spawn")
+    seconds: dict[int, list[float]] = defaultdict(list)
+    for _ in range(runs):
+        for count in workers:
+            with fresh.Pool(1) as pool:
+                seconds[count].append(pool.apply(computed, (data, pairs, count, steps)).wall)
+    return [
+        {
+            "steps": steps,
+            "workers": count,
+            "pairs a second": round(pairs / statistics.median(seconds[count]), 2),
+        }
+        for count in workers
+    ]
+
+
 def batches(one: Path, many: Path, pairs: int, runs: int, steps: int) -> list[dict[str, Any]]:
     options = ["--task", "infrared", "--steps", str(steps), "--device", "cpu"]
     rounds = [
@@ -131,6 +183,9 @@ def main() -> None:
             row for steps in (0, default) for row in speed(one, many, pairs, runs, steps, arguments.device)
         ]
         if arguments.device == "cpu":
+            results["computing"] = [
+                row for steps in (0, default) for row in computing(arguments.data, pairs, runs, steps)
+            ]
             results["batches"] = batches(one, many, pairs, runs, default)
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(arguments.output.read_text(), end="")
