@@ -66,8 +66,8 @@ def check_openvino(device: torch.device, dtype: torch.dtype) -> None:
     if FORMATS[dtype][0] not in capabilities:
         able = [str(known) for known, (name, _) in FORMATS.items() if name in capabilities]
         raise InputError(
-            f"dtype {str(dtype).removeprefix('torch.')}: is nothing that backend openvino computes in on this CPU; "
-            f"use dtype {' or '.join(able).replace('torch.', '')}"
+            f"dtype {str(dtype).removeprefix('torch.')}: is nothing that backend openvino computes in on "
+            f"this CPU; use dtype {' or '.join(able).replace('torch.', '')}"
         )
 
 
