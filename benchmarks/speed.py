@@ -28,7 +28,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +42,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 from PIL import Image as PILImage
 from released_way import STEPS, HostLikelihood, released_prior
 from released_way import run as run_released
-from speed_machine import Clock, Peaks, Power, cost, machine
+from speed_machine import Clock, Growth, Peaks, Power, cost, machine
 from speed_report import write_report
 from torch import Tensor
 
@@ -241,12 +240,13 @@ def as_arrays(sources: tuple[Image, Image]) -> tuple[Tensor, Tensor]:
 
 
 def grown(network: str, way: str, size: tuple[int, int]) -> int:
-    """MB that this process grows by at its peak over what it has with the network loaded."""
+    """MiB that this process grows by at its peak over what it has with the network loaded."""
     chosen = next(each for each in ways(network, torch.device("cpu")) if each.name == way)
+    chosen.run(pair(64, 64), 2, lambda step: None)  # what is made once
     sources = pair(*size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    chosen.run(sources, 2, lambda step: None)
-    return round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    with Growth() as growth:
+        chosen.run(sources, 2, lambda step: None)
+    return round(growth.bytes / 2**20)
 
 
 def memory(networks: Sequence[str]) -> Iterator[Row]:
@@ -330,7 +330,7 @@ def main() -> None:
     if on_gpu:
         parts["throughput"] = lambda: list(throughput([*networks, *large], clock, peaks))
     else:
-        parts["memory, MB"] = lambda: list(memory(networks))
+        parts["memory, MiB"] = lambda: list(memory(networks))
     results = RESULTS / ("speed-cuda.json" if on_gpu else "speed.json")
     table = json.loads(results.read_text()) if results.is_file() else {}
     for name in arguments.only or parts:

@@ -21,8 +21,13 @@ def write_report(table: dict[str, Any], results: Path) -> None:
             lines += ["", f"## {part.capitalize()}", "", *ratios(table[part])]
     if whole := table.get("released, all steps at 480x640"):
         lines += ["", f"All hundred steps of the released way at 480x640, run once: {whole['seconds']} s."]
-    if "memory, MB" in table:
-        lines += ["", "## Memory of two steps beyond the loaded network, MB", "", *rows(table["memory, MB"])]
+    if "memory, MiB" in table:
+        lines += [
+            "",
+            "## Memory of two steps beyond the loaded network, MiB",
+            "",
+            *rows(table["memory, MiB"]),
+        ]
     if "throughput" in table:
         lines += ["", "## Images a second at 480x640", "", *rows(table["throughput"])]
     if "scaling" in table:
