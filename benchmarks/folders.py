@@ -37,7 +37,7 @@ import torch
 
 from ddfm import batch
 from ddfm.batch import Group, Outcome, match_folders
-from ddfm.devices import pick_dtype
+from ddfm.devices import pick_dtype, use_threads
 from ddfm.fusion import fuse
 from ddfm.images import read_image
 from ddfm.options import DEFAULT_STEPS
@@ -125,7 +125,7 @@ def computed(data: Path, pairs: int, workers: int, steps: int) -> Times:
         return []
 
     def all_of(todo: Sequence[Group]) -> None:
-        batch.run(todo, work, workers=workers, prepare=lambda: torch.set_num_threads(1))
+        batch.run(todo, work, workers=workers, prepare=lambda: use_threads(1))
 
     all_of(groups[:workers])
     start, busy = time.perf_counter(), time.process_time()

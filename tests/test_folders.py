@@ -92,6 +92,15 @@ def test_groups_are_worked_on_at_once_and_reported_in_their_order() -> None:
     assert len(prepared) == 3
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where it was switched off for the tests as for any command in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_begins_nothing_more() -> None:
     begun = []
 
@@ -106,6 +115,7 @@ def test_an_interrupted_run_begins_nothing_more() -> None:
     assert begun == ["0"]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written is whole."""
     write = pictures.write_result
@@ -279,7 +289,7 @@ def test_scenes_of_several_sizes_at_once(prior: Prior, form: str, noise: list[fl
     options: dict[str, Any] = {
         **{"prior": prior, "form": form, "steps": 3, "noise": noise, "seed": 5, "scheduler": "ddim"},
         **{"colour_from": None, "stretch": "none", "uncertainty": False, "tile": "auto"},
-        **{"device": "cpu", "dtype": "float32"},
+        **{"device": "cpu", "dtype": "float32", "backend": "torch"},
     }
     scenes = [[from_array(array) for array in pair] for pair in arrays]
     together = fuse_scenes(scenes, Choice("infrared", ""), **options)

@@ -53,6 +53,13 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
+def use_threads(count: int) -> None:
+    """Have torch compute on so many threads wherever the calling one asks it to."""
+    # A thread takes the number over from those before it when it first needs one: after this, not then.
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
 def synchronise() -> None:
     """Wait until the GPUs that this process has something on have done what they were given."""
     if torch.cuda.is_initialized():

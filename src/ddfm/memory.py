@@ -18,7 +18,7 @@ CHROMA, CHROMA_A_COLOUR = 95, 55
 MARGINS = 192  # around a part of a large picture
 
 AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size
-BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, of 1024x1024 pixels at most
+BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, in float32 and in one piece
 
 SHARE = 2  # of the memory at hand, of which a folder run may take one
 

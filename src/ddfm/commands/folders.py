@@ -45,7 +45,7 @@ def fuse_folders(
         import torch
 
         from ddfm import batch
-        from ddfm.devices import pick_device
+        from ddfm.devices import pick_device, use_threads
         from ddfm.images import prepare_folder
 
     output = places.fused
@@ -79,10 +79,10 @@ def fuse_folders(
                 workers=threads if on_cpu else GPU_WORKERS,
                 together=together or (1 if on_cpu else GPU_BATCH),
                 # More threads for one picture gain less than more pictures, and round otherwise.
-                prepare=(lambda: torch.set_num_threads(1)) if on_cpu else (lambda: None),
+                prepare=(lambda: use_threads(1)) if on_cpu else (lambda: None),
             )
         finally:
-            torch.set_num_threads(threads)  # the workers' number would be that of all threads to come
+            use_threads(threads)  # the workers' number would be that of all threads to come
     report(output, outcomes, kept)
 
 
@@ -220,18 +220,16 @@ class FolderRun:
 
         evaluation = 0
         if self.steps:
-            evaluation = (
-                self.model().for_tiles(self.options["tile"], *scene.size).evaluation_bytes(*scene.size)
-            )
+            prior = self.model().for_tiles(self.options["tile"], *scene.size)
+            evaluation = prior.evaluation_bytes(*scene.size)
         elif self.options["noise"] != "off":  # for a noisy source; of which prior, nobody has asked yet
-            evaluation = BUNDLED_NETWORK * min(math.prod(scene.size), 2**20)
+            evaluation = BUNDLED_NETWORK * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
         return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation)
 
     def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
         """In memory that others leave free; large pictures, and everything on a GPU, one after the other."""
-        import torch
-
+        from ddfm.devices import use_threads
         from ddfm.fusion import fuse_scenes
         from ddfm.tiled import is_large
 
@@ -248,7 +246,7 @@ class FolderRun:
                 self.bars.advance(bar)
 
             if large and self.on_cpu:
-                torch.set_num_threads(self.threads)
+                use_threads(self.threads)
             try:
                 return fuse_scenes(
                     [scene.images for scene in scenes],
@@ -260,7 +258,7 @@ class FolderRun:
             finally:
                 self.bars.remove_task(bar)
                 if large and self.on_cpu:
-                    torch.set_num_threads(1)
+                    use_threads(1)
 
 
 def check(stop: Event) -> None:
