@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.devices import is_fast_at_bfloat16
+from ddfm.geometry import Padding
 from ddfm.prior import Prior, predict
 from ddfm.sampler import Step
 
@@ -68,7 +69,8 @@ class Traffic(TorchDispatchMode):
 def cost(prior: Prior, height: int, width: int) -> tuple[int, int]:
     """Floating-point operations of an evaluation, and numbers read and written."""
     network = copy.deepcopy(prior.network).to("meta")
-    x = torch.empty(1, prior.channels, height, width, device="meta")
+    padding = Padding.to_multiple(height, width, prior.multiple)
+    x = torch.empty(1, prior.channels, padding.padded_height, padding.padded_width, device="meta")
     with torch.no_grad(), Traffic() as traffic, FlopCounterMode(display=False) as counter:
         predict(network, x, 0, prior.pixel_unshuffle)
     return counter.get_total_flops(), traffic.numbers
