@@ -6,7 +6,6 @@ YCbCr and back by scikit-image, on the CPU, in float64.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -35,8 +34,14 @@ class DefaultLayout:
 
 
 def released_prior(prior: Prior) -> Prior:
-    """The prior as the released code has it: in the default layout, pictures in one piece."""
-    network = copy.deepcopy(prior.network).to(memory_format=torch.contiguous_format)
+    """The prior as the released code has it: diffusers' layers, the default layout, pictures in one piece."""
+    with torch.device("meta"):
+        network = UNet2DModel.from_config(prior.network.config)
+    weights = {
+        k: v.clone(memory_format=torch.contiguous_format) for k, v in prior.network.state_dict().items()
+    }
+    network.load_state_dict(weights, assign=True)
+    network.eval().requires_grad_(False)
     return replace(prior, network=network, tile=None, exported=DefaultLayout(network))  # type: ignore[arg-type]
 
 

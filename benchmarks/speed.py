@@ -138,7 +138,6 @@ def compared(network: str, size: tuple[int, int], repeats: int, clock: Clock, pe
     sources = pair(*size)
     x = lumas(sources, clock.device)[1]
     chosen = ways(network, clock.device)
-    operations, numbers = cost(chosen[0].prior, *size)
     images: dict[str, list[float]] = defaultdict(list)
     steps: dict[str, list[float]] = defaultdict(list)
     evaluations: dict[str, list[float]] = defaultdict(list)
@@ -159,6 +158,7 @@ def compared(network: str, size: tuple[int, int], repeats: int, clock: Clock, pe
     for way in chosen:
         kind = str(way.prior.network.dtype).removeprefix("torch.")
         evaluation = statistics.median(evaluations[way.name])
+        operations, numbers = cost(way.prior, *size)
         moved = numbers * way.prior.network.dtype.itemsize
         yield {
             "network": Path(network).stem,

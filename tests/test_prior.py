@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from ddfm.errors import InputError
-from ddfm.prior import Prior, SplitInput, bundled_priors, list_priors, load_prior, timestep_of
+from ddfm.prior import Prior, bundled_priors, list_priors, load_prior, timestep_of
 from tests.conftest import Command
 
 
@@ -188,25 +187,3 @@ def test_images_of_any_size_are_mirrored_at_their_borders() -> None:
     padded = torch.from_numpy(np.pad(image.numpy(), [(0, 0), (0, 0), (top, 6), (left, 7)], "symmetric"))
     expected = prior.denoise(padded, 0.1)[..., top : top + 21, left : left + 50]
     assert torch.equal(prior.denoise(image, 0.1), expected)
-
-
-@pytest.mark.parametrize("value", [-1.0, -0.499, 0.503, 0.9961])
-def test_a_network_in_16_bits_sees_the_image_as_it_is(value: float) -> None:
-    difference = torch.nn.Conv2d(1, 1, (1, 2), bias=False)
-    difference.weight.data = torch.tensor([[[[-1.0, 1.0]]]])
-    step = 1 / 1024  # an eighth of a grey level, which bfloat16 does not tell apart near black or white
-    x = torch.tensor([value, value + step])[None, None, None]
-    split = SplitInput(copy.deepcopy(difference)).to(torch.bfloat16)
-    assert split(x).item() == pytest.approx(step, rel=2**-7)
-    rounded = difference.to(torch.bfloat16)(x.bfloat16())
-    assert rounded.item() != pytest.approx(step, rel=0.5)
-
-
-def test_a_network_in_16_bits_has_its_input_split(natural: Prior) -> None:
-    halved = natural.to("cpu", torch.bfloat16)
-    assert isinstance(halved.network.conv_in, SplitInput)
-    assert halved.to("cpu", torch.bfloat16) is halved
-    assert isinstance(natural.network.conv_in, torch.nn.Conv2d)
-    back = halved.to("cpu", torch.float32)
-    x = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert (back.denoise(x, 0.1) - natural.denoise(x, 0.1)).abs().max() < 0.02

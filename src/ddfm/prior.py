@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
 from ddfm.geometry import Padding, blended, corners
+from ddfm.layers import SplitInput, quicken
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
 from ddfm.stages import stage
@@ -148,8 +149,8 @@ class Prior:
             if not there:
                 # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
                 network = copy.deepcopy(network)
-                if dtype.itemsize < 4 and not isinstance(network.conv_in, SplitInput):
-                    network.conv_in = SplitInput(network.conv_in)
+                if dtype.itemsize < 4:
+                    network.conv_in = SplitInput.of(network.conv_in)
                 torch.nn.Module.to(network, device=device, dtype=dtype)
         return replace(self, network=network, exported=exported)
 
@@ -243,25 +244,6 @@ class Prior:
             (folder / "prior.json").write_text(json.dumps({"pixel_unshuffle": self.pixel_unshuffle}) + "\n")
 
 
-class SplitInput(torch.nn.Module):
-    """The first convolution of a network in 16 bits, of images that are not.
-
-    Rounded to the 8 bits of bfloat16 an image is off by up to half a grey level before the network has
-    begun. So it comes in two parts, rounded and what that left, side by side and with the same weights:
-    convolution is linear.
-    """
-
-    def __init__(self, conv: torch.nn.Conv2d) -> None:
-        super().__init__()
-        conv.in_channels *= 2
-        conv.weight = torch.nn.Parameter(torch.cat([conv.weight, conv.weight], 1), requires_grad=False)
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        rounded = x.to(self.conv.weight.dtype)
-        return self.conv(torch.cat([rounded, (x - rounded).to(rounded)], 1))
-
-
 def predict(
     network: UNet2DModel | OpenVinoNetwork, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int
 ) -> Tensor:
@@ -301,6 +283,7 @@ def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
     """
     prior = _read_prior(str(name_or_path), Path(name_or_path))
     prior.network.to(memory_format=torch.channels_last)  # what convolutions are fastest in
+    quicken(prior.network)
     return prior
 
 
