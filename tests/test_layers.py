@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DModel
+from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddfm.layers import SplitInput, Upsampling, quicken
+from ddfm.layers import Residual, SplitInput, Upsampling, quicken
 from ddfm.prior import Prior, load_prior
 
 
@@ -29,12 +30,25 @@ def test_upsampling_is_that_of_diffusers(height: int, width: int, inside: int, o
         assert torch.allclose(Upsampling(layer.conv)(x), layer(x), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("out", [8, 12])
+def test_a_residual_block_is_that_of_diffusers(out: int) -> None:
+    torch.manual_seed(0)
+    block = ResnetBlock2D(in_channels=8, out_channels=out, temb_channels=5, groups=4).double().eval()
+    x, temb = torch.randn(2, 8, 6, 7, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
+    before = x.clone(), temb.clone()
+    with torch.inference_mode():
+        assert torch.allclose(Residual(block)(x, temb), block(x, temb), rtol=0, atol=1e-12)
+    assert torch.equal(x, before[0])  # skip connections and the blocks that follow need them
+    assert torch.equal(temb, before[1])
+
+
 def test_a_quickened_network_computes_the_same_and_is_saved_as_it_was(natural: Prior, tmp_path: Path) -> None:
     quick = natural.network
     assert sum(isinstance(layer, Upsampling) for layer in quick.modules()) == 3
+    assert sum(isinstance(layer, Residual) for layer in quick.modules()) == 14
     plain = UNet2DModel.from_config(quick.config)
     plain.load_state_dict(quick.state_dict())
-    assert not any(isinstance(layer, Upsampling) for layer in plain.modules())
+    assert not any(isinstance(layer, Upsampling | Residual) for layer in plain.modules())
     x, t = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0)), torch.tensor([300.0])
     with torch.inference_mode():
         assert torch.allclose(quick(x, t).sample, plain.eval()(x, t).sample, rtol=0, atol=2e-5)
@@ -44,11 +58,22 @@ def test_a_quickened_network_computes_the_same_and_is_saved_as_it_was(natural: P
         assert torch.equal(again.network(x, t).sample, quick(x, t).sample)
 
 
-def test_other_ways_of_upsampling_are_left_alone() -> None:
-    layers = [Upsample2D(4), Upsample2D(4, use_conv=True, kernel_size=5, padding=2)]
-    network = torch.nn.Sequential(*layers, Upsample2D(4, use_conv_transpose=True))
+def test_layers_of_other_kinds_are_left_alone() -> None:
+    blocks = [
+        ResnetBlock2D(in_channels=8, temb_channels=5, groups=4, **other)
+        for other in (
+            {"time_embedding_norm": "scale_shift"},
+            {"output_scale_factor": 2.0},
+            {"up": True},
+            {"down": True},
+            {"skip_time_act": True},
+            {"non_linearity": "gelu"},
+        )
+    ]
+    upsamplers = [Upsample2D(4), Upsample2D(4, use_conv=True, kernel_size=5, padding=2)]
+    network = torch.nn.Sequential(*blocks, *upsamplers, Upsample2D(4, use_conv_transpose=True))
     quicken(network)
-    assert not any(isinstance(layer, Upsampling) for layer in network)
+    assert not any(isinstance(layer, Upsampling | Residual) for layer in network)
 
 
 @pytest.mark.parametrize("value", [-1.0, -0.499, 0.503, 0.9961])
