@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,11 +13,22 @@ from ddfm.hierarchical import HierarchicalLikelihood, Task
 from ddfm.noise import GREY_LEVEL
 from ddfm.restore import chroma_weights, fused_chroma
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
-from ddfm.video.steady import NoiseLevels, SteadyFusion, TimeFilter
+from ddfm.video.steady import NoiseLevels, Prepared, SteadyFusion, TimeFilter
+
+
+class PreparedFrame(NamedTuple):
+    """The sources' planes as they came; their luma and, of those in colour, their chroma without noise."""
+
+    sources: Sequence[Planes]
+    luma: Prepared
+    chroma: dict[int, Tensor]
 
 
 class FrameFusion:
-    """Planes of the sources' frames to planes of fused ones."""
+    """Planes of the sources' frames to planes of fused ones.
+
+    As of `SteadyFusion`, `prepare` and `fuse` know nothing of each other's state.
+    """
 
     def __init__(self, task: Task, steady: SteadyFusion) -> None:
         self.task, self.steady = task, steady
@@ -32,15 +44,14 @@ class FrameFusion:
             return list(self.steady.noise)
         return None if level is None else [round(sigma / GREY_LEVEL, 2) for sigma in level.tolist()]
 
-    def fuse(self, sources: Sequence[Planes], time: float, matrix: int) -> Planes:
-        """The frames of one time, in seconds, whose colours have that matrix; gives luma in [0, 1]."""
+    def prepare(self, sources: Sequence[Planes], time: float) -> PreparedFrame:
+        """The frames of one time, in seconds, without noise; in a thread of its own, if that is wanted."""
         seconds = 0.0 if self.time is None else time - self.time
         self.time = time
         groups = [source.group for source in sources]
         recoded = [new != old for new, old in zip(groups, self.groups or groups, strict=True)]
         self.groups = groups
-        lumas = torch.cat([source.luma for source in sources], 1)
-        luma, likelihood = self.steady.fuse(lumas, seconds, recoded)
+        luma = self.steady.prepare(torch.cat([source.luma for source in sources], 1), seconds, recoded)
         chroma = {
             k: source.chroma
             for k, source in enumerate(sources)
@@ -51,12 +62,17 @@ class FrameFusion:
                 k: self.colours.setdefault(k, SteadyColour())(part, seconds, recoded[k])
                 for k, part in chroma.items()
             }
-        if not chroma:
+        return PreparedFrame(sources, luma, chroma)
+
+    def fuse(self, frame: PreparedFrame, matrix: int) -> Planes:
+        """The fused frame, whose colours have that matrix; gives luma in [0, 1]."""
+        luma, likelihood = self.steady.combine(frame.luma)
+        if not frame.chroma:
             return Planes(luma, None)
-        if len(chroma) == 1 and self.task.chroma != "exposure":
-            (mixed,) = chroma.values()
+        if len(frame.chroma) == 1 and self.task.chroma != "exposure":
+            (mixed,) = frame.chroma.values()
         else:
-            mixed = blended(chroma, sources, luma, likelihood, self.task)
+            mixed = blended(frame.chroma, frame.sources, luma, likelihood, self.task)
         return Planes(luma, within_gamut(luma, mixed, matrix))
 
 

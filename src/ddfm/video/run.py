@@ -18,15 +18,15 @@ import numpy as np
 import torch
 
 from ddfm.auto_task import Choice, choose_task
-from ddfm.devices import pick_device, pick_dtype
+from ddfm.devices import pick_device, pick_dtype, threads, use_threads
 from ddfm.errors import InputError
 from ddfm.fusion import as_prior, check_steps
 from ddfm.hierarchical import TASKS
 from ddfm.images import MINIMUM_SIDE, Image, prepare_folder
 from ddfm.options import check_options
-from ddfm.video.frames import FrameFusion
+from ddfm.video.frames import FrameFusion, PreparedFrame
 from ddfm.video.overlap import Behind, ahead
-from ddfm.video.planes import Frame, Planes, read_planes
+from ddfm.video.planes import Frame, read_planes
 from ddfm.video.reading import Reader, in_step, pyav
 from ddfm.video.steady import Noise, SteadyFusion
 from ddfm.video.writing import FORMATS, Writer, partial_path
@@ -154,21 +154,28 @@ def fuse_videos(
     count, last = 0, start
     prepare_folder(output.parent)
 
-    def pairs() -> Iterator[tuple[Frame, list[Planes] | None]]:
-        """The frames that give the times, each with the planes of both sources if it is to be fused."""
+    def prepared() -> Iterator[tuple[Frame, PreparedFrame | None]]:
+        """The frames that give the times, each with what is to be fused then, if anything is."""
+        use_threads(share)
         both = in_step(lead.frames(start, end), other.frames(start, early=True), other.interval)
         for index, frames in enumerate(both):
-            planes = None if index % every else [read_planes(frame, lead, place) for frame in frames]
-            yield frames[0], planes if leader == 0 or planes is None else planes[::-1]
+            ready = None
+            if index % every == 0:
+                with torch.inference_mode():
+                    planes = [read_planes(frame, lead, place) for frame in frames]
+                    ready = fusion.prepare(planes if leader == 0 else planes[::-1], frames[0].time)
+            yield frames[0], ready
 
-    with Writer(output, lead, start, end, every) as writer, torch.inference_mode():
+    # One thread prepares frames and one fuses them, and threads that wait for others' cores are slow.
+    share = max(1, torch.get_num_threads() // 2)
+    with Writer(output, lead, start, end, every) as writer, torch.inference_mode(), threads(share):
         writer.keep_audio(next((reader for reader in readers if reader.has_audio), None))
         with Behind() as behind:
-            for frame, planes in ahead(pairs()):
+            for frame, ready in ahead(prepared()):
                 last = frame.time
-                if planes is None:
+                if ready is None:
                     continue
-                behind(writer.write, frame.pts, fusion.fuse(planes, last, lead.matrix))
+                behind(writer.write, frame.pts, fusion.fuse(ready, lead.matrix))
                 count += 1
                 progress(count, None if total is None else max(total, count))
         if not count:

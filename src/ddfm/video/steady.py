@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,8 +56,32 @@ GATE_CLOSES = 0.8  # share of the gate below which a source that was noisy is no
 Noise = Literal["auto", "off"] | Sequence[float]
 
 
+class Prepared(NamedTuple):
+    """The sources of a frame, ready to be fused.
+
+    Attributes:
+        sources: without noise, (1, K, H, W) in [-1, 1].
+        noise: standard deviation of what is left of it, (K,).
+        still: how far nothing moved, (1, K, h, w) at half the resolution; of no use for the first frame.
+        seconds: since the frame before.
+        light: by how much each source became brighter since then, (K,).
+        is_cut: whether it is another scene.
+    """
+
+    sources: Tensor
+    noise: Tensor
+    still: Tensor
+    seconds: float
+    light: Tensor
+    is_cut: bool
+
+
 class SteadyFusion:
-    """Fuses the frames of two or more aligned videos, one after the other."""
+    """Fuses the frames of two or more aligned videos, one after the other.
+
+    `prepare` and `combine` know nothing of each other's state: while a frame is combined, the next one can be
+    prepared in another thread.
+    """
 
     def __init__(
         self,
@@ -81,7 +105,7 @@ class SteadyFusion:
         """
         self.task, self.model, self.steps, self.stretch, self.seed = task, model, steps, stretch, seed
         self.noise = noise
-        self.smoother = Smoother()
+        self.smoother, self.stripes = Smoother(), Smoother()
         self.levels = NoiseLevels(None if isinstance(noise, str) else noise)
         self.filter = TimeFilter()
         self.noisy: Tensor | None = None
@@ -92,27 +116,40 @@ class SteadyFusion:
     def fuse(
         self, sources: Tensor, seconds: float, recoded: Sequence[bool] = (False,)
     ) -> tuple[Tensor, HierarchicalLikelihood]:
-        """The next frame.
+        """The next frame: see `prepare` and `combine`."""
+        return self.combine(self.prepare(sources, seconds, recoded))
+
+    def prepare(self, sources: Tensor, seconds: float, recoded: Sequence[bool] = (False,)) -> Prepared:
+        """Take the noise out of the next frame's sources.
 
         Args:
             sources: luminances, (1, K, H, W) in [-1, 1]; the first frame's size holds for all.
             seconds: time since the frame before; of the first frame it is ignored.
             recoded: whether a keyframe came since then, of each source or of all.
+        """
+        is_cut, light = self.another_scene(sources), self.change_of_light(sources)
+        if is_cut:
+            self.stripes.reset()
+        self.stripes.advance(seconds, light)
+        cleaned, left = self.cleaned(sources, seconds, recoded)
+        return Prepared(cleaned, left, self.filter.still, seconds, light, is_cut)
+
+    def combine(self, frame: Prepared) -> tuple[Tensor, HierarchicalLikelihood]:
+        """Fuse the next frame.
 
         Returns:
             Luminance in [0, 1], (1, 1, H, W), and the likelihood that it comes from.
         """
-        if self.another_scene(sources):
+        if frame.is_cut:
             self.smoother.reset()
-        self.smoother.advance(seconds, self.change_of_light(sources))
-        cleaned, left = self.cleaned(sources, seconds, recoded)
+        self.smoother.advance(frame.seconds, frame.light)
         likelihood = HierarchicalLikelihood(
-            cleaned.split(1, 1), left.split(1), self.task, steady=self.smoother
+            frame.sources.split(1, 1), frame.noise.split(1), self.task, steady=self.smoother
         )
         f = likelihood.start
         if self.steps:
             if self.before is not None:
-                still = expand(self.filter.still.amin(1, keepdim=True), size(f))
+                still = expand(frame.still.amin(1, keepdim=True), size(f))
                 likelihood.start = torch.lerp(f, self.before, still)
             f = draw(self.model(), likelihood, self.steps, f, self.seed, "ddim", callback=lambda step: None)
             f = self.before = luminance(f)
@@ -131,7 +168,7 @@ class SteadyFusion:
         level = AVERAGED * level
         # Stripes are as steady as the sensor; what is found of them from frame to frame is less so.
         free = remove_stripes(sources.movedim(1, 0), level).movedim(0, 1)
-        return sources - self.smoother("stripes", sources - free), level
+        return sources - self.stripes("stripes", sources - free), level
 
     def denoised(self, sources: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Sources above the gate are denoised by the prior; the gate does not open and shut."""
