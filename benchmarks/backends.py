@@ -1,4 +1,4 @@
-"""How long an evaluation of the bundled prior takes, by back end and number format, and what starts cost.
+"""How long an evaluation of the bundled prior takes, by back end, number format and layers; what starts cost.
 
     python benchmarks/backends.py
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from ddfm.layers import plain
 from ddfm.prior import Prior, load_prior
 
 RESULTS = Path(__file__).parent / "results" / "backends.json"
@@ -52,6 +53,10 @@ def main() -> None:
             for backend in ("torch", "openvino")
             for dtype in (torch.float32, torch.bfloat16)
         }
+        unchanged = replace(prior, network=plain(prior.network))
+        for dtype in (torch.float32, torch.bfloat16):
+            name = f"torch {str(dtype).removeprefix('torch.')}, diffusers' layers"
+            variants[name] = unchanged.to("cpu", dtype)
         for height, width in SIZES:
             x = torch.randn(1, 1, height, width)
             turns = [

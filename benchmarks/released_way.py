@@ -6,6 +6,7 @@ YCbCr and back by scikit-image, on the CPU, in float64.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from diffusers import UNet2DModel
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 from torch import Tensor
 
+from ddfm.layers import plain
 from ddfm.likelihood import ReleasedLikelihood
 from ddfm.prior import Prior
 from ddfm.sampler import Step, sample, spaced_timesteps
@@ -35,13 +37,7 @@ class DefaultLayout:
 
 def released_prior(prior: Prior) -> Prior:
     """The prior as the released code has it: diffusers' layers, the default layout, pictures in one piece."""
-    with torch.device("meta"):
-        network = UNet2DModel.from_config(prior.network.config)
-    weights = {
-        k: v.clone(memory_format=torch.contiguous_format) for k, v in prior.network.state_dict().items()
-    }
-    network.load_state_dict(weights, assign=True)
-    network.eval().requires_grad_(False)
+    network = copy.deepcopy(plain(prior.network)).to(memory_format=torch.contiguous_format)
     return replace(prior, network=network, tile=None, exported=DefaultLayout(network))  # type: ignore[arg-type]
 
 

@@ -197,7 +197,7 @@ def memory(folder: Path, count: int) -> dict[str, Any]:
 
 
 def speed(folder: Path, count: int) -> dict[str, Any]:
-    """Frames a second, decoding and encoding included, on one thread."""
+    """Frames a second, decoding and encoding included, each part of the way on a thread of its own."""
     a, b = folder / "a.mp4", folder / "b.mp4"
     for path, frames in zip((a, b), street(count, 4.0, 0.0), strict=True):
         write(path, frames, "libx264")

@@ -6,6 +6,7 @@ The names of the weights stay what they were, so that what is saved is the plain
 from __future__ import annotations
 
 import torch
+from diffusers import UNet2DModel
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor
@@ -93,6 +94,14 @@ def quicken(network: torch.nn.Module) -> None:
                 module[int(name)] = replacement
             else:
                 setattr(module, name, replacement)
+
+
+def plain(network: UNet2DModel) -> UNet2DModel:
+    """The network with its own layers again; the weights are shared."""
+    with torch.device("meta"):
+        own = UNet2DModel.from_config(network.config)
+    own.load_state_dict(network.state_dict(), assign=True)
+    return own.eval().requires_grad_(False)
 
 
 def repeats_and_convolves(layer: Upsample2D) -> bool:

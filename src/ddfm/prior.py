@@ -58,7 +58,10 @@ LEAST_SAMPLE, MOST_SAMPLE = 256, 512  # side of the four samples of an image tha
 WHOLE = 2048  # pixels a side that are not worth tiles: those show the network much of an image twice
 TILES = (1024, 512, 256)  # to choose from beyond
 PLANES = 20  # of the finest layer's size that an evaluation holds at once: 18 for the bundled prior
-SHARE = 8  # of the memory at hand, of which an evaluation may take one: the rest is for the pictures
+WHOLE_SHARE, SHARE = (
+    3,
+    8,
+)  # of the memory at hand, of which an evaluation in one piece, or of a tile, may take one
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -164,10 +167,10 @@ class Prior:
         whole = replace(self, tile=None)
         if tile != "auto":
             return replace(self, tile=None if tile == "off" else tile)
-        most = memory_at_hand(self.device) / SHARE
-        if max(height, width) <= WHOLE and whole.evaluation_bytes(height, width) <= most:
+        at_hand = memory_at_hand(self.device)
+        if max(height, width) <= WHOLE and whole.evaluation_bytes(height, width) <= at_hand / WHOLE_SHARE:
             return whole
-        fitting = (side for side in TILES if whole.evaluation_bytes(side, side) <= most)
+        fitting = (side for side in TILES if whole.evaluation_bytes(side, side) <= at_hand / SHARE)
         return replace(self, tile=next(fitting, TILES[-1]))
 
     @stage("network")
