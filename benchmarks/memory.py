@@ -76,6 +76,7 @@ def measure(data: Path, case: Case) -> dict[str, Any]:
         case.sources,
         case.sources if case.colour else 0,
         prior.evaluation_bytes(case.side, case.side) if case.steps else 0,
+        case.task,
     )
     return {
         **case._asdict(),

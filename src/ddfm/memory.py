@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
-from ddfm.restore import SMOOTH_OVERLAP, SMOOTH_STRIP
+from ddfm.restore import SMOOTH_OVERLAP, SMOOTH_STRIP, STRIP
 from ddfm.tiled import SIDE
 
 # Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
 # the likelihood is computed, the network asked or chroma put back.
 HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
-LIKELIHOOD, LIKELIHOOD_A_SOURCE = 35, 20
+LIKELIHOOD, LIKELIHOOD_A_SOURCE = 38, 20
 SAMPLING, SAMPLING_A_COLOUR = 50, 6
 CHROMA, CHROMA_A_COLOUR = 95, 55
 MARGINS = 192  # around a part of a large picture
@@ -23,7 +23,9 @@ BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, in float32 
 SHARE = 2  # of the memory at hand, of which a folder run may take one
 
 
-def peak_bytes(height: int, width: int, sources: int, in_colour: int = 0, evaluation: int = 0) -> int:
+def peak_bytes(
+    height: int, width: int, sources: int, in_colour: int = 0, evaluation: int = 0, task: str = "infrared"
+) -> int:
     """The memory that one set of sources takes at most, from reading to writing.
 
     Pictures and what is made of them are held; of likelihood, network and chroma one is at work at a time:
@@ -35,10 +37,11 @@ def peak_bytes(height: int, width: int, sources: int, in_colour: int = 0, evalua
         sources: how many there are.
         in_colour: how many of them are.
         evaluation: bytes that the network takes, `ddfm.prior.Prior.evaluation_bytes`; 0 if it is not asked.
+        task: what the sources are; the chroma of exposures is put back in larger strips.
     """
     pixels = height * width
     part = min(height, SIDE + MARGINS) * min(width, SIDE + MARGINS)
-    strip = min(height, SMOOTH_STRIP + SMOOTH_OVERLAP) * width
+    strip = min(height, SMOOTH_STRIP + SMOOTH_OVERLAP if task == "exposure" else STRIP) * width
     held = pixels * (HELD + HELD_A_SOURCE * sources + HELD_A_COLOUR * in_colour)
     likelihood = part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources)
     sampling = pixels * (SAMPLING + SAMPLING_A_COLOUR * in_colour) + AROUND_NETWORK

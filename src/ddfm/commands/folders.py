@@ -225,7 +225,7 @@ class FolderRun:
         elif self.options["noise"] != "off":  # for a noisy source; of which prior, nobody has asked yet
             evaluation = BUNDLED_NETWORK * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
-        return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation)
+        return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, scene.choice.task)
 
     def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
         """In memory that others leave free; large pictures, and everything on a GPU, one after the other."""
