@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddfm.geometry import Padding
+from ddfm.pictures.tiles import Padding
 from ddfm.prior import load_prior
 from ddfm.train import find_images
 

@@ -38,8 +38,8 @@ import torch
 from ddfm import batch
 from ddfm.batch import Group, Outcome, match_folders
 from ddfm.devices import pick_dtype, use_threads
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import fuse
-from ddfm.images import read_image
 from ddfm.options import DEFAULT_STEPS
 from ddfm.prior import load_prior
 

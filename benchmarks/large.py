@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from pairs import fused_in_a_fresh_process, mosaic, save
 
 from ddfm.fusion import fuse
-from ddfm.geometry import spans
 from ddfm.options import DEFAULT_STEPS
+from ddfm.pictures.tiles import spans
 from ddfm.prior import OVERLAP, load_prior
 
 RESULTS = Path(__file__).with_name("results") / "large.json"

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ddfm.images import images_by_stem
+from ddfm.formats.pictures import images_by_stem
 from ddfm.noise import GREY_LEVEL, NOISE_GATE, clean_source, estimate_noise, quantisation_step, remove_stripes
 
 SETS = (

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from ddfm.batch import match_folders
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import FusionResult, fuse
-from ddfm.images import read_image
 from ddfm.metrics import evaluate, metric_names
 from ddfm.prior import Prior, load_prior
 

@@ -22,7 +22,7 @@ from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.convert import OPENAI_256_UNCONDITIONAL, network_config
-from ddfm.geometry import Padding
+from ddfm.pictures.tiles import Padding
 from ddfm.prior import load_prior
 
 RESULTS = Path(__file__).parent / "results" / "prior_cost.json"

@@ -47,12 +47,12 @@ from quality_tables import (
 from ddfm import hierarchical
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.methods import Method, find_methods
-from ddfm.colour import luminance
 from ddfm.datasets import get_dataset
 from ddfm.evaluation import MethodResult, as_json, mean_values
 from ddfm.fusion import fuse
 from ddfm.hierarchical import LEVELS, TASKS, HierarchicalLikelihood
-from ddfm.images import Image
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
 from ddfm.prior import Prior, load_prior
 
 NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM_dr2")

@@ -16,8 +16,9 @@ from quality_tables import CEILING, LIKELIHOOD, OURS, Job, Measured, Row, Table,
 
 from ddfm.batch import Group
 from ddfm.benchmark.methods import Method, as_bytes
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import fuse
-from ddfm.images import Image, from_array, read_image
+from ddfm.pictures.image import Image, from_array
 from ddfm.prior import Prior
 
 Bytes = NDArray[np.uint8]

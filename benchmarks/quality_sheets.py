@@ -14,8 +14,8 @@ from ddfm.batch import Group
 from ddfm.benchmark.methods import RULES, as_bytes, on_luminance
 from ddfm.benchmark.sheet import most_different
 from ddfm.datasets import find_pairs, get_dataset
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import fuse
-from ddfm.images import read_image
 from ddfm.prior import Prior
 
 WIDTH, CAPTION = 360, 18  # of a picture, and the height of its caption, in pixels

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddfm import fuse
-from ddfm.images import images_by_stem, read_image
+from ddfm.formats.pictures import images_by_stem, read_image
 from ddfm.metrics import evaluate
 from ddfm.registration import LEAST_CONFIDENCE, Model, Registration, register
 

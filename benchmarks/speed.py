@@ -50,9 +50,10 @@ from torch import Tensor
 from ddfm.convert import OPENAI_256_UNCONDITIONAL, network_config, read_guided_diffusion
 from ddfm.demo.scenes import night
 from ddfm.devices import pick_device, pick_dtype
+from ddfm.formats.pictures import from_pil
 from ddfm.fusion import fuse
-from ddfm.images import Image, from_pil
 from ddfm.likelihood import ReleasedLikelihood
+from ddfm.pictures.image import Image
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import Step
 

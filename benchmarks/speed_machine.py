@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.devices import is_fast_at_bfloat16
-from ddfm.geometry import Padding
+from ddfm.pictures.tiles import Padding
 from ddfm.prior import Prior, predict
 from ddfm.sampler import Step
 

@@ -29,12 +29,13 @@ from torch import Tensor
 from ddfm.batch import Group
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.methods import Method, as_bytes, find_methods
-from ddfm.colour import chroma, luminance, well_exposed
 from ddfm.datasets import get_dataset
 from ddfm.evaluation import MethodResult, as_json, mean_values
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import fuse
-from ddfm.images import Image, read_image
 from ddfm.metrics import evaluate
+from ddfm.pictures.colour import chroma, luminance, well_exposed
+from ddfm.pictures.image import Image
 from ddfm.prior import Prior, load_prior
 
 OURS, LIKELIHOOD = "ours", "ours, steps 0"

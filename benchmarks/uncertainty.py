@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from ddfm import fuse, load_prior
 from ddfm.batch import match_folders
-from ddfm.colour import WEIGHTS
-from ddfm.images import read_image
+from ddfm.formats.pictures import read_image
+from ddfm.pictures.colour import WEIGHTS
 
 RESULTS = Path(__file__).with_name("results") / "uncertainty.json"
 SIDE = 192

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ddfm.auto_task import choose_task
 from ddfm.demo.scenes import exposure, focus, night
 from ddfm.errors import InputError
-from ddfm.images import Image, from_array, from_pil, images_by_stem, read_image
+from ddfm.formats.pictures import from_pil, images_by_stem, read_image
+from ddfm.pictures.image import Image, from_array
 from tests.conftest import picture
 
 SETS = {

@@ -327,7 +327,7 @@ def test_the_command_and_the_function_have_the_same_defaults() -> None:
 def test_version_and_help_load_nothing_heavy(arguments: list[str]) -> None:
     """Nor does the package itself, which is what stands for no arguments."""
     heavy = {"torch", "diffusers", "numpy", "scipy", "PIL", "cv2", "av", "tifffile", "imagecodecs", "nibabel"}
-    heavy |= {"openvino", "rich.progress", "ddfm.fusion", "ddfm.images"}
+    heavy |= {"openvino", "rich.progress", "ddfm.fusion", "ddfm.formats.pictures"}
     code = (
         "import atexit, sys, ddfm\n"
         f"atexit.register(lambda: print('loaded', *{heavy} & sys.modules.keys()))\n"

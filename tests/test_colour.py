@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 from torch import Tensor
 
-from ddfm.colour import blend_chroma, chroma, combine, luminance
+from ddfm.pictures.colour import blend_chroma, chroma, combine, luminance
 
 UNIT = st.floats(0, 1, width=32)
 COLOUR = st.tuples(UNIT, UNIT, UNIT)

@@ -23,8 +23,8 @@ from ddfm.batch import Group, Outcome, run
 from ddfm.commands import folders as commands
 from ddfm.commands import pictures
 from ddfm.fusion import FusionResult, fuse, fuse_scenes
-from ddfm.images import from_array
 from ddfm.memory import Budget, peak_bytes
+from ddfm.pictures.image import from_array
 from ddfm.prior import Prior, load_prior
 from ddfm.tiled import SIDE
 from tests.conftest import ROOT, Command, check_refusals, picture

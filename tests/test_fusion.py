@@ -16,12 +16,12 @@ from PIL import Image as PILImage
 
 import ddfm
 from ddfm import InputError, fuse
-from ddfm.colour import chroma, luminance
 from ddfm.devices import is_fast_at_bfloat16
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import WARM_END, WARM_START
 from ddfm.hierarchical import TASKS
-from ddfm.images import read_image
 from ddfm.likelihood import FORMS
+from ddfm.pictures.colour import chroma, luminance
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step
 from ddfm.sources import Source

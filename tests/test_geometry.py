@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddfm.geometry import Padding
+from ddfm.pictures.tiles import Padding
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 2, 16, 32]))

@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image as PILImage
 
 from ddfm.errors import InputError
-from ddfm.heatmap import check_spread, coloured, draw_spread, write_spread
+from ddfm.formats.heatmap import check_spread, coloured, draw_spread, write_spread
 
 
 def test_both_files(tmp_path: Path) -> None:

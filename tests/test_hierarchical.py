@@ -26,7 +26,7 @@ from ddfm.hierarchical import (
     shares,
     stretched,
 )
-from ddfm.pyramid import compose, decompose, expand, reduce
+from ddfm.pictures.pyramid import compose, decompose, expand, reduce
 
 SEEDS = st.integers(0, 2**31)
 SIDES = st.integers(1, 40)

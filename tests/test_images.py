@@ -13,16 +13,9 @@ from PIL import Image as PILImage
 from PIL import ImageCms, ImageOps
 
 from ddfm.errors import InputError
-from ddfm.images import (
-    Image,
-    check_writable,
-    from_array,
-    from_pil,
-    images_by_stem,
-    prepare_folder,
-    read_image,
-    write_image,
-)
+from ddfm.formats.atomic import prepare_folder
+from ddfm.formats.pictures import check_writable, from_pil, images_by_stem, read_image, write_image
+from ddfm.pictures.image import Image, from_array
 from tests.conftest import picture
 
 

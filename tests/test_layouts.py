@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddfm.errors import InputError
-from ddfm.layouts import split
+from ddfm.pictures.layouts import split
 
 SIDES = st.integers(16, 20)
 

@@ -10,7 +10,7 @@ from scipy.ndimage import correlate1d
 from torch import Tensor
 
 from ddfm.hierarchical import LEVELS, NOISE_IN_BAND
-from ddfm.pyramid import compose, decompose, expand, reduce, size
+from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
 
 SIDES = st.integers(1, 40)
 SEEDS = st.integers(0, 2**31)

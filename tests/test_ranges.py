@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 import ddfm
 from ddfm.errors import InputError
-from ddfm.images import from_array, read_image, with_shared_range, write_image
+from ddfm.formats.pictures import read_image, write_image
+from ddfm.pictures.image import from_array, with_shared_range
 from tests.conftest import picture
 
 SHAPE = (16, 17)

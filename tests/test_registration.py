@@ -20,7 +20,7 @@ from ddfm import fuse
 from ddfm.alignment import Floats, _splines, _stiffness, looked_up, positions, remapped, shrunk, transformed
 from ddfm.demo.scenes import exposure, night
 from ddfm.errors import InputError
-from ddfm.images import read_image
+from ddfm.formats.pictures import read_image
 from ddfm.orientation import displaced_agreement, orientation
 from ddfm.registration import LEAST_CONFIDENCE, Model, overlay, register
 from tests.conftest import Command

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 import ddfm as package
-from ddfm import stages
+from ddfm import timing as stages
 from ddfm.prior import Prior, load_prior
-from ddfm.stages import Times, profile, stage
+from ddfm.timing import Times, profile, stage
 from tests.conftest import Command, check_refusals, picture
 
 

@@ -11,15 +11,7 @@ import torch
 from torch import Tensor
 
 from ddfm.benchmark.methods import laplacian, merge_mertens
-from ddfm.colour import (
-    blend_chroma,
-    blend_exposed_chroma,
-    chroma,
-    combine,
-    luminance,
-    well_exposed,
-    within_gamut,
-)
+from ddfm.formats.pictures import read_image
 from ddfm.fusion import fuse
 from ddfm.hierarchical import (
     NOISE_IN_BAND,
@@ -29,9 +21,18 @@ from ddfm.hierarchical import (
     compressed,
     sharpest,
 )
-from ddfm.images import Image, read_image
 from ddfm.metrics import mef_ssim, mutual_information, qabf, qcb, standard_deviation, vif
-from ddfm.pyramid import decompose, expand, reduce
+from ddfm.pictures.colour import (
+    blend_chroma,
+    blend_exposed_chroma,
+    chroma,
+    combine,
+    luminance,
+    well_exposed,
+    within_gamut,
+)
+from ddfm.pictures.image import Image
+from ddfm.pictures.pyramid import decompose, expand, reduce
 
 TASK_NAMES = ("exposure", "focus")
 

@@ -10,7 +10,8 @@ import pytest
 import tifffile
 
 from ddfm.errors import InputError
-from ddfm.images import from_array, read_image, read_pages, write_image, write_pages
+from ddfm.formats.pictures import read_image, read_pages, write_image, write_pages
+from ddfm.pictures.image import from_array
 from tests.conftest import picture
 
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 import ddfm.prior
 from ddfm import fuse
-from ddfm.colour import blend_exposed_chroma, combine
 from ddfm.devices import memory_at_hand
 from ddfm.fusion import likelihood_of
-from ddfm.geometry import blended, spans
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
+from ddfm.pictures.colour import blend_exposed_chroma, combine
+from ddfm.pictures.tiles import blended, spans
 from ddfm.prior import Prior, load_prior
 from ddfm.restore import STRIP, with_chroma
 from ddfm.tiled import SIDE, TiledLikelihood

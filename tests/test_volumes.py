@@ -24,20 +24,18 @@ from pydicom.pixels.processing import apply_rescale
 
 import ddfm
 from ddfm.errors import InputError
-from ddfm.images import Image, from_array
-from ddfm.noise import GREY_LEVEL
-from ddfm.volumes import (
+from ddfm.formats.volumes import (
     Volume,
     axis_codes,
     check_same_grid,
     check_volume_writable,
-    fuse_volumes,
     is_volume,
-    noise_levels,
     read_volume,
-    shared_scales,
     write_volume,
 )
+from ddfm.jobs.volumes import fuse_volumes, noise_levels, shared_scales
+from ddfm.noise import GREY_LEVEL
+from ddfm.pictures.image import Image, from_array
 from tests.conftest import picture
 from tests.medical import (
     COSINES,

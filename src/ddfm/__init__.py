@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
+    from ddfm.formats.pictures import read_image
     from ddfm.fusion import FusionResult, fuse
-    from ddfm.images import read_image
     from ddfm.prior import Prior, load_prior
-    from ddfm.stages import profile
+    from ddfm.timing import profile
 
     __version__: str
 
@@ -37,8 +37,8 @@ _HOME = {
     "FusionResult": "ddfm.fusion",
     "Prior": "ddfm.prior",
     "load_prior": "ddfm.prior",
-    "profile": "ddfm.stages",
-    "read_image": "ddfm.images",
+    "profile": "ddfm.timing",
+    "read_image": "ddfm.formats.pictures",
 }
 
 
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
         value: Any = version("ddfm")
     elif name in _HOME:
-        from ddfm.stages import stage
+        from ddfm.timing import stage
 
         with stage("import"):
             value = getattr(import_module(_HOME[name]), name)

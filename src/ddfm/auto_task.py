@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.colour import luminance
 from ddfm.errors import InputError
-from ddfm.images import Image
-from ddfm.stages import stage
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
+from ddfm.timing import stage
 
 COARSE = 64  # pixels along the shorter side, at which kinds are told apart
 BLACK = 12 / 255

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.images import images_by_stem, suffix_for
+from ddfm.formats.pictures import images_by_stem, suffix_for
 
 OUTPUT_SUFFIXES = (".png", ".tif")
 

@@ -17,8 +17,8 @@ from rich.table import Table
 from torch import Tensor
 
 from ddfm.errors import InputError
-from ddfm.images import SUFFIXES as FUSION_SUFFIXES
-from ddfm.images import images_by_stem
+from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
+from ddfm.formats.pictures import images_by_stem
 from ddfm.metrics import METRICS, Convention, check_convention, evaluate
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}

@@ -21,20 +21,21 @@ from torch import Tensor
 
 from ddfm import __version__
 from ddfm.auto_task import Choice, choose_task
-from ddfm.colour import luminance
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
+from ddfm.formats.pictures import check_writable, write_image
 from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task, held
-from ddfm.images import Image, check_writable, with_shared_range, write_image
-from ddfm.layouts import Layout
 from ddfm.likelihood import FORMS, DataTerm, Likelihood
 from ddfm.noise import GREY_LEVEL, Cleaned, clean_source
 from ddfm.options import DEFAULT_STEPS, Noise, Tile, check_options
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image, with_shared_range
+from ddfm.pictures.layouts import Layout
 from ddfm.restore import restored, with_chroma, without_noise
 from ddfm.sampler import Step, sample, spaced_timesteps
 from ddfm.sources import Registering, Source, as_sources, match_sizes, registered
-from ddfm.stages import FUSED, stage
 from ddfm.tiled import TiledLikelihood, is_large
+from ddfm.timing import FUSED, stage
 from ddfm.together import Together
 from ddfm.uncertainty import posterior_std
 
@@ -163,7 +164,7 @@ def fuse(
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         scales: numbers about the whole picture that form ``"ddfm"`` takes instead of each picture's own:
-            those of a volume, for its slices (`ddfm.volumes.shared_scales`).
+            those of a volume, for its slices (`ddfm.jobs.volumes.shared_scales`).
         callback: called with a `Step` after every sampling step.
 
     Raises:

@@ -19,9 +19,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ddfm.colour import luminance, well_exposed
 from ddfm.noise import GREY_LEVEL
-from ddfm.pyramid import compose, decompose, expand, reduce, size
+from ddfm.pictures.colour import luminance, well_exposed
+from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
 
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
 MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)

@@ -10,12 +10,14 @@ import numpy as np
 import tifffile
 from PIL import Image as PILImage
 
-from ddfm import tiff, volumes
-from ddfm.dicom import scale
 from ddfm.errors import InputError
-from ddfm.images import Image, range_remarks, read_image, suffix_for
-from ddfm.ranges import ValueRange
-from ddfm.volumes import Volume
+from ddfm.formats import tiff, volumes
+from ddfm.formats.dicom import scale
+from ddfm.formats.pictures import read_image, suffix_for
+from ddfm.formats.volumes import Volume
+from ddfm.jobs.volumes import noise_levels
+from ddfm.pictures.image import Image, range_remarks
+from ddfm.pictures.ranges import ValueRange
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
     first = volume.slices[0]
     values = [image.values() for image in volume.slices]
     smallest, largest = float(min(v.min() for v in values)), float(max(v.max() for v in values))
-    noise = round(volumes.noise_levels([volume])[0], 2)
+    noise = round(noise_levels([volume])[0], 2)
     affine = None if volume.affine is None else [[round(x, 6) for x in row] for row in volume.affine.tolist()]
     return FileInfo(
         path=str(path),

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.colour import luminance
 from ddfm.hierarchical import HierarchicalLikelihood, Task
+from ddfm.pictures.colour import luminance
 
 PSI = 0.5  # weight of the smoothness term, "lamb" in the released code
 ETA = 0.001  # penalty of the half-quadratic splitting, "rho" in the released code

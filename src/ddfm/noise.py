@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.errors import InputError
-from ddfm.stages import stage
+from ddfm.timing import stage
 
 GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
 

@@ -31,11 +31,11 @@ from torch.nn import functional as F
 
 from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
-from ddfm.geometry import Padding, blended, corners
 from ddfm.layers import SplitInput, quicken
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
-from ddfm.stages import stage
+from ddfm.pictures.tiles import Padding, blended, corners
+from ddfm.timing import stage
 
 if TYPE_CHECKING:
     from ddfm.openvino import OpenVinoNetwork

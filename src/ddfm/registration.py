@@ -32,10 +32,10 @@ from ddfm.alignment import (
     spacing,
     transformed,
 )
-from ddfm.colour import WEIGHTS
 from ddfm.errors import InputError
 from ddfm.options import REGISTRATIONS
 from ddfm.orientation import Plane, displaced_agreement
+from ddfm.pictures.colour import WEIGHTS
 from ddfm.sources import Registering
 
 Model = Registering

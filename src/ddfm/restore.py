@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from ddfm.colour import blend_chroma, blend_exposed_chroma, combine
-from ddfm.geometry import spans
 from ddfm.hierarchical import HierarchicalLikelihood, Task
-from ddfm.images import Image
 from ddfm.likelihood import Likelihood
 from ddfm.noise import clean_source
+from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine
+from ddfm.pictures.image import Image
+from ddfm.pictures.tiles import spans
 from ddfm.sources import first_colour
 from ddfm.tiled import TiledLikelihood
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihood import DataTerm
-from ddfm.stages import STEP, STEPS, stage
+from ddfm.timing import STEP, STEPS, stage
 
 if TYPE_CHECKING:
     from ddfm.prior import Prior

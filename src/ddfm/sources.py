@@ -14,9 +14,10 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from ddfm.errors import InputError
-from ddfm.images import Image, from_pil, from_stack, read_image
-from ddfm.layouts import Layout, split
-from ddfm.stages import stage
+from ddfm.formats.pictures import from_pil, read_image
+from ddfm.pictures.image import Image, from_stack
+from ddfm.pictures.layouts import Layout, split
+from ddfm.timing import stage
 
 Registering = Literal["affine", "homography", "dense"]
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor

@@ -14,9 +14,9 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-from ddfm.geometry import tiles
 from ddfm.hierarchical import FOCUS_SCALES, HierarchicalLikelihood, Steady, Task, as_it_is, finished
-from ddfm.pyramid import reduce
+from ddfm.pictures.pyramid import reduce
+from ddfm.pictures.tiles import tiles
 
 SIDE = 2048  # of the parts, whose number grows where the margins are wide
 MARGIN = 6  # around each part, in pixels of the coarsest scale: what is farther away changes no float

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddfm.geometry import Padding
 from ddfm.likelihood import Likelihood
+from ddfm.pictures.tiles import Padding
 
 
 class Together:

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ddfm.errors import InputError
-from ddfm.images import SUFFIXES
+from ddfm.formats.pictures import SUFFIXES
 from ddfm.prior import Prior, predict, timestep_of
 from ddfm.train_pictures import draw_losses, draw_samples
 

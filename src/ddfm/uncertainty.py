@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ddfm.noise import GREY_LEVEL, REMAINS, Cleaned, Denoiser, remove_stripes
-from ddfm.pyramid import expand, reduce, size
-from ddfm.stages import stage
+from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.timing import stage
 
 SAMPLES = 8
 LEVELS = 4  # network evaluations a draw

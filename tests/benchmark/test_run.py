@@ -18,8 +18,8 @@ from ddfm.benchmark.sheet import Window, most_different
 from ddfm.datasets import DATASETS
 from ddfm.errors import InputError
 from ddfm.evaluation import evaluate_folders, read_image
-from ddfm.images import Image
 from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey
+from ddfm.pictures.image import Image
 from tests.conftest import picture
 
 FOLDER = DATASETS["folder"]

@@ -25,7 +25,7 @@ from ddfm.benchmark.published import published_for
 from ddfm.datasets import Dataset
 from ddfm.errors import InputError
 from ddfm.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
-from ddfm.images import read_image as read_source
+from ddfm.formats.pictures import read_image as read_source
 from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure
 from ddfm.sources import match_sizes

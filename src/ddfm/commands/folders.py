@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from ddfm.auto_task import Choice
     from ddfm.batch import Group, Outcome
+    from ddfm.formats.volumes import VolumeRange
     from ddfm.fusion import FusionResult
-    from ddfm.images import Image
+    from ddfm.pictures.image import Image
     from ddfm.prior import Prior
-    from ddfm.volumes import VolumeRange
 
 GPU_WORKERS, GPU_BATCH = 3, 8  # one reads, one computes, one writes
 
@@ -46,7 +46,7 @@ def fuse_folders(
 
         from ddfm import batch
         from ddfm.devices import pick_device, use_threads
-        from ddfm.images import prepare_folder
+        from ddfm.formats.atomic import prepare_folder
 
     output = places.fused
     named = [folder for folder in places if folder is not None]
@@ -201,7 +201,7 @@ class FolderRun:
 
     def kind(self, scene: Scene) -> Hashable:
         """Scenes of one kind may be fused at once and are, to rounding, what they would be alone."""
-        from ddfm.geometry import Padding
+        from ddfm.pictures.tiles import Padding
 
         if self.options["uncertainty"]:
             return scene.group

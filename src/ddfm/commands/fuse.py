@@ -30,7 +30,7 @@ from ddfm.commands.volumes import are_volumes, fuse_volumes
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
-    from ddfm.volumes import VolumeRange
+    from ddfm.formats.volumes import VolumeRange
 
 
 def fuse(
@@ -175,8 +175,8 @@ def fuse_files(
     """One set of sources, with a progress bar over the steps."""
     with importing():
         from ddfm.fusion import fuse as fuse_images
-        from ddfm.images import range_remarks
         from ddfm.options import DEFAULT_STEPS
+        from ddfm.pictures.image import range_remarks
 
     start = time.perf_counter()
     model = checked_prior(prior, options, len(paths))

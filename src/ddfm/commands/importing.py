@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ddfm.stages import stage
+from ddfm.timing import stage
 
 
 @contextmanager

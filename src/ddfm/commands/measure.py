@@ -74,7 +74,7 @@ def benchmark(
     from ddfm.benchmark import methods as comparable
     from ddfm.benchmark import report
     from ddfm.benchmark.run import run
-    from ddfm.images import prepare_folder
+    from ddfm.formats.atomic import prepare_folder
     from ddfm.metrics import check_convention
 
     chosen, rules = datasets.get_dataset(dataset), check_convention(convention)

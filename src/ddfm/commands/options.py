@@ -11,9 +11,9 @@ from ddfm.commands.importing import importing
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
+    from ddfm.formats.volumes import VolumeRange
     from ddfm.options import Noise
     from ddfm.prior import Prior
-    from ddfm.volumes import VolumeRange
 
 BackendOption = Annotated[str, typer.Option(help="What evaluates the network: torch or openvino.")]
 DtypeOption = Annotated[
@@ -39,7 +39,7 @@ RangeOption = Annotated[
 def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     """The range asked for of each source; None where none is. Raises InputError."""
     with importing():
-        from ddfm.ranges import check_range
+        from ddfm.pictures.ranges import check_range
 
     chosen: list[VolumeRange] = [None] * sources
     for text in texts:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ddfm.formats.volumes import VolumeRange
     from ddfm.fusion import FusionResult
-    from ddfm.images import Image
-    from ddfm.volumes import VolumeRange
+    from ddfm.pictures.image import Image
 
 
 class Places(NamedTuple):
@@ -31,7 +31,8 @@ def read_sources(
     """The sources in one size and view, with a picture of how they were registered if that is wanted."""
     import numpy as np
 
-    from ddfm.images import check_writable, from_array, read_image, write_image
+    from ddfm.formats.pictures import check_writable, read_image, write_image
+    from ddfm.pictures.image import from_array
     from ddfm.sources import match_sizes, registered
 
     images = []
@@ -53,9 +54,9 @@ def read_sources(
 
 
 def check_outputs(places: Places, images: Sequence[Image], colour_from: int | None) -> None:
+    from ddfm.formats.heatmap import check_spread
+    from ddfm.formats.pictures import check_writable
     from ddfm.fusion import check_colour
-    from ddfm.heatmap import check_spread
-    from ddfm.images import check_writable
     from ddfm.restore import template
 
     check_colour([images], colour_from)
@@ -66,8 +67,8 @@ def check_outputs(places: Places, images: Sequence[Image], colour_from: int | No
 
 
 def write_result(places: Places, result: FusionResult) -> None:
-    from ddfm.heatmap import write_spread
-    from ddfm.images import write_image
+    from ddfm.formats.heatmap import write_spread
+    from ddfm.formats.pictures import write_image
 
     write_image(places.fused, result.image)
     if places.spread and result.std is not None:

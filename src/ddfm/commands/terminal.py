@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ddfm import stages
+from ddfm import timing as stages
 
 if TYPE_CHECKING:
     from rich.console import Console

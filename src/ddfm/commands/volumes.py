@@ -15,13 +15,13 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.auto_task import Choice
-    from ddfm.volumes import Volume, VolumeRange
+    from ddfm.formats.volumes import Volume, VolumeRange
 
 
 def are_volumes(paths: Sequence[Path]) -> bool:
     """Whether the sources are volumes. Raises InputError if only some of them are."""
     with importing():
-        from ddfm.volumes import is_volume
+        from ddfm.formats.volumes import is_volume
 
     found = [is_volume(path) for path in paths]
     if any(found) and not all(found):
@@ -43,9 +43,10 @@ def fuse_volumes(
 ) -> None:
     """Volumes of one grid, slice by slice, with task, range and noise level chosen once for all slices."""
     with importing():
-        from ddfm import volumes
+        from ddfm.formats import volumes
         from ddfm.fusion import fuse as fuse_images
-        from ddfm.images import range_remarks
+        from ddfm.jobs import volumes as jobs
+        from ddfm.pictures.image import range_remarks
 
     if uncertainty:
         raise InputError(f"{uncertainty}: the uncertainty of volumes is not written; leave --uncertainty out")
@@ -64,11 +65,11 @@ def fuse_volumes(
         options = {**options, "task": choice.task}
         print(tell_task(str(output), choice.task, choice.why), file=sys.stderr)
     if options["noise"] is None and options["task"] != "medical" and options["form"] == "ddfm":
-        options = {**options, "noise": volumes.noise_levels(read)}
-    scales = volumes.shared_scales(read)
+        options = {**options, "noise": jobs.noise_levels(read)}
+    scales = jobs.shared_scales(read)
     with progress_bars() as bars:
         bar = bars.add_task("slices", total=len(read[0].slices))
-        fused = volumes.fuse_volumes(
+        fused = jobs.fuse_volumes(
             read,
             lambda slices: fuse_images(*slices, prior=model, scales=scales, **options).image,
             progress=lambda index: bars.advance(bar),

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from ddfm.demo.scenes import overview, scenes
+from ddfm.formats.atomic import prepare_folder
 from ddfm.fusion import fuse
-from ddfm.images import prepare_folder
 from ddfm.prior import load_prior
 
 

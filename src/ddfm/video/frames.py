@@ -114,7 +114,7 @@ def blended(
 
 
 def within_gamut(luma: Tensor, chroma: Tensor, matrix: int) -> Tensor:
-    """As much of the chroma as fits the luma, as in `ddfm.colour.combine`: hue and luma are kept."""
+    """As much of the chroma as fits the luma, as in `ddfm.pictures.colour.combine`: hue and luma are kept."""
     red, blue = RED_AND_BLUE.get(matrix, RED_AND_BLUE_BT601)
     r, b = (1 - red) * chroma[:, 1:], (1 - blue) * chroma[:, :1]
     g = -(red * r + blue * b) / (1 - red - blue)

@@ -20,10 +20,11 @@ import torch
 from ddfm.auto_task import Choice, choose_task
 from ddfm.devices import pick_device, pick_dtype, threads, use_threads
 from ddfm.errors import InputError
+from ddfm.formats.atomic import prepare_folder
 from ddfm.fusion import as_prior, check_steps
 from ddfm.hierarchical import TASKS
-from ddfm.images import MINIMUM_SIDE, Image, prepare_folder
 from ddfm.options import check_options
+from ddfm.pictures.image import MINIMUM_SIDE, Image
 from ddfm.video.frames import FrameFusion, PreparedFrame
 from ddfm.video.overlap import Behind, ahead
 from ddfm.video.planes import Frame, read_planes

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.colour import luminance
 from ddfm.fusion import draw
 from ddfm.hierarchical import HierarchicalLikelihood, Task
 from ddfm.noise import GREY_LEVEL, NOISE_GATE, REMAINS, clean_source, estimate_noise, remove_stripes
-from ddfm.pyramid import expand, reduce, size
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.pyramid import expand, reduce, size
 
 if TYPE_CHECKING:
     from ddfm.prior import Prior

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.ranges import ValueRange
+from ddfm.pictures.ranges import ValueRange
 
 SUFFIXES = (".nii", ".nii.gz")
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])

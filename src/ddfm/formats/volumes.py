@@ -6,8 +6,7 @@ header with geometry and units. `fuse_volumes` does not know how two slices are 
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ddfm import dicom, dicom_derived, images, nifti, tiff
 from ddfm.errors import InputError
-from ddfm.images import Image
-from ddfm.ranges import Range, RangeChoice, ValueRange
-from ddfm.stages import stage
+from ddfm.formats import dicom, dicom_derived, nifti, tiff
+from ddfm.formats.atomic import _write_folder, prepare_folder, write_whole
+from ddfm.formats.pictures import SUFFIXES, read_pages, write_pages
+from ddfm.pictures.image import Image, from_stack
+from ddfm.pictures.ranges import Range, RangeChoice, ValueRange
+from ddfm.timing import stage
 
 Kind = Literal["TIFF", "NIfTI", "DICOM"]
 VolumeRange = RangeChoice | Literal["window"]
@@ -96,7 +97,7 @@ def read_volume(path: Path | str, value_range: VolumeRange = None) -> Volume:
     By default the range of NIfTI and DICOM is the smallest to the largest value of the whole volume in
     physical units, rescale slope and intercept applied (0 to 255 for 8 bits): their values have no
     natural black and white, and nothing is cut off. TIFF pages are taken as pictures are
-    (`images.read_pages`). ``"window"`` takes the file's display window instead (WindowCenter and Width,
+    (`read_pages`). ``"window"`` takes the file's display window instead (WindowCenter and Width,
     cal_min and cal_max) and, as a window does, sets what lies outside to its ends, with a warning.
 
     Raises InputError, naming the file, for anything that is not one whole volume.
@@ -116,7 +117,7 @@ def read_volume(path: Path | str, value_range: VolumeRange = None) -> Volume:
         return Volume(tuple(slices), "NIfTI", volume.affine, volume.header, str(path))
     if value_range == "window":
         raise InputError(f"{path}: has no display window; give the range in numbers, or data")
-    return Volume(tuple(images.read_pages(path, value_range)), "TIFF", name=str(path))
+    return Volume(tuple(read_pages(path, value_range)), "TIFF", name=str(path))
 
 
 def _slices(
@@ -130,7 +131,7 @@ def _slices(
     elif value_range is None and samples.dtype != np.uint8 and np.isfinite(samples).all():
         low, high = float(samples.min()), float(samples.max())
         declared = Range((low, high if high > low else low + 1), "smallest to largest value of the volume")
-    found = images.from_stack(samples, name, value_range, declared)
+    found = from_stack(samples, name, value_range, declared)
     return [replace(image, name=f"{name}, slice {k + 1}") for k, image in enumerate(found)]
 
 
@@ -178,77 +179,6 @@ def _greatest_shift(first: Volume, other: Volume) -> float:
     return float(np.linalg.norm((corners @ (first.affine - other.affine).T)[:, :3], axis=1).max())
 
 
-def fuse_volumes(
-    volumes: Sequence[Volume],
-    fuse_slices: Callable[[list[Image]], Image],
-    progress: Callable[[int], None] = lambda index: None,
-) -> Volume:
-    """Fuse volumes of one grid slice by slice; the result has the first one's header, units and depth.
-
-    Args:
-        fuse_slices: from one slice of each volume to the fused one, in the first one's range. What it
-            does has to be the same for all slices: noise levels, say, are `noise_levels`'.
-        progress: called with the number of every slice that is done.
-
-    Raises:
-        InputError: the grids differ, or what ``fuse_slices`` raises.
-    """
-    check_same_grid(volumes)
-    fused = []
-    for k, slices in enumerate(zip(*(volume.slices for volume in volumes), strict=True)):
-        fused.append(fuse_slices(list(slices)))
-        progress(k)
-    if any(image.is_colour for image in fused):
-        fused = [replace(i, pixels=np.broadcast_to(i.pixels, (*i.size, 3))) for i in fused]
-    return replace(volumes[0], slices=tuple(fused), name="fused")
-
-
-@stage("prepare")
-def noise_levels(volumes: Sequence[Volume]) -> list[float]:
-    """For each volume the noise to tell the fusion of all its slices, in 8-bit grey levels.
-
-    The median of the slices' estimates (`noise.estimate_noise`) that are not 0, as those of empty
-    slices are; 0 if it is below the gate under which pictures count as clean.
-    """
-    import torch
-
-    from ddfm.colour import luminance
-    from ddfm.noise import GREY_LEVEL, NOISE_GATE, estimate_noise
-
-    levels = []
-    for volume in volumes:
-        found = []
-        for image in volume.slices:
-            pixels = torch.from_numpy(np.ascontiguousarray(image.pixels)).movedim(-1, 0)[None]
-            found.append(float(estimate_noise(2 * luminance(pixels) - 1)))
-        noisy = [level for level in found if level > 0]
-        middle = float(np.median(noisy)) if noisy else 0.0
-        levels.append(middle / GREY_LEVEL if middle > NOISE_GATE else 0.0)
-    return levels
-
-
-@stage("prepare")
-def shared_scales(volumes: Sequence[Volume]) -> dict[str, float]:
-    """What the likelihood measures intensities by, for all slices: their mean, and their energy about it.
-
-    For `ddfm.fuse`: with scales of its own each slice would be fused by other weights than its neighbour.
-    In units of luminance in [-1, 1].
-    """
-    import torch
-
-    from ddfm.colour import luminance
-    from ddfm.pyramid import reduce
-
-    count, total, square = 0, 0.0, 0.0
-    for image in (image for volume in volumes for image in volume.slices):
-        pixels = torch.from_numpy(np.ascontiguousarray(image.pixels)).movedim(-1, 0)[None]
-        luma = 2 * luminance(pixels).double() - 1
-        count, total = count + 1, total + float(luma.mean())
-        square += float(reduce(luma).square().mean())
-    centre = total / count
-    return {"centre": centre, "energy": max(0.0, square / count - centre**2)}
-
-
 def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
     """Find out before the work whether the fused volume can be written to ``path``.
 
@@ -258,7 +188,7 @@ def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
     first, name = volumes[0], path.name.lower()
     depth, colour = first.slices[0].depth, any(v.slices[0].is_colour for v in volumes)
     if first.kind == "DICOM":
-        if path.suffix.lower() in (*images.SUFFIXES, ".dcm", ".nii", ".gz"):
+        if path.suffix.lower() in (*SUFFIXES, ".dcm", ".nii", ".gz"):
             raise InputError(f"{path}: the first source is a DICOM series; name a folder to write one to")
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise InputError(f"{path}: exists already; name a new or empty folder for the series")
@@ -271,7 +201,7 @@ def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
         raise InputError(f"{path}: the first source is a TIFF of several pages; write .tif")
     if path.is_dir() and first.kind != "DICOM":
         raise InputError(f"{path}: is a folder; name a file in it")
-    images.prepare_folder(path.parent)
+    prepare_folder(path.parent)
 
 
 @stage("write")
@@ -281,9 +211,9 @@ def write_volume(path: Path, volume: Volume, copy_patient: bool = False) -> None
     Tags that name a patient, a person, a place or a date are only written with ``copy_patient``.
     """
     if volume.kind == "TIFF":
-        images.write_pages(path, volume.slices)
+        write_pages(path, volume.slices)
     elif volume.kind == "NIfTI":
-        images.write_whole(path, nifti.encode(path, _clipped(volume), volume.header, copy_patient))
+        write_whole(path, nifti.encode(path, _clipped(volume), volume.header, copy_patient))
     else:
         files = dicom_derived.encode(_clipped(volume), volume.header, copy_patient)
         _write_folder(path, {f"{k + 1:04d}.dcm": data for k, data in enumerate(files)})
@@ -293,19 +223,3 @@ def _clipped(volume: Volume) -> NDArray[np.float64]:
     """Values for samples that are stored as integers: no further out than the range."""
     low, high = sorted(volume.slices[0].limits)
     return volume.values().clip(low, high)
-
-
-def _write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """A folder of files, seen only when all are there."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        for name, data in files.items():
-            (partial / name).write_bytes(data)
-        if path.is_dir():
-            path.rmdir()  # an empty one; anything else fails, as it should
-        partial.rename(path)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -15,7 +15,7 @@ from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import putchunk
 
 from ddfm.errors import InputError
-from ddfm.ranges import Range, of_bits
+from ddfm.pictures.ranges import Range, of_bits
 
 READABLE = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddfm.pyramid import expand, reduce, size
+from ddfm.pictures.pyramid import expand, reduce, size
 
 WEIGHTS = (0.299, 0.587, 0.114)
 EXPOSURE_SPREAD = 0.2  # of well-exposed values about the middle

@@ -12,8 +12,8 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from ddfm.errors import InputError
-from ddfm.images import prepare_folder, write_whole
-from ddfm.stages import stage
+from ddfm.formats.atomic import prepare_folder, write_whole
+from ddfm.timing import stage
 
 TOP = 65535  # stands for the range from black to white
 # Viridis (Smith and van der Walt 2015) at nine places: even steps in it look even, in grey, too.

@@ -13,7 +13,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.ranges import Range, ValueRange, full_range, of_bits
+from ddfm.pictures.image import Resolution
+from ddfm.pictures.ranges import Range, ValueRange, full_range, of_bits
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COLOURS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR", "PALETTE")
@@ -21,9 +22,6 @@ ORIENTATION, ICC_PROFILE, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 274, 346
 MAX_SAMPLE, SMALLEST, LARGEST = 281, 340, 341
 BIG = 2**32 - 2**25  # bytes from which a file needs 64-bit offsets, with room for its tags
 FLOAT_TAG = 11
-
-Resolution = tuple[float, float, int]
-"""Pixels per unit across and down, and the tag's unit: 1 none, 2 inch, 3 centimetre."""
 
 
 @dataclass(frozen=True)

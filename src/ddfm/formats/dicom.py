@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.ranges import ValueRange
+from ddfm.pictures.ranges import ValueRange
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN = 0.02  # of the spacing: slices whose distances differ by more are not one volume

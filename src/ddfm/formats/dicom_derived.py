@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ddfm.dicom import pydicom_or_refuse, scale
 from ddfm.errors import InputError
+from ddfm.formats.dicom import pydicom_or_refuse, scale
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
