@@ -44,13 +44,14 @@ from quality_tables import (
     targets,
 )
 
-from ddfm import hierarchical
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.datasets import get_dataset
 from ddfm.evaluation import MethodResult, as_json, mean_values
 from ddfm.fusion import fuse
-from ddfm.hierarchical import LEVELS, TASKS, HierarchicalLikelihood
+from ddfm.likelihoods import hierarchical
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import LEVELS, TASKS
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 from ddfm.prior import Prior, load_prior
@@ -84,7 +85,7 @@ def iterated(name: str, times: int) -> Method:
 
 
 def altered(name: str, prior: Prior, constants: dict[str, Any] | None = None, **task: Any) -> Method:
-    """The likelihood alone with other constants of `ddfm.hierarchical`, or of its infrared task."""
+    """The likelihood alone with other constants of `ddfm.likelihoods.hierarchical`, or of its infrared task."""
 
     def run(a: Image, b: Image) -> Image:
         with (

@@ -18,7 +18,7 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from torch import Tensor
 
 from ddfm.layers import plain
-from ddfm.likelihood import ReleasedLikelihood
+from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.prior import Prior
 from ddfm.sampler import Step, sample, spaced_timesteps
 

@@ -52,7 +52,7 @@ from ddfm.demo.scenes import night
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.formats.pictures import from_pil
 from ddfm.fusion import fuse
-from ddfm.likelihood import ReleasedLikelihood
+from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.pictures.image import Image
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import Step

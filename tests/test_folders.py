@@ -23,10 +23,10 @@ from ddfm.batch import Group, Outcome, run
 from ddfm.commands import folders as commands
 from ddfm.commands import pictures
 from ddfm.fusion import FusionResult, fuse, fuse_scenes
+from ddfm.likelihoods.tiled import SIDE
 from ddfm.memory import Budget, peak_bytes
 from ddfm.pictures.image import from_array
 from ddfm.prior import Prior, load_prior
-from ddfm.tiled import SIDE
 from tests.conftest import ROOT, Command, check_refusals, picture
 
 # The bundled prior takes multiples of 16 pixels: these are padded to 48x64, all but the last.

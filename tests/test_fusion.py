@@ -19,8 +19,8 @@ from ddfm import InputError, fuse
 from ddfm.devices import is_fast_at_bfloat16
 from ddfm.formats.pictures import read_image
 from ddfm.fusion import WARM_END, WARM_START
-from ddfm.hierarchical import TASKS
-from ddfm.likelihood import FORMS
+from ddfm.likelihoods.forms import FORMS
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.colour import chroma, luminance
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step

@@ -11,21 +11,17 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ddfm.hierarchical import (
+from ddfm.likelihoods.contrast import SAMPLES, TAIL, bounded, compressed, stretched
+from ddfm.likelihoods.hierarchical import (
     ETA,
     NOISE_IN_BAND,
-    SAMPLES,
-    TAIL,
-    TASKS,
     Band,
     HierarchicalLikelihood,
     Intensities,
-    bounded,
-    compressed,
     contradiction,
     shares,
-    stretched,
 )
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce
 
 SEEDS = st.integers(0, 2**31)

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ddfm.likelihood import (
+from ddfm.likelihoods.paper import (
     EPSILON,
     ETA,
     PSI,
     PaperLikelihood,
-    ReleasedLikelihood,
     divergence,
     e_step,
     gradient,
@@ -22,6 +21,7 @@ from ddfm.likelihood import (
     solve_screened_poisson,
     update_scales,
 )
+from ddfm.likelihoods.released import ReleasedLikelihood
 
 SIZES = st.integers(2, 24)
 SEEDS = st.integers(0, 2**31)

@@ -18,21 +18,18 @@ from torch import Tensor
 
 from ddfm.demo.scenes import exposure, night
 from ddfm.errors import InputError
-from ddfm.noise import (
+from ddfm.noise.clean import (
     FIRST_LOOK,
-    GREY_LEVEL,
     NOISE_GATE,
     REMAINS,
     SECOND_LOOK,
     Denoiser,
     clean_source,
-    column_offsets,
-    estimate_noise,
     posterior_mean,
-    quantisation_step,
-    remove_stripes,
-    stripe_deviation,
 )
+from ddfm.noise.compression import quantisation_step
+from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.stripes import column_offsets, remove_stripes, stripe_deviation
 from ddfm.prior import load_prior
 
 SEEDS = st.integers(0, 2**31)
@@ -314,7 +311,7 @@ def test_a_level_can_be_given_or_switched_off() -> None:
 
 def test_diffusers_is_not_imported_for_clean_sources() -> None:
     code = (
-        "import sys, torch; from ddfm.noise import clean_source; "
+        "import sys, torch; from ddfm.noise.clean import clean_source; "
         "clean_source(torch.zeros(1, 1, 64, 64), lambda: 1 / 0); sys.exit('diffusers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from torch import Tensor
 
-from ddfm.hierarchical import LEVELS, NOISE_IN_BAND
+from ddfm.likelihoods.hierarchical import NOISE_IN_BAND
+from ddfm.likelihoods.tasks import LEVELS
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
 
 SIDES = st.integers(1, 40)

@@ -12,8 +12,10 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddfm.hierarchical import TASKS, HierarchicalLikelihood
-from ddfm.likelihood import ReleasedLikelihood, Unconditional
+from ddfm.likelihoods.base import Unconditional
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.released import ReleasedLikelihood
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.prior import Prior, load_prior
 from ddfm.sampler import SCHEDULERS, Step, respaced_scheduler, sample, spaced_timesteps
 

@@ -13,14 +13,9 @@ from torch import Tensor
 from ddfm.benchmark.methods import laplacian, merge_mertens
 from ddfm.formats.pictures import read_image
 from ddfm.fusion import fuse
-from ddfm.hierarchical import (
-    NOISE_IN_BAND,
-    TASKS,
-    HierarchicalLikelihood,
-    Intensities,
-    compressed,
-    sharpest,
-)
+from ddfm.likelihoods.contrast import compressed
+from ddfm.likelihoods.hierarchical import NOISE_IN_BAND, HierarchicalLikelihood, Intensities, sharpest
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.metrics import mef_ssim, mutual_information, qabf, qcb, standard_deviation, vif
 from ddfm.pictures.colour import (
     blend_chroma,

@@ -19,14 +19,15 @@ import ddfm.prior
 from ddfm import fuse
 from ddfm.devices import memory_at_hand
 from ddfm.fusion import likelihood_of
-from ddfm.hierarchical import TASKS, HierarchicalLikelihood
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import TASKS
+from ddfm.likelihoods.tiled import SIDE, TiledLikelihood
 from ddfm.normalisation import held, joint_statistics
 from ddfm.options import Tile
 from ddfm.pictures.colour import blend_exposed_chroma, combine
 from ddfm.pictures.tiles import blended, spans
 from ddfm.prior import Prior, load_prior
 from ddfm.restore import STRIP, with_chroma
-from ddfm.tiled import SIDE, TiledLikelihood
 
 
 def scene(height: int, width: int, seed: int) -> NDArray[np.float64]:

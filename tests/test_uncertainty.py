@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ddfm import InputError, fuse, uncertainty
-from ddfm.noise import Cleaned
+from ddfm.noise.clean import Cleaned
 from ddfm.prior import Prior, load_prior
 from ddfm.uncertainty import CALIBRATION, draw_posterior, posterior_std
 from tests.conftest import picture

@@ -34,7 +34,7 @@ from ddfm.formats.volumes import (
     write_volume,
 )
 from ddfm.jobs.volumes import fuse_volumes, noise_levels, shared_scales
-from ddfm.noise import GREY_LEVEL
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.image import Image, from_array
 from tests.conftest import picture
 from tests.medical import (

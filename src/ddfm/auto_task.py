@@ -34,7 +34,7 @@ SAME_RANKS = {True: 0.4, False: 0.7}
 
 
 class Choice(NamedTuple):
-    """A task of `ddfm.hierarchical.TASKS`, and what speaks for it."""
+    """A task of `ddfm.likelihoods.tasks.TASKS`, and what speaks for it."""
 
     task: str
     why: str

@@ -24,9 +24,15 @@ from ddfm.auto_task import Choice, choose_task
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.formats.pictures import check_writable, write_image
-from ddfm.hierarchical import TASKS, HierarchicalLikelihood, Task, held
-from ddfm.likelihood import FORMS, DataTerm, Likelihood
-from ddfm.noise import GREY_LEVEL, Cleaned, clean_source
+from ddfm.likelihoods.base import DataTerm, Likelihood
+from ddfm.likelihoods.forms import FORMS
+from ddfm.likelihoods.frames import Together
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.numbers import held
+from ddfm.likelihoods.tasks import TASKS, Task
+from ddfm.likelihoods.tiled import TiledLikelihood, is_large
+from ddfm.noise.clean import Cleaned, clean_source
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.options import DEFAULT_STEPS, Noise, Tile, check_options
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
@@ -34,9 +40,7 @@ from ddfm.pictures.layouts import Layout
 from ddfm.restore import restored, with_chroma, without_noise
 from ddfm.sampler import Step, sample, spaced_timesteps
 from ddfm.sources import Registering, Source, as_sources, match_sizes, registered
-from ddfm.tiled import TiledLikelihood, is_large
 from ddfm.timing import FUSED, stage
-from ddfm.together import Together
 from ddfm.uncertainty import posterior_std
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
+from ddfm.likelihoods.tiled import SIDE
 from ddfm.restore import SMOOTH_OVERLAP, SMOOTH_STRIP, STRIP
-from ddfm.tiled import SIDE
 
 # Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
 # the likelihood is computed, the network asked or chroma put back.

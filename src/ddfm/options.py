@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 from ddfm.devices import BACKENDS, pick_device, pick_dtype
 from ddfm.errors import InputError
-from ddfm.hierarchical import TASKS
-from ddfm.likelihood import FORMS
+from ddfm.likelihoods.forms import FORMS
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.sampler import SCHEDULERS
 from ddfm.sources import Registering
 

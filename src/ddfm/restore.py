@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from ddfm.hierarchical import HierarchicalLikelihood, Task
-from ddfm.likelihood import Likelihood
-from ddfm.noise import clean_source
+from ddfm.likelihoods.base import Likelihood
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import Task
+from ddfm.likelihoods.tiled import TiledLikelihood
+from ddfm.noise.clean import clean_source
 from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine
 from ddfm.pictures.image import Image
 from ddfm.pictures.tiles import spans
 from ddfm.sources import first_colour
-from ddfm.tiled import TiledLikelihood
 
 if TYPE_CHECKING:
     from ddfm.prior import Prior

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddfm.likelihood import DataTerm
+from ddfm.likelihoods.base import DataTerm
 from ddfm.timing import STEP, STEPS, stage
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def sample(
             with what the rectified estimate leaves of f: then the sources' details count as noise, and
             some of them are lost.
         generator: noise source of a stochastic scheduler (``"ddpm"``), or one for each image.
-        shown: makes of f what the prior is shown of it (`ddfm.together`).
+        shown: makes of f what the prior is shown of it (`ddfm.likelihoods.frames`).
         callback: called after every step.
 
     Returns:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ddfm.errors import InputError
-from ddfm.likelihood import Unconditional
+from ddfm.likelihoods.base import Unconditional
 from ddfm.prior import Prior
 from ddfm.sampler import sample, spaced_timesteps
 

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ddfm.noise import GREY_LEVEL, REMAINS, Cleaned, Denoiser, remove_stripes
+from ddfm.noise.clean import REMAINS, Cleaned, Denoiser
+from ddfm.noise.level import GREY_LEVEL
+from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
 
@@ -38,7 +40,7 @@ def posterior_std(
 
     Args:
         sources: luminances as they came, (B, 1, H, W) in [-1, 1].
-        cleaned: the same after `ddfm.noise.clean_source`.
+        cleaned: the same after `ddfm.noise.clean.clean_source`.
         prior: called for the prior if a source is noisy.
         fuse: sources and a seed to the fused luminance.
         seed: of the draws.

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddfm.errors import InputError
-from ddfm.hierarchical import TASKS, HierarchicalLikelihood
-from ddfm.noise import GREY_LEVEL
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import TASKS
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.video import fuse_videos, partial_path
 from ddfm.video.planes import Frame
 from ddfm.video.reading import Reader, in_step

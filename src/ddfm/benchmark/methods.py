@@ -20,7 +20,7 @@ from ddfm.datasets import Dataset
 from ddfm.errors import InputError
 from ddfm.evaluation import image_files
 from ddfm.fusion import fuse
-from ddfm.likelihood import FORMS
+from ddfm.likelihoods.forms import FORMS
 from ddfm.options import check_options
 from ddfm.pictures.colour import blend_chroma, combine, luminance
 from ddfm.pictures.image import Image

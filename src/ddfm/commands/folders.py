@@ -231,7 +231,7 @@ class FolderRun:
         """In memory that others leave free; large pictures, and everything on a GPU, one after the other."""
         from ddfm.devices import use_threads
         from ddfm.fusion import fuse_scenes
-        from ddfm.tiled import is_large
+        from ddfm.likelihoods.tiled import is_large
 
         large = any(is_large(*scene.size) for scene in scenes)
         alone = large or not self.on_cpu

@@ -22,7 +22,7 @@ from ddfm.devices import pick_device, pick_dtype, threads, use_threads
 from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder
 from ddfm.fusion import as_prior, check_steps
-from ddfm.hierarchical import TASKS
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.options import check_options
 from ddfm.pictures.image import MINIMUM_SIDE, Image
 from ddfm.video.frames import FrameFusion, PreparedFrame

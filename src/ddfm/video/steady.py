@@ -5,7 +5,7 @@ likelihood sharpens with the details and which tips its choices; numbers about t
 follow everything that moves in it; and a sampler that starts anew for every frame. So
 
 - `TimeFilter` averages each source over time where it did not change;
-- `Smoother` does so with the numbers, which `ddfm.hierarchical` hands it by name;
+- `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it by name;
 - the sampler starts with the same noise for every frame, from the frame before where nothing moved.
 
 What is kept from frame to frame is a few pictures; it does not grow. Pictures are in [-1, 1], standard
@@ -23,8 +23,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.fusion import draw
-from ddfm.hierarchical import HierarchicalLikelihood, Task
-from ddfm.noise import GREY_LEVEL, NOISE_GATE, REMAINS, clean_source, estimate_noise, remove_stripes
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import Task
+from ddfm.noise.clean import NOISE_GATE, REMAINS, clean_source
+from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.pyramid import expand, reduce, size
 
@@ -95,7 +98,7 @@ class SteadyFusion:
     ) -> None:
         """
         Args:
-            task: what kind of sources they are; see `ddfm.hierarchical.TASKS`.
+            task: what kind of sources they are; see `ddfm.likelihoods.tasks.TASKS`.
             model: called for the prior if it is needed, not before.
             steps: network evaluations a frame; with 0 no network is used at all.
             noise: "auto" to find it out; "off" to leave the sources alone; or the standard deviation in

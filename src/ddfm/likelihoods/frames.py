@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddfm.likelihood import Likelihood
+from ddfm.likelihoods.base import Likelihood
 from ddfm.pictures.tiles import Padding
 
 
@@ -41,7 +41,7 @@ class Together:
         return self.framed(known) if len(known) == len(starts) else None
 
     def rectify(self, f0: Tensor) -> Tensor:
-        """See `ddfm.likelihood.DataTerm`."""
+        """See `ddfm.likelihoods.base.DataTerm`."""
         pictures = zip(self.likelihoods, self.pictures(f0), strict=True)
         return self.framed([likelihood.rectify(picture) for likelihood, picture in pictures])
 

@@ -1,4 +1,4 @@
-"""Pictures too large for one piece: the likelihood of `ddfm.hierarchical`, one part at a time.
+"""Pictures too large for one piece: the likelihood of `ddfm.likelihoods.hierarchical`, one part at a time.
 
 What it says of a pixel depends on its neighbourhood, and on a few numbers about the whole picture. These
 are found first; then each part is computed with so much around it that no pixel of the part itself can
@@ -14,7 +14,10 @@ from types import EllipsisType
 import torch
 from torch import Tensor
 
-from ddfm.hierarchical import FOCUS_SCALES, HierarchicalLikelihood, Steady, Task, as_it_is, finished
+from ddfm.likelihoods.contrast import finished
+from ddfm.likelihoods.hierarchical import FOCUS_SCALES, HierarchicalLikelihood
+from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.tasks import Task
 from ddfm.pictures.pyramid import reduce
 from ddfm.pictures.tiles import tiles
 
@@ -45,7 +48,7 @@ class TiledLikelihood:
         Args:
             sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
             noise: standard deviation of what noise is left in each, in the same units, (B,).
-            task: what kind of sources they are; see `ddfm.hierarchical.TASKS`.
+            task: what kind of sources they are; see `ddfm.likelihoods.tasks.TASKS`.
             side: of the parts, without their margins.
             steady: as for `HierarchicalLikelihood`.
         """

@@ -11,20 +11,19 @@ through sums, minima and maxima, so that none is privileged. Reducing once halve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ddfm.noise import GREY_LEVEL
+from ddfm.likelihoods.contrast import TINY, bounded, finished
+from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.tasks import MAX_GAIN, Task
 from ddfm.pictures.colour import luminance, well_exposed
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
 
-LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
-MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
 UNEXPOSED = 1e-4  # well-exposedness of what is black or white (eq. 15)
 FOCUS_SCALES = 5  # windows of 2 to 32 pixels that sharpness is looked for in (eq. 16)
 COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
@@ -38,106 +37,10 @@ BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction 
 ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
 INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
-MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
 ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
-TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
 LEAST_CHROMA = 1e-6  # weight of the chroma of a source that is not chosen
-
-
-@dataclass(frozen=True)
-class Task:
-    """What differs between kinds of sources; intensities are in [-1, 1], where a grey level is 2/255.
-
-    Attributes:
-        joint: weight of the joint explanation of intensities (eq. 3).
-        brightness: how far bright intensities are more salient than dark ones (eq. 2).
-        energy_floor: details below this energy leave the choice between sources open (eq. 7).
-        acutance: contrast of the bands, finest first (eq. 11).
-        overshoot: share kept of what lies outside the sources' range (eq. 12).
-        stretch: how far the contrast may be raised at the end (eq. 14).
-        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2).
-        magnitude_floor: deviation below which it hardly counts (eq. 2).
-        exposedness: power of the well-exposedness in it; above 0 details come from where they are well
-            exposed, too (eq. 15).
-        sharpness: how firmly the sharpest source is chosen; above 0 that choice takes the place of the
-            saliency of intensities, and the details follow it (eq. 16 to 18).
-        gain: most of the energy that is given back where details are averaged (eq. 10).
-        knee: luminance, of 1, from which on the range is compressed rather than clipped (eq. 19).
-        least_chroma: share of the chroma that makes the luminance give way where it does not fit (eq. 20).
-        chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
-
-    There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
-    than something dark; without it, and among exposures, there are no contradictions (eq. 4 to 6).
-    """
-
-    joint: float
-    brightness: float
-    energy_floor: float
-    acutance: tuple[float, ...]
-    overshoot: float
-    stretch: float
-    magnitude: float = MAGNITUDE_POWER
-    magnitude_floor: float = MAGNITUDE_FLOOR
-    exposedness: float = 0.0
-    sharpness: float = 0.0
-    gain: float = MAX_GAIN
-    knee: float = 1.0
-    least_chroma: float = 0.0
-    chroma: Literal["saturation", "exposure", "choice"] = "saturation"
-
-
-# Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
-# (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
-TASKS = {
-    "infrared": Task(0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
-    "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
-    # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
-    # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
-    # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
-    # range, no energy given back.
-    "exposure": Task(
-        joint=0.0,
-        brightness=0.3,
-        energy_floor=1e-5,
-        acutance=(1.0,) * 7,
-        overshoot=0.3,
-        stretch=1.2,
-        magnitude=3.4,
-        magnitude_floor=0.2,
-        exposedness=1.2,
-        gain=1.0,
-        knee=0.85,
-        chroma="exposure",
-    ),
-    "focus": Task(
-        joint=0.0,
-        brightness=0.0,
-        energy_floor=0.001,
-        acutance=(1.0,) * LEVELS,
-        overshoot=0.0,
-        stretch=1.0,
-        sharpness=8.0,
-        gain=1.0,
-        chroma="choice",
-    ),
-}
-
 # Variance of white noise of variance one in each band.
 NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024, 0.0006, 0.00015, 0.00004)
-SAMPLES = 2**13  # pixels that tell the tails
-TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
-
-# What a number about the whole picture, given by name, is replaced with: for a video, its mean over time.
-Steady = Callable[[str, Tensor], Tensor]
-
-
-def as_it_is(name: str, value: Tensor) -> Tensor:
-    return value
-
-
-def held(scales: Mapping[str, float]) -> Steady:
-    """What takes those numbers for every picture: for the slices of a volume, which share them."""
-    return lambda name, value: torch.full_like(value, scales[name]) if name in scales else value
 
 
 class HierarchicalLikelihood:
@@ -223,9 +126,6 @@ def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -
 def weighted_sum(share: Tensor, x: Tensor) -> Tensor:
     """Of the channels of x, (B, K, H, W), by shares at half the resolution; (B, 1, H, W)."""
     return expand(share, size(x)).mul_(x).sum(1, keepdim=True)
-
-
-# --- Intensities ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -326,9 +226,6 @@ def contradiction(x: Tensor, apart: Tensor) -> Tensor:
     return opposed * lit.clamp(0, 1)
 
 
-# --- Details -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Band:
     """A detail band of the sources. Energies and weights are local means, at half its resolution.
@@ -377,39 +274,3 @@ class Band:
         gain = ((self.total + TINY) / energy).clamp(1, most).sqrt()
         gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
         return expand(gain, size(self.x)).mul_(d)
-
-
-# --- The range that the sources justify ----------------------------------------------------------
-
-
-def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
-    """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
-    within = f.clamp(low, high)
-    return torch.lerp(within, f, overshoot)
-
-
-def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
-    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted."""
-    f = compressed(stretched(luma, task.stretch if stretch else 1.0, steady), task.knee)
-    return ((f + 1) / 2).clamp(0, 1)
-
-
-def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
-    """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
-
-    About the mean, unless that would push what is bright or dark out of the range.
-    """
-    pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
-    tails = steady("tails", torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
-    low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
-    gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
-    offset = (1 - gain) * steady("mean", f.mean((1, 2, 3), keepdim=True))
-    return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
-
-
-def compressed(f: Tensor, knee: float) -> Tensor:
-    """f with what lies beyond the knee bent, so that a grey level from -1 and 1 is never passed (eq. 19)."""
-    if knee >= 1:
-        return f
-    room = 1 - knee - GREY_LEVEL
-    return f.clamp(-knee, knee) + f.sign() * room * ((f.abs() - knee).clamp_min(0) / (1 - knee)).tanh()

@@ -1,0 +1,32 @@
+"""The forms of the likelihood by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ddfm.likelihoods.base import Likelihood
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.paper import PaperLikelihood
+from ddfm.likelihoods.released import ReleasedLikelihood
+from ddfm.likelihoods.tasks import Task
+
+
+def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
+    infrared, visible = sources
+    return PaperLikelihood(infrared, visible)
+
+
+def _released(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
+    infrared, visible = sources
+    return ReleasedLikelihood(infrared, visible)
+
+
+FORMS: dict[str, Callable[[Sequence[Tensor], Sequence[Tensor], Task], Likelihood]] = {
+    "ddfm": HierarchicalLikelihood,
+    "paper": _paper,
+    "released": _released,
+}
+"""Each from luminances (B, 1, H, W), the noise left in them, (B,), and what kind of sources they are; the
+older two know nothing of noise and tasks."""
