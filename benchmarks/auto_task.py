@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from ddfm.auto_task import choose_task
-from ddfm.batch import match_folders
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_image
+from ddfm.fusion.task import choose_task
+from ddfm.jobs.matching import match_folders
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 

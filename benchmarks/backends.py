@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
-from ddfm.layers import plain
-from ddfm.prior import Prior, load_prior
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.layers import plain
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).parent / "results" / "backends.json"
 SIZES = ((256, 320), (480, 640), (1024, 1024))

@@ -22,7 +22,7 @@ import torch
 import yaml
 from diffusers import UNet2DModel
 
-from ddfm.convert import (
+from ddfm.priors.guided_diffusion import (
     OPENAI_256_UNCONDITIONAL,
     convert_guided_diffusion,
     network_config,

@@ -35,13 +35,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ddfm import batch
-from ddfm.batch import Group, Outcome, match_folders
 from ddfm.devices import pick_dtype, use_threads
 from ddfm.formats.pictures import read_image
-from ddfm.fusion import fuse
-from ddfm.options import DEFAULT_STEPS
-from ddfm.prior import load_prior
+from ddfm.fusion.options import DEFAULT_STEPS
+from ddfm.fusion.pipeline import fuse
+from ddfm.jobs import pool
+from ddfm.jobs.matching import Group, match_folders
+from ddfm.jobs.pool import Outcome
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "folders.json"
 BATCHES = (1, 4, 8)
@@ -125,7 +126,7 @@ def computed(data: Path, pairs: int, workers: int, steps: int) -> Times:
         return []
 
     def all_of(todo: Sequence[Group]) -> None:
-        batch.run(todo, work, workers=workers, prepare=lambda: use_threads(1))
+        pool.run(todo, work, workers=workers, prepare=lambda: use_threads(1))
 
     all_of(groups[:workers])
     start, busy = time.perf_counter(), time.process_time()

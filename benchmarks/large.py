@@ -29,10 +29,11 @@ import torch
 from numpy.typing import NDArray
 from pairs import fused_in_a_fresh_process, mosaic, save
 
-from ddfm.fusion import fuse
-from ddfm.options import DEFAULT_STEPS
+from ddfm.fusion.options import DEFAULT_STEPS
+from ddfm.fusion.pipeline import fuse
 from ddfm.pictures.tiles import spans
-from ddfm.prior import OVERLAP, load_prior
+from ddfm.priors.diffusion import OVERLAP
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "large.json"
 HEIGHT, WIDTH = 2048, 3072

@@ -1,4 +1,4 @@
-"""Peak memory of the command beside the formula that folder runs reckon with (`ddfm.memory`).
+"""Peak memory of the command beside the formula that folder runs reckon with (`ddfm.jobs.memory`).
 
     python benchmarks/memory.py DATA [--sizes N ...] [--steps N ...]
 
@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import torch
 from pairs import fused_in_a_fresh_process, mosaic, save
 
-from ddfm.memory import peak_bytes
-from ddfm.options import DEFAULT_STEPS
-from ddfm.prior import load_prior
+from ddfm.fusion.options import DEFAULT_STEPS
+from ddfm.jobs.memory import peak_bytes
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "memory.json"
 LEAST, SLACK = 512, 1.5  # of the sides that the formula is held to; of the formula by the measurement

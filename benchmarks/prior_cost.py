@@ -21,9 +21,9 @@ import torch
 from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddfm.convert import OPENAI_256_UNCONDITIONAL, network_config
 from ddfm.pictures.tiles import Padding
-from ddfm.prior import load_prior
+from ddfm.priors.guided_diffusion import OPENAI_256_UNCONDITIONAL, network_config
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).parent / "results" / "prior_cost.json"
 SIZES = ((480, 640), (1080, 1920))

@@ -17,10 +17,10 @@ from diffusers import UNet2DModel
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 from torch import Tensor
 
-from ddfm.layers import plain
 from ddfm.likelihoods.released import ReleasedLikelihood
-from ddfm.prior import Prior
-from ddfm.sampler import Step, sample, spaced_timesteps
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.layers import plain
+from ddfm.sampling.loop import Step, sample, spaced_timesteps
 
 STEPS = 100
 

@@ -47,15 +47,16 @@ from speed_machine import Clock, Growth, Peaks, Power, cost, machine
 from speed_report import write_report
 from torch import Tensor
 
-from ddfm.convert import OPENAI_256_UNCONDITIONAL, network_config, read_guided_diffusion
 from ddfm.demo.scenes import night
 from ddfm.devices import pick_device, pick_dtype
 from ddfm.formats.pictures import from_pil
-from ddfm.fusion import fuse
+from ddfm.fusion.pipeline import fuse
 from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.pictures.image import Image
-from ddfm.prior import Prior, load_prior
-from ddfm.sampler import Step
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.guided_diffusion import OPENAI_256_UNCONDITIONAL, network_config, read_guided_diffusion
+from ddfm.priors.loading import load_prior
+from ddfm.sampling.loop import Step
 
 RESULTS = Path(__file__).with_name("results")
 SIZES = ((256, 256), (480, 640), (1080, 1920))

@@ -33,7 +33,7 @@ RUNS, IMPORT_RUNS = 15, 5
 HEAVIEST = 8
 PYTHON = sys.executable
 COMMAND = str(Path(PYTHON).with_name("ddfm"))
-NAMED = ("torch", "torch._dynamo", "scipy.stats", "diffusers.models.unets.unet_2d", "ddfm.prior")
+NAMED = ("torch", "torch._dynamo", "scipy.stats", "diffusers.models.unets.unet_2d", "ddfm.priors.diffusion")
 
 
 def timed(command: Sequence[str]) -> tuple[float, float]:
@@ -108,8 +108,10 @@ def main() -> None:
             for name, runs in seconds.items()
         },
         "imports of the command": median_imports("import ddfm.cli"),
-        "imports for steps 0": median_imports("import ddfm.fusion"),
-        "imports for the network": median_imports("import ddfm.fusion, ddfm.prior, ddfm.sampler"),
+        "imports for steps 0": median_imports("import ddfm.fusion.pipeline"),
+        "imports for the network": median_imports(
+            "import ddfm.fusion.pipeline, ddfm.priors.loading, ddfm.sampling.loop"
+        ),
     }
     RESULTS.write_text(json.dumps(table, indent=2) + "\n")
     print(RESULTS.read_text(), end="")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from quality_tables import Job, Row, Table
 
 from ddfm.formats.pictures import read_image
-from ddfm.fusion import fuse
+from ddfm.fusion.pipeline import fuse
 from ddfm.metrics import mef_ssim, to_grey
 from ddfm.pictures.image import Image
 

@@ -32,8 +32,8 @@ import torch
 from numpy.typing import NDArray
 
 from ddfm.demo.scenes import night
-from ddfm.fusion import fuse
-from ddfm.prior import load_prior
+from ddfm.fusion.pipeline import fuse
+from ddfm.priors.loading import load_prior
 from ddfm.video import fuse_videos, partial_path
 from ddfm.video.steady import Noise
 

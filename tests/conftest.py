@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ddfm.cli import main
-from ddfm.convert import convert_guided_diffusion, read_config
+from ddfm.priors.guided_diffusion import convert_guided_diffusion, read_config
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., "Finished"]

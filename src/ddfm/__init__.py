@@ -15,8 +15,10 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.formats.pictures import read_image
-    from ddfm.fusion import FusionResult, fuse
-    from ddfm.prior import Prior, load_prior
+    from ddfm.fusion.pipeline import fuse
+    from ddfm.fusion.result import FusionResult
+    from ddfm.priors.diffusion import Prior
+    from ddfm.priors.loading import load_prior
     from ddfm.timing import profile
 
     __version__: str
@@ -33,10 +35,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "fuse": "ddfm.fusion",
-    "FusionResult": "ddfm.fusion",
-    "Prior": "ddfm.prior",
-    "load_prior": "ddfm.prior",
+    "fuse": "ddfm.fusion.pipeline",
+    "FusionResult": "ddfm.fusion.result",
+    "Prior": "ddfm.priors.diffusion",
+    "load_prior": "ddfm.priors.loading",
     "profile": "ddfm.timing",
     "read_image": "ddfm.formats.pictures",
 }

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from ddfm.batch import Group
+from ddfm.benchmark.datasets import DATASETS
+from ddfm.benchmark.evaluation import evaluate_folders, read_image
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.benchmark.plots import box, short
 from ddfm.benchmark.published import load_published, published_for
 from ddfm.benchmark.run import Failure, Meter, run, summarise
 from ddfm.benchmark.sheet import Window, most_different
-from ddfm.datasets import DATASETS
 from ddfm.errors import InputError
-from ddfm.evaluation import evaluate_folders, read_image
+from ddfm.jobs.matching import Group
 from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey
 from ddfm.pictures.image import Image
 from tests.conftest import picture

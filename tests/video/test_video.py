@@ -421,7 +421,7 @@ def test_motion_is_not_taken_for_noise() -> None:
 
 def test_the_sampler_goes_on_from_the_frame_before() -> None:
     """With the prior, too, what is still flickers less than it does frame by frame."""
-    from ddfm.prior import load_prior
+    from ddfm.priors.loading import load_prior
 
     prior = load_prior("natural")
     frames = [noisy(scene()[..., :64, :64], t, 2.0) for t in range(5)]

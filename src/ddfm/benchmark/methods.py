@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddfm.datasets import Dataset
+from ddfm.benchmark.datasets import Dataset
+from ddfm.benchmark.evaluation import image_files
 from ddfm.errors import InputError
-from ddfm.evaluation import image_files
-from ddfm.fusion import fuse
+from ddfm.fusion.options import check_options
+from ddfm.fusion.pipeline import fuse
 from ddfm.likelihoods.forms import FORMS
-from ddfm.options import check_options
 from ddfm.pictures.colour import blend_chroma, combine, luminance
 from ddfm.pictures.image import Image
 from ddfm.pictures.pyramid import compose, decompose
-from ddfm.prior import Prior, load_prior
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """Two luminances (1, H, W) in [0, 1] and a seed to a fused luminance, to be clipped to [0, 1]."""

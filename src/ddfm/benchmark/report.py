@@ -9,12 +9,12 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
+from ddfm.benchmark.evaluation import Evaluation, as_json, metric_names, write_csv, write_text
 from ddfm.benchmark.methods import Method, is_ours
 from ddfm.benchmark.plots import DASH, box_plot, short
 from ddfm.benchmark.published import Published, published_for
 from ddfm.benchmark.run import Benchmark, Example
 from ddfm.benchmark.sheet import crop, most_different, thumbnail
-from ddfm.evaluation import Evaluation, as_json, metric_names, write_csv, write_text
 from ddfm.metrics import METRICS
 
 # The page may load nothing: what is not in the file, a browser must not fetch.

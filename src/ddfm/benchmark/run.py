@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm import __version__
-from ddfm.batch import Group
+from ddfm.benchmark.datasets import Dataset
+from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.benchmark.published import published_for
-from ddfm.datasets import Dataset
 from ddfm.errors import InputError
-from ddfm.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
 from ddfm.formats.pictures import read_image as read_source
+from ddfm.fusion.sources import match_sizes
+from ddfm.jobs.matching import Group
 from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure
-from ddfm.sources import match_sizes
 
 Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
 EXAMPLES = 4  # pairs kept for the report's contact sheet

@@ -21,12 +21,13 @@ from ddfm.errors import InputError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from ddfm.auto_task import Choice
-    from ddfm.batch import Group, Outcome
     from ddfm.formats.volumes import VolumeRange
-    from ddfm.fusion import FusionResult
+    from ddfm.fusion.result import FusionResult
+    from ddfm.fusion.task import Choice
+    from ddfm.jobs.matching import Group
+    from ddfm.jobs.pool import Outcome
     from ddfm.pictures.image import Image
-    from ddfm.prior import Prior
+    from ddfm.priors.diffusion import Prior
 
 GPU_WORKERS, GPU_BATCH = 3, 8  # one reads, one computes, one writes
 
@@ -44,9 +45,9 @@ def fuse_folders(
     with importing():
         import torch
 
-        from ddfm import batch
         from ddfm.devices import pick_device, use_threads
         from ddfm.formats.atomic import prepare_folder
+        from ddfm.jobs import matching, pool
 
     output = places.fused
     named = [folder for folder in places if folder is not None]
@@ -57,12 +58,12 @@ def fuse_folders(
         raise InputError(f"{output}: two kinds of results would go into one folder; name another one")
     if together is not None and together < 1:
         raise InputError(f"--batch {together}: not a number of pictures, 1 or more")
-    groups, lonely = batch.match_folders(*folders)
+    groups, lonely = matching.match_folders(*folders)
     model = checked_prior(prior, options, len(folders))
     prepare_folder(output)
     for path in lonely:
         print(f"no partner: {path}", file=sys.stderr)
-    todo = [group for group in groups if overwrite or not batch.finished(group, output)]
+    todo = [group for group in groups if overwrite or not matching.finished(group, output)]
     if kept := len(groups) - len(todo):
         print(
             f"{kept} of {len(groups)} finished before, kept (--overwrite makes them again)", file=sys.stderr
@@ -73,7 +74,7 @@ def fuse_folders(
         run = FolderRun(places, ranges, model, options, bars, lambda: bars.advance(overall))
         on_cpu = pick_device(options["device"], options["backend"]).type == "cpu"
         try:
-            outcomes = batch.run(
+            outcomes = pool.run(
                 todo,
                 run.work,
                 workers=threads if on_cpu else GPU_WORKERS,
@@ -133,8 +134,8 @@ class FolderRun:
         import torch
 
         from ddfm.devices import memory_at_hand, pick_device
-        from ddfm.memory import SHARE, Budget
-        from ddfm.options import DEFAULT_STEPS
+        from ddfm.fusion.options import DEFAULT_STEPS
+        from ddfm.jobs.memory import SHARE, Budget
 
         self.places, self.ranges, self.model, self.options = places, ranges, model, options
         self.bars, self.advance = bars, advance
@@ -144,8 +145,8 @@ class FolderRun:
         self.budget = Budget(memory_at_hand(device) // SHARE)
 
     def work(self, groups: Sequence[Group], stop: Event) -> list[Outcome]:
-        """A `ddfm.batch.Work`."""
-        from ddfm.batch import Outcome, reason
+        """A `ddfm.jobs.pool.Work`."""
+        from ddfm.jobs.pool import Outcome, reason
 
         outcomes: dict[Group, Outcome] = {}
 
@@ -182,10 +183,9 @@ class FolderRun:
         return [outcomes[group] for group in groups]
 
     def read(self, group: Group) -> Scene:
-        from ddfm.auto_task import Choice
-        from ddfm.batch import output_name
-        from ddfm.fusion import choose_for_all
-        from ddfm.restore import template
+        from ddfm.fusion.restore import template
+        from ddfm.fusion.task import Choice, choose_for_all
+        from ddfm.jobs.matching import output_name
 
         report = self.places.report and self.places.report / f"{group.stem}.png"
         images = read_sources(group.files, self.ranges, self.options, report)
@@ -215,8 +215,8 @@ class FolderRun:
         return [list(scenes[first : first + most]) for first in range(0, len(scenes), most)]
 
     def need(self, scene: Scene) -> int:
-        """Bytes; see `ddfm.memory`."""
-        from ddfm.memory import BUNDLED_NETWORK, peak_bytes
+        """Bytes; see `ddfm.jobs.memory`."""
+        from ddfm.jobs.memory import BUNDLED_NETWORK, peak_bytes
 
         evaluation = 0
         if self.steps:
@@ -230,7 +230,7 @@ class FolderRun:
     def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
         """In memory that others leave free; large pictures, and everything on a GPU, one after the other."""
         from ddfm.devices import use_threads
-        from ddfm.fusion import fuse_scenes
+        from ddfm.fusion.pipeline import fuse_scenes
         from ddfm.likelihoods.tiled import is_large
 
         large = any(is_large(*scene.size) for scene in scenes)

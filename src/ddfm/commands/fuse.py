@@ -174,8 +174,8 @@ def fuse_files(
 ) -> None:
     """One set of sources, with a progress bar over the steps."""
     with importing():
-        from ddfm.fusion import fuse as fuse_images
-        from ddfm.options import DEFAULT_STEPS
+        from ddfm.fusion.options import DEFAULT_STEPS
+        from ddfm.fusion.pipeline import fuse as fuse_images
         from ddfm.pictures.image import range_remarks
 
     start = time.perf_counter()

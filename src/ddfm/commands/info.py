@@ -23,7 +23,7 @@ def info(
     """
     import json
 
-    from ddfm.info import describe
+    from ddfm.jobs.info import describe
 
     chosen = parse_ranges(ranges or [], len(files))
     described, refused = [], []

@@ -33,7 +33,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from ddfm import evaluation
+    from ddfm.benchmark import evaluation
     from ddfm.metrics import check_convention
 
     for path in (json_file if json_file != "-" else None, csv_file):
@@ -70,17 +70,17 @@ def benchmark(
     stretched-mean, clipped-sum, mean-noise, a-only, b-only), and folders with one output a pair. The
     baselines are always in the table. An unknown DATASET gets a list of the known ones.
     """
-    from ddfm import batch, datasets, evaluation
+    from ddfm.benchmark import datasets, evaluation, report
     from ddfm.benchmark import methods as comparable
-    from ddfm.benchmark import report
     from ddfm.benchmark.run import run
     from ddfm.formats.atomic import prepare_folder
+    from ddfm.jobs.matching import match_folders
     from ddfm.metrics import check_convention
 
     chosen, rules = datasets.get_dataset(dataset), check_convention(convention)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: must be at least 1")
-    pairs, lonely = batch.match_folders(*datasets.find_folders(chosen, root))
+    pairs, lonely = match_folders(*datasets.find_folders(chosen, root))
     pairs = pairs[:limit]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     found = comparable.find_methods(names, chosen, [pair.stem for pair in pairs], steps=steps)

@@ -12,8 +12,8 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.formats.volumes import VolumeRange
-    from ddfm.options import Noise
-    from ddfm.prior import Prior
+    from ddfm.fusion.options import Noise
+    from ddfm.priors.diffusion import Prior
 
 BackendOption = Annotated[str, typer.Option(help="What evaluates the network: torch or openvino.")]
 DtypeOption = Annotated[
@@ -96,15 +96,15 @@ def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[
 
     with importing():
         from ddfm.devices import pick_device, pick_dtype
-        from ddfm.fusion import check_steps
-        from ddfm.options import check_options
+        from ddfm.fusion.options import check_options
+        from ddfm.fusion.pipeline import check_steps
 
     loading = Lock()  # folders are fused by several threads
 
     @cache
     def load() -> Prior:
         with importing():
-            from ddfm.prior import load_prior
+            from ddfm.priors.loading import load_prior
 
         place = pick_device(options["device"], options["backend"])
         number = pick_dtype(options["dtype"], place, options["form"])

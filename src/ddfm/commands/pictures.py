@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddfm.formats.volumes import VolumeRange
-    from ddfm.fusion import FusionResult
+    from ddfm.fusion.result import FusionResult
     from ddfm.pictures.image import Image
 
 
@@ -32,8 +32,9 @@ def read_sources(
     import numpy as np
 
     from ddfm.formats.pictures import check_writable, read_image, write_image
+    from ddfm.fusion.sources import match_sizes
     from ddfm.pictures.image import from_array
-    from ddfm.sources import match_sizes, registered
+    from ddfm.registration.bring import registered
 
     images = []
     for path, wanted in zip(paths, ranges, strict=True):
@@ -56,8 +57,8 @@ def read_sources(
 def check_outputs(places: Places, images: Sequence[Image], colour_from: int | None) -> None:
     from ddfm.formats.heatmap import check_spread
     from ddfm.formats.pictures import check_writable
-    from ddfm.fusion import check_colour
-    from ddfm.restore import template
+    from ddfm.fusion.pipeline import check_colour
+    from ddfm.fusion.restore import template
 
     check_colour([images], colour_from)
     depth = template(images, colour_from).depth

@@ -15,7 +15,7 @@ def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")
     """List the priors that --prior takes by name: bundled, cached from the hub, and to be had elsewhere."""
     import json
 
-    from ddfm.prior import list_priors
+    from ddfm.priors.loading import list_priors
 
     rows = list_priors()
     if as_json:
@@ -36,7 +36,7 @@ def convert_guided_diffusion(
     ] = None,
 ) -> None:
     """Turn an OpenAI guided-diffusion checkpoint into a prior for --prior."""
-    from ddfm import convert as converter
+    from ddfm.priors import guided_diffusion as converter
 
     settings = converter.read_config(config) if config else None
     prior = converter.convert_guided_diffusion(checkpoint, output, settings)
@@ -57,10 +57,12 @@ def train(
 
     Several GPUs or machines: torchrun --nproc-per-node N -m ddfm.cli train ... (the batch is shared out).
     """
-    from ddfm import train as trainer
     from ddfm.devices import pick_device
+    from ddfm.training import run
+    from ddfm.training.crops import find_images
+    from ddfm.training.recipe import Recipe, read_recipe
 
-    settings = trainer.read_recipe(recipe) if recipe else trainer.Recipe()
+    settings = read_recipe(recipe) if recipe else Recipe()
 
     def show(record: dict[str, Any]) -> None:
         left = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
@@ -74,12 +76,12 @@ def train(
         else:
             live.update(line)
 
-    with stderr().status("first steps") as live, trainer.process_group(str(pick_device(device))) as place:
-        trainer.train(
-            trainer.find_images(images),
+    with stderr().status("first steps") as live, run.process_group(str(pick_device(device))) as place:
+        run.train(
+            find_images(images),
             output,
             settings,
-            held_out=trainer.find_images(held_out) if held_out else None,
+            held_out=find_images(held_out) if held_out else None,
             device=place,
             resume=resume,
             progress=show,

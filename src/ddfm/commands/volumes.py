@@ -14,8 +14,8 @@ from ddfm.commands.terminal import progress_bars, tell_task
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
-    from ddfm.auto_task import Choice
     from ddfm.formats.volumes import Volume, VolumeRange
+    from ddfm.fusion.task import Choice
 
 
 def are_volumes(paths: Sequence[Path]) -> bool:
@@ -44,7 +44,7 @@ def fuse_volumes(
     """Volumes of one grid, slice by slice, with task, range and noise level chosen once for all slices."""
     with importing():
         from ddfm.formats import volumes
-        from ddfm.fusion import fuse as fuse_images
+        from ddfm.fusion.pipeline import fuse as fuse_images
         from ddfm.jobs import volumes as jobs
         from ddfm.pictures.image import range_remarks
 
@@ -82,8 +82,7 @@ def fuse_volumes(
 
 def choose_for_volumes(volumes: Sequence[Volume]) -> Choice:
     """What the format says, or what slices spread over the whole look like."""
-    from ddfm.auto_task import Choice
-    from ddfm.fusion import choose_for_all
+    from ddfm.fusion.task import Choice, choose_for_all
 
     if kinds := {volume.kind for volume in volumes} - {"TIFF"}:
         return Choice("medical", f"the sources are {' and '.join(sorted(kinds))} volumes")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ddfm.demo.scenes import overview, scenes
 from ddfm.formats.atomic import prepare_folder
-from ddfm.fusion import fuse
-from ddfm.prior import load_prior
+from ddfm.fusion.pipeline import fuse
+from ddfm.priors.loading import load_prior
 
 
 def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = lambda line: None) -> Path:

@@ -25,7 +25,7 @@ class Together:
         Args:
             likelihoods: one for each size.
             sources: a source of each, (B, 1, H, W), for its size.
-            multiple: of which the frames' height and width are multiples; see `ddfm.prior.Prior`. All sizes
+            multiple: of which the frames' height and width are multiples; see `Prior`. All sizes
                 have to come to the same frame.
         """
         self.likelihoods = likelihoods

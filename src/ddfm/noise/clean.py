@@ -35,7 +35,7 @@ REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for
 
 
 class Denoiser(Protocol):
-    """What is needed of a `ddfm.prior.Prior`; named here so that clean sources need no diffusers."""
+    """What is needed of a prior; named here so that clean sources need none."""
 
     @property
     def channels(self) -> int: ...

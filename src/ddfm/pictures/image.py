@@ -210,3 +210,8 @@ def with_shared_range(images: Sequence[Image]) -> list[Image]:
 
 Resolution = tuple[float, float, int]
 """Pixels per unit across and down, and the tag's unit: 1 none, 2 inch, 3 centimetre."""
+
+
+def first_colour(sources: Sequence[Image]) -> Image:
+    """The source whose size the result takes."""
+    return next((source for source in sources if source.is_colour), sources[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -42,9 +43,6 @@ def _mirror(index: Tensor, size: int) -> Tensor:
     """Fold indices into 0 .. size - 1, the border sample repeated: -1 is 0, size is size - 1."""
     folded = index % (2 * size)
     return torch.minimum(folded, 2 * size - 1 - folded)
-
-
-# --- Tiles ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,3 +132,7 @@ def corners(image: Tensor, side: int, multiple: int) -> Tensor:
     height, width = (max(min(side, length // 2) // multiple, 1) * multiple for length in image.shape[-2:])
     upper, lower = image[..., :height, :], image[..., -height:, :]
     return torch.cat([part for half in (upper, lower) for part in (half[..., :width], half[..., -width:])])
+
+
+LEAST_TILE = 64
+Tile = Literal["auto", "off"] | int

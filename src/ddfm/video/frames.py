@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddfm.fusion.restore import chroma_weights, fused_chroma
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.level import GREY_LEVEL
-from ddfm.restore import chroma_weights, fused_chroma
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
 from ddfm.video.steady import NoiseLevels, Prepared, SteadyFusion, TimeFilter
 

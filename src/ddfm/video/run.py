@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddfm.auto_task import Choice, choose_task
 from ddfm.devices import pick_device, pick_dtype, threads, use_threads
 from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder
-from ddfm.fusion import as_prior, check_steps
+from ddfm.fusion.options import check_options
+from ddfm.fusion.pipeline import as_prior, check_steps
+from ddfm.fusion.task import Choice, choose_task
 from ddfm.likelihoods.tasks import TASKS
-from ddfm.options import check_options
 from ddfm.pictures.image import MINIMUM_SIDE, Image
 from ddfm.video.frames import FrameFusion, PreparedFrame
 from ddfm.video.overlap import Behind, ahead
@@ -33,7 +33,7 @@ from ddfm.video.steady import Noise, SteadyFusion
 from ddfm.video.writing import FORMATS, Writer, partial_path
 
 if TYPE_CHECKING:
-    from ddfm.prior import Prior
+    from ddfm.priors.diffusion import Prior
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.fusion import draw
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.clean import NOISE_GATE, REMAINS, clean_source
@@ -30,9 +29,10 @@ from ddfm.noise.level import GREY_LEVEL, estimate_noise
 from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.sampling.draw import draw
 
 if TYPE_CHECKING:
-    from ddfm.prior import Prior
+    from ddfm.priors.diffusion import Prior
 
 HOLD = 1.0  # seconds that numbers about the whole picture are averaged over
 CUT = 0.5  # overlap of the histograms of two frames below which they are two scenes

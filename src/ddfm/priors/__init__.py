@@ -1,0 +1,1 @@
+"""Diffusion priors: the network, its noise schedule, and what it says of an image."""
