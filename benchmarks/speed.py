@@ -98,7 +98,7 @@ def load(network: str) -> Prior:
 
 def prepared(prior: Prior, device: torch.device, dtype: str = "auto", backend: str = "torch") -> Prior:
     """As `fuse` would have it, so that it is not made ready anew for every image."""
-    return prior.to(device, pick_dtype(dtype, device, "ddfm"), backend)
+    return prior.to(device, pick_dtype(dtype, device, warm=True), backend)
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,15 @@ def pick_device(name: str, backend: str = "torch") -> torch.device:
         raise InputError(f"device {name!r}: not available here ({str(error).splitlines()[0]})") from error
 
 
-def pick_dtype(name: str, device: torch.device, form: str) -> torch.dtype:
-    """The network's number format by name. Raises InputError for others.
+def pick_dtype(name: str, device: torch.device, warm: bool) -> torch.dtype:
+    """Return the network's number format by name. Raises InputError for others.
 
-    ``auto`` is bfloat16 where the device is fast at it, for form ``"ddfm"``, else float32. The older forms
-    start from pure noise, where the network's errors are multiplied in the clean image.
+    ``auto`` is bfloat16 where the device is fast at it and sampling starts warm, else float32. From pure
+    noise on, the network's errors would be multiplied in the clean image.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name == "auto":
-        return torch.bfloat16 if form == "ddfm" and is_fast_at_bfloat16(device) else torch.float32
+        return torch.bfloat16 if warm and is_fast_at_bfloat16(device) else torch.float32
     if name not in dtypes:
         raise InputError(f"dtype {name!r}: not one of {', '.join(dtypes)}, auto")
     return dtypes[name]

@@ -19,7 +19,7 @@ import ddfm.priors.diffusion
 from ddfm import fuse
 from ddfm.devices import memory_at_hand
 from ddfm.fusion.restore import STRIP, with_chroma
-from ddfm.likelihoods.forms import likelihood_of
+from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import SIDE, TiledLikelihood
@@ -175,7 +175,9 @@ def test_only_large_pictures_have_parts() -> None:
     ]
     for width, tile, kind in cases:
         sources = [torch.zeros(1, 1, 16, width)] * 2
-        assert isinstance(likelihood_of("ddfm", sources, left, TASKS["infrared"], tile), kind)
+        assert isinstance(
+            FORMS["ddfm"].likelihood(sources, left, TASKS["infrared"], whole=tile == "off"), kind
+        )
 
 
 # --- All together --------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def test_chroma_in_strips_is_that_of_one_piece() -> None:
     image = torch.rand(1, 3, 3 * STRIP + 17, 20, generator=torch.Generator().manual_seed(0))
     images = {0: image, 1: image**2}
     luma = image.mean(1, keepdim=True)
-    likelihood = likelihood_of("ddfm", [luma, luma**2], [torch.zeros(1)] * 2, TASKS["exposure"], "off")
+    likelihood = HierarchicalLikelihood([luma, luma**2], [torch.zeros(1)] * 2, TASKS["exposure"])
     ours = with_chroma(images, luma, likelihood, 0, TASKS["exposure"])
     whole = combine(luma, blend_exposed_chroma(list(images.values()), luma))
     assert torch.allclose(ours, whole, rtol=0, atol=1e-6)

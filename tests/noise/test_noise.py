@@ -261,8 +261,8 @@ def test_bundled_prior_cleans_a_scene() -> None:
     cleaned = clean_source(noisy, load_prior)
     before, after = ((image - clean).square().mean().sqrt() for image in (noisy, cleaned.luma))
     assert after < before / 2  # 6 dB
-    assert float(cleaned.found) == pytest.approx(20 * GREY_LEVEL, rel=0.1)
-    assert 0.5 < float(cleaned.left / after) < 2
+    assert float(cleaned.measured_noise) == pytest.approx(20 * GREY_LEVEL, rel=0.1)
+    assert 0.5 < float(cleaned.residual_noise / after) < 2
 
 
 def test_clean_sources_pass_to_the_bit_without_a_prior() -> None:
@@ -271,7 +271,7 @@ def test_clean_sources_pass_to_the_bit_without_a_prior() -> None:
             luma = luma_of(picture)
             cleaned = clean_source(luma, never)
             assert torch.equal(cleaned.luma, luma)
-            assert cleaned.told == cleaned.left == 0
+            assert cleaned.assumed_noise == cleaned.residual_noise == 0
 
 
 def test_only_what_is_noisy_in_a_batch_is_touched() -> None:
@@ -280,18 +280,18 @@ def test_only_what_is_noisy_in_a_batch_is_touched() -> None:
     stub = Shrink(1)
     cleaned = clean_source(batch, lambda: stub)
     assert torch.equal(cleaned.luma[:1], clean)
-    assert torch.equal(cleaned.luma[1:], posterior_mean(Shrink(1), batch[1:], cleaned.found[1:]))
-    assert torch.equal(cleaned.found, estimate_noise(batch))
-    assert torch.equal(cleaned.told, torch.stack([torch.tensor(0.0), cleaned.found[1]]))
-    assert torch.equal(cleaned.left, REMAINS * cleaned.told)
+    assert torch.equal(cleaned.luma[1:], posterior_mean(Shrink(1), batch[1:], cleaned.measured_noise[1:]))
+    assert torch.equal(cleaned.measured_noise, estimate_noise(batch))
+    assert torch.equal(cleaned.assumed_noise, torch.stack([torch.tensor(0.0), cleaned.measured_noise[1]]))
+    assert torch.equal(cleaned.residual_noise, REMAINS * cleaned.assumed_noise)
 
 
 def test_compressed_sources_are_denoised_a_little() -> None:
     luma, _ = compressed(30)
     stub = Shrink(1)
     cleaned = clean_source(luma, lambda: stub)
-    assert 1 * GREY_LEVEL < float(cleaned.told) < 2.5 * GREY_LEVEL
-    assert cleaned.left == 0
+    assert 1 * GREY_LEVEL < float(cleaned.assumed_noise) < 2.5 * GREY_LEVEL
+    assert cleaned.residual_noise == 0
     assert len(stub.told) == 2
 
 
@@ -300,7 +300,7 @@ def test_a_level_can_be_given_or_switched_off() -> None:
     stub = Shrink(1)
     given_level = clean_source(noisy, lambda: stub, 0.03)
     assert torch.equal(given_level.luma, posterior_mean(Shrink(1), noisy, 0.03))
-    assert given_level.found == given_level.told == torch.tensor(0.03)
+    assert given_level.measured_noise == given_level.assumed_noise == torch.tensor(0.03)
     assert torch.equal(clean_source(noisy, never, "off").luma, noisy)
     assert torch.equal(clean_source(noisy, never, 0).luma, noisy)
     wrong: float | str

@@ -15,7 +15,7 @@ from ddfm.formats import tiff, volumes
 from ddfm.formats.dicom import scale
 from ddfm.formats.pictures import read_image, suffix_for
 from ddfm.formats.volumes import Volume
-from ddfm.jobs.volumes import noise_levels
+from ddfm.jobs.slices import noise_levels
 from ddfm.pictures.image import Image, range_remarks
 from ddfm.pictures.ranges import ValueRange
 

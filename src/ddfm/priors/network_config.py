@@ -216,5 +216,7 @@ CHECKS: dict[str, Check] = {
     "time_embedding_dim": _or_none(_whole(1, MOST_CHANNELS)),
     "freq_shift": _whole(0, 1),
     "flip_sin_to_cos": _truth,
-    "sample_size": _or_none((lambda value: _size[0](value) or _several(_size, 2)[0](value), "a size in pixels")),
+    "sample_size": _or_none(
+        (lambda value: _size[0](value) or _several(_size, 2)[0](value), "a size in pixels")
+    ),
 }
