@@ -11,7 +11,7 @@ from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.tiles import LEAST_TILE, Tile
 from ddfm.registration.models import REGISTRATIONS, Registering
-from ddfm.sampling.loop import SCHEDULERS
+from ddfm.sampling.schedulers import SCHEDULERS
 
 # The older forms get one EM iteration a step and no other, so that fewer steps than the released code's
 # leave them short of their fixed point (benchmarks/results/released_steps.csv).

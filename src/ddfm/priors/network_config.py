@@ -161,7 +161,8 @@ def _check_together(config: UNetConfig, source: str) -> None:
     for width in config.block_out_channels:
         if width % config.norm_num_groups:
             raise InputError(
-                f"{source}: norm_num_groups: {config.norm_num_groups} does not divide block_out_channels {width}"
+                f"{source}: norm_num_groups: {config.norm_num_groups} does not divide "
+                f"block_out_channels {width}"
             )
     if config.add_attention and config.block_out_channels[-1] % (config.attn_norm_num_groups or 1):
         raise InputError(
@@ -216,5 +217,7 @@ CHECKS: dict[str, Check] = {
     "time_embedding_dim": _or_none(_whole(1, MOST_CHANNELS)),
     "freq_shift": _whole(0, 1),
     "flip_sin_to_cos": _truth,
-    "sample_size": _or_none((lambda value: _size[0](value) or _several(_size, 2)[0](value), "a size in pixels")),
+    "sample_size": _or_none(
+        (lambda value: _size[0](value) or _several(_size, 2)[0](value), "a size in pixels")
+    ),
 }

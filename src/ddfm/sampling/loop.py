@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ddfm.likelihoods.base import DataTerm
+from ddfm.priors.diffusion import check_finite
+from ddfm.sampling.schedulers import SCHEDULERS, Generators, SchedulerFactory
 from ddfm.timing import STEP, STEPS, stage
 
 if TYPE_CHECKING:
     from ddfm.priors.diffusion import Prior
-
-# Classes of diffusers, which takes seconds to import: by name, so that checking options need not.
-SCHEDULERS = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm++": "DPMSolverMultistepScheduler"}
 
 
 @dataclass(frozen=True)
@@ -44,28 +43,6 @@ def spaced_timesteps(first: int, last: int, steps: int) -> Tensor:
     return torch.linspace(first, last, steps, dtype=torch.float64).round().long()
 
 
-def respaced_scheduler(name: str, alphas_cumprod: Tensor, timesteps: Tensor) -> Any:
-    """A diffusers scheduler whose whole process is the given timesteps, counted down from N - 1.
-
-    Cutting the process down to the steps taken (as the released SpacedDiffusion does) gives every
-    scheduler the same, exact step sizes; diffusers' own spacings differ between schedulers. It is
-    told the clean image, not the noise: that is what the likelihood has rectified.
-    """
-    import diffusers
-
-    kept = alphas_cumprod[timesteps.flip(0)]
-    betas = 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
-    scheduler = getattr(diffusers, SCHEDULERS[name])(
-        num_train_timesteps=len(betas),
-        trained_betas=betas.tolist(),
-        prediction_type="sample",
-        timestep_spacing="trailing",
-        **({} if name == "dpm++" else {"clip_sample": False}),
-    )
-    scheduler.set_timesteps(len(betas))
-    return scheduler
-
-
 @stage(STEPS)
 @torch.inference_mode()
 def sample(
@@ -74,9 +51,9 @@ def sample(
     f: Tensor,
     timesteps: Tensor,
     *,
-    scheduler: str = "ddim",
+    scheduler: str | SchedulerFactory = "ddim",
     keep_noise: bool = False,
-    generator: torch.Generator | list[torch.Generator] | None = None,
+    generator: Generators = None,
     shown: Callable[[Tensor], Tensor] = lambda f: f,
     callback: Callable[[Step], None] = lambda step: None,
 ) -> Tensor:
@@ -88,7 +65,9 @@ def sample(
         f: the start, an image with the noise of the first timestep (at T - 1, as good as standard
             normal noise), shape (B, C, H, W) with the prior's C.
         timesteps: of the network evaluations, decreasing; see `spaced_timesteps`.
-        scheduler: a name in `SCHEDULERS`.
+        scheduler: a name in `SCHEDULERS`, or what makes one of your own (`SchedulerFactory`). Its whole
+            process is the given timesteps, as in the released code's SpacedDiffusion, so that the step
+            sizes are exact.
         keep_noise: step on with the noise that the prior saw in f. Otherwise, as in the released code,
             with what the rectified estimate leaves of f: then the sources' details count as noise, and
             some of them are lost.
@@ -99,7 +78,8 @@ def sample(
     Returns:
         The last sample, shape of ``f``; its luminance is the likelihood's last word.
     """
-    process = respaced_scheduler(scheduler, prior.alphas_cumprod, timesteps)
+    factory = SCHEDULERS[scheduler] if isinstance(scheduler, str) else scheduler
+    process = factory(prior.alphas_cumprod[timesteps])
     for index, timestep in enumerate(timesteps.tolist()):
         with stage(f"{STEP}{index + 1}"):
             # 1. The prior: E[f_0 | f_t] from one network evaluation.
@@ -114,7 +94,9 @@ def sample(
             with stage("scheduler"):
                 if keep_noise:
                     f = torch.add(f, rectified - prediction, alpha=float(alpha_cumprod) ** 0.5)
-                f = process.step(rectified, process.timesteps[index], f, generator=generator).prev_sample
+                f = process.step(rectified, index, f, generator)
         callback(Step(index, timestep, prediction, rectified, f))
         del prediction, rectified  # not to be held, if they are large, during the next evaluation
+    if f.device.type not in ("cpu", "meta"):  # on the CPU every evaluation was checked, on meta is nothing
+        check_finite(f, prior.name, timesteps)
     return f
