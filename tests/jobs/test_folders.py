@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from ddfm.commands import folders as commands
+from ddfm.jobs import folders as jobs
 from ddfm.commands import pictures
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion, fuse

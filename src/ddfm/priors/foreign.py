@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ddfm.errors import InputError
-from ddfm.priors.network import SplitInput
+from ddfm.priors.network import SplitInput, use_channels_last
 
 # Whatever diffusers stumbles on in configurations and weights that are damaged.
 STUMBLES = (
@@ -93,15 +92,15 @@ class DiffusersUNet(nn.Module):
 
     def prepare_for_inference(self) -> DiffusersUNet:
         """Freeze the weights and lay them out for speed; return itself."""
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        use_channels_last(self.eval().requires_grad_(False))
         return self
+
+    def as_json(self) -> dict[str, Any]:
+        """Return config.json without where it was loaded from, which is nobody else's business."""
+        values = {name: value for name, value in self.config.items() if name != "_name_or_path"}
+        return {"_class_name": "UNet2DModel", **values}
 
     def save(self, folder: Path) -> None:
         """Write what ``UNet2DModel.from_pretrained`` reads."""
         self.model.save_pretrained(folder)
-        (folder / "config.json").write_text(json.dumps(as_json(self.config), indent=2, sort_keys=True) + "\n")
-
-
-def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration without where it was loaded from, which is nobody else's business."""
-    return {"_class_name": "UNet2DModel"} | {k: v for k, v in config.items() if k != "_name_or_path"}
+        (folder / "config.json").write_text(json.dumps(self.as_json(), indent=2, sort_keys=True) + "\n")

@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 import yaml
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior
+from ddfm.priors.network import UNet, check_finite, misfits
+from ddfm.priors.network_config import Foreign, read_unet_config
+from ddfm.priors.schedule import NoiseSchedule
 
 # OpenAI's 256x256_diffusion_uncond.pt, the prior of the paper.
 OPENAI_256_UNCONDITIONAL: dict[str, Any] = {
@@ -233,19 +235,24 @@ def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None
     if config is None:
         beside = (checkpoint.with_suffix(suffix) for suffix in (".json", ".yaml", ".yml"))
         config = next((read_config(path) for path in beside if path.is_file()), OPENAI_256_UNCONDITIONAL)
-    unet = network_config(config)
+    unet = read_unet_config(network_config(config), str(checkpoint))
+    if isinstance(unet, Foreign):
+        raise InputError(f"{checkpoint}: not of an architecture that converts ({unet.reason})")
     weights = load_checkpoint(checkpoint)
     with torch.device("meta"):
-        network = UNet2DModel(**unet)
+        network = UNet(unet)
     try:
-        network.load_state_dict(
-            {k: v.float() for k, v in convert_weights(weights, config).items()}, assign=True
+        converted = {name: tensor.float() for name, tensor in convert_weights(weights, config).items()}
+    except InputError as error:
+        raise InputError(f"{checkpoint}: not of the configured architecture ({error})") from error
+    if wrong := misfits(network, converted):
+        raise InputError(
+            f"{checkpoint}: not of the configured architecture ({len(wrong)} tensors, {wrong[0]} first)"
         )
-    except (InputError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error
+    check_finite(converted, checkpoint)
+    network.load_state_dict(converted, assign=True)
     network.eval().requires_grad_(False)
-    return Prior(network, DDPMScheduler(clip_sample=False), name=str(checkpoint), folder=checkpoint.parent)
+    return Prior(network, NoiseSchedule(), name=str(checkpoint), folder=checkpoint.parent)
 
 
 def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any] | None = None) -> Prior:

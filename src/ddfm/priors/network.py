@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddfm.errors import InputError
 from ddfm.priors.network_config import UNetConfig
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -75,6 +77,10 @@ class UNet(nn.Module):
             h = up(h, embedding, skips)
         return self.conv_out(silu(self.conv_norm_out(h)))
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the layout as diffusers' config.json has it."""
+        return self.config.as_json()
+
     @property
     def dtype(self) -> torch.dtype:
         return self.conv_in.weight.dtype
@@ -85,7 +91,7 @@ class UNet(nn.Module):
 
     def prepare_for_inference(self) -> UNet:
         """Freeze the weights, lay them out for speed, and derive those of `Upsampling`; return itself."""
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        use_channels_last(self.eval().requires_grad_(False))
         for layer in self.modules():
             if isinstance(layer, Upsampling):
                 layer.fuse()
@@ -94,7 +100,7 @@ class UNet(nn.Module):
     def save(self, folder: Path) -> None:
         """Write config.json and the weights, as diffusers' ``UNet2DModel.from_pretrained`` reads them."""
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.config.as_json(), indent=2, sort_keys=True)
+        text = json.dumps(self.as_json(), indent=2, sort_keys=True)
         (folder / "config.json").write_text(text + "\n")
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -360,8 +366,35 @@ def halved(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2)
 
 
+def use_channels_last(network: nn.Module) -> None:
+    """Lay the weights out as convolutions on CPUs compute fastest, with a pixel's channels side by side."""
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
+
+
 def misfits(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Return the names that only one of them has, or has in another shape; sorted, empty if they fit."""
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in weights.items()}
     return sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+
+
+def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise InputError, naming the file, if a weight is infinite or not a number."""
+    for name, tensor in weights.items():
+        # One pass and no copy; a sum of finite weights is finite, whatever a network is made of.
+        if not math.isfinite(tensor.sum()):
+            raise InputError(f"{path}: {name} holds values that are not finite; the file is damaged")
+
+
+# Names of an attention's layers in folders from before diffusers 0.15.
+FORMER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+FORMER = re.compile(rf"(?P<layer>attentions\.\d+)\.(?P<name>{'|'.join(FORMER_NAMES)})(?=\.(?:weight|bias)$)")
+
+
+def current_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of a folder, however old, under the names of today."""
+
+    def current(old: re.Match[str]) -> str:
+        return f"{old['layer']}.{FORMER_NAMES[old['name']]}"
+
+    return {FORMER.sub(current, name): tensor for name, tensor in weights.items()}

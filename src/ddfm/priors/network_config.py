@@ -161,7 +161,8 @@ def _check_together(config: UNetConfig, source: str) -> None:
     for width in config.block_out_channels:
         if width % config.norm_num_groups:
             raise InputError(
-                f"{source}: norm_num_groups: {config.norm_num_groups} does not divide block_out_channels {width}"
+                f"{source}: norm_num_groups: {config.norm_num_groups} does not divide "
+                f"block_out_channels {width}"
             )
     if config.add_attention and config.block_out_channels[-1] % (config.attn_norm_num_groups or 1):
         raise InputError(

@@ -36,7 +36,7 @@ class NoiseSchedule:
         others: further fields of that file, which are for diffusers' samplers; kept for `save`.
 
     Raises:
-        InputError: naming the source and the field, for betas not strictly between 0 and 1 and other nonsense.
+        InputError: naming the source and the field; among others for betas not strictly within (0, 1).
     """
 
     num_train_timesteps: int = 1000
@@ -75,7 +75,7 @@ class NoiseSchedule:
             raise InputError(f"{path}: not a configuration; names and values in braces are needed")
         if values.get("rescale_betas_zero_snr"):
             raise InputError(
-                f"{path}: rescale_betas_zero_snr: true; a schedule that ends without any signal is not supported"
+                f"{path}: rescale_betas_zero_snr: true; a schedule must leave some signal at its end"
             )
         names = {field.name for field in fields(cls)} - {"source", "others"}
         given = {name: values.pop(name) for name in names & values.keys()}

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior, predict
+from ddfm.priors.network import UNet, use_channels_last
+from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.crops import Crops, central_crops
 from ddfm.training.pictures import draw_losses, draw_samples
 from ddfm.training.recipe import Recipe
@@ -35,7 +37,7 @@ LIVE_EVERY = 10  # steps between two reports of progress
 def build_prior(recipe: Recipe) -> Prior:
     """A fresh network with the recipe's layout: convolutions only, no attention, any image size."""
     depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
-    network = UNet2DModel(
+    config = UNetConfig(
         in_channels=folded,
         out_channels=folded,
         block_out_channels=recipe.channels,
@@ -45,11 +47,12 @@ def build_prior(recipe: Recipe) -> Prior:
         norm_num_groups=recipe.norm_groups,
         add_attention=False,
     )
-    scheduler = DDPMScheduler(
-        beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, clip_sample=False
+    schedule = NoiseSchedule(
+        beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, source="recipe"
     )
-    network.to(memory_format=torch.channels_last)
-    return Prior(network, scheduler, recipe.pixel_unshuffle)
+    network = UNet(config)
+    use_channels_last(network)
+    return Prior(network, schedule, recipe.pixel_unshuffle)
 
 
 def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
