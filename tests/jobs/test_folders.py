@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from ddfm.jobs import folders as jobs
-from ddfm.commands import pictures
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion, fuse
 from ddfm.fusion.result import FusionResult
@@ -120,13 +119,13 @@ def test_an_interrupted_run_begins_nothing_more() -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written is whole."""
-    write = pictures.write_result
+    write = jobs.write_result
 
     def write_and_interrupt(*arguments: Any) -> None:
         write(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(commands, "write_result", write_and_interrupt)
+    monkeypatch.setattr(jobs, "write_result", write_and_interrupt)
     done = ddfm("fuse", mixed / "a", mixed / "b", "-o", mixed / "out", "--steps", 3)
     assert (done.returncode, done.stdout) == (130, "")
     written = list((mixed / "out").iterdir())
