@@ -25,7 +25,8 @@ from ddfm.pictures.colour import chroma, luminance
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling.draw import WARM_END, WARM_START
-from ddfm.sampling.loop import SCHEDULERS, Step
+from ddfm.sampling.loop import Step
+from ddfm.sampling.schedulers import SCHEDULERS
 from tests.conftest import picture
 
 
