@@ -21,7 +21,7 @@ from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.foreign import DiffusersUNet
 from ddfm.priors.loading import load_prior
-from ddfm.priors.network import UNet, Upsampling, misfits
+from ddfm.priors.network import SplitInput, UNet, Upsampling, misfits
 from ddfm.priors.network_config import Foreign, UNetConfig, read_unet_config
 from ddfm.priors.schedule import NoiseSchedule
 
@@ -213,13 +213,12 @@ def test_the_bundled_network_is_loaded_in_its_quick_form() -> None:
     assert all(layer.kernel is not None for layer in upsamplings)
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert isinstance(network, UNet)
     assert network.conv_out.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("value", [-1.0, -0.499, 0.503, 0.9961])
 def test_a_network_in_16_bits_sees_the_image_as_it_is(value: float) -> None:
-    from ddfm.priors.network import SplitInput
-
     difference = SplitInput(1, 1, (1, 2), bias=False)
     difference.weight.data = torch.tensor([[[[-1.0, 1.0]]]])
     step = 1 / 1024  # an eighth of a grey level, which bfloat16 does not tell apart near black or white
