@@ -3,7 +3,7 @@
     import ddfm
     ddfm.fuse("thermal.png", "visible.png").save("fused.png")
 
-The heavy parts (torch, diffusers) are imported at first use.
+The heavy parts (torch, the network) are imported at first use.
 """
 
 from __future__ import annotations
