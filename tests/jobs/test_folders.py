@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from ddfm.jobs import folders as jobs
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion, fuse
 from ddfm.fusion.result import FusionResult
+from ddfm.jobs import files
+from ddfm.jobs import folders as jobs
 from ddfm.jobs.matching import Group
 from ddfm.jobs.memory import Budget, peak_bytes
 from ddfm.jobs.pool import Outcome, run
@@ -119,7 +120,7 @@ def test_an_interrupted_run_begins_nothing_more() -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written is whole."""
-    write = jobs.write_result
+    write = files.write_result
 
     def write_and_interrupt(*arguments: Any) -> None:
         write(*arguments)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
 
 from ddfm import fuse
 from ddfm.devices import is_fast_at_bfloat16
@@ -23,6 +22,7 @@ from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.openvino import OpenVinoNetwork, check_openvino, core, runtime
+from ddfm.priors.schedule import NoiseSchedule
 from tests.conftest import Command, check_refusals, picture
 from tests.priors.test_prior import small_network
 
@@ -58,7 +58,7 @@ def exported(natural: Prior) -> Prior:
 @pytest.fixture
 def small(tmp_path: Path) -> Prior:
     """A network that is exported in a moment, in a folder."""
-    Prior(small_network(), DDPMScheduler()).save(tmp_path / "small")
+    Prior(small_network(), NoiseSchedule()).save(tmp_path / "small")
     return load_prior(tmp_path / "small")
 
 

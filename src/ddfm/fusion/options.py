@@ -70,7 +70,7 @@ class Options:
         if form.most_sources is not None and self.sources > form.most_sources:
             most = "two" if form.most_sources == 2 else form.most_sources
             raise InputError(
-                f"form {form.name}: is for {most} sources, {self.sources} are given; form ddfm takes any number"
+                f"form {form.name}: is for {most} sources, {self.sources} are given; ddfm takes any number"
             )
         if self.steps is not None and not form.least_steps <= self.steps <= MAX_STEPS:
             raise InputError(

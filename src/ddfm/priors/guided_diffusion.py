@@ -66,10 +66,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def network_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the `UNet2DModel` with the given guided-diffusion configuration.
+    """Return the fields of the `UNetConfig` with the given guided-diffusion configuration.
 
     Raises InputError for class-conditional networks and for attention given by a number of heads
-    instead of channels a head, which diffusers has no equal of, and for malformed values.
+    instead of channels a head, which diffusers' format has no field for, and for malformed values.
     """
     if config["class_cond"]:
         raise InputError("class_cond: true; a class-conditional network cannot serve as a prior")
@@ -96,10 +96,10 @@ def network_config(config: dict[str, Any]) -> dict[str, Any]:
         "sample_size": image_size,
         "in_channels": 3,
         "out_channels": 6 if config["learn_sigma"] else 3,
-        "block_out_channels": channels,
+        "block_out_channels": tuple(channels),
         "layers_per_block": layers,
-        "down_block_types": ["AttnDownBlock2D" if a else plain[0] for a in attends],
-        "up_block_types": ["AttnUpBlock2D" if a else plain[1] for a in reversed(attends)],
+        "down_block_types": tuple("AttnDownBlock2D" if a else plain[0] for a in attends),
+        "up_block_types": tuple("AttnUpBlock2D" if a else plain[1] for a in reversed(attends)),
         "downsample_type": resampling,
         "upsample_type": resampling,
         "attention_head_dim": head_channels,

@@ -52,9 +52,9 @@ class NoiseSchedule:
         count = self.num_train_timesteps if self.trained_betas is None else len(self.trained_betas)
         for name, valid, wanted in (
             ("num_train_timesteps", _is_count(self.num_train_timesteps), f"1 to {MOST_TIMESTEPS}"),
-            ("beta_schedule", self.beta_schedule in BETAS, f"one of {', '.join(BETAS)}"),
-            ("beta_start", _is_number(self.beta_start), "a number"),
-            ("beta_end", _is_number(self.beta_end), "a number"),
+            ("beta_schedule", self.beta_schedule in tuple(BETAS), f"one of {', '.join(BETAS)}"),
+            ("beta_start", _is_share(self.beta_start), "a number from 0 to 1"),
+            ("beta_end", _is_share(self.beta_end), "a number from 0 to 1"),
             ("trained_betas", _is_count(count), f"null or a list of 1 to {MOST_TIMESTEPS} numbers"),
             ("prediction_type", self.prediction_type in PREDICTION_TYPES, " or ".join(PREDICTION_TYPES)),
         ):
@@ -81,8 +81,10 @@ class NoiseSchedule:
         given = {name: values.pop(name) for name in names & values.keys()}
         betas = given.get("trained_betas")
         if betas is not None:
-            if not isinstance(betas, list) or not all(map(_is_number, betas)):
-                raise InputError(f"{path}: trained_betas: {betas!r:.80}; null or a list of numbers is needed")
+            if not isinstance(betas, list) or not all(map(_is_share, betas)):
+                raise InputError(
+                    f"{path}: trained_betas: {betas!r:.80}; null or a list of numbers from 0 to 1 is needed"
+                )
             given["trained_betas"] = tuple(betas)
         others = {name: value for name, value in values.items() if not name.startswith("_")}
         return cls(**given, source=str(path), others=others)
@@ -108,8 +110,8 @@ class NoiseSchedule:
         return torch.cumprod(1 - self.betas.double(), 0)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _is_count(value: object) -> bool:
@@ -123,8 +125,6 @@ def _linear(schedule: NoiseSchedule) -> Tensor:
 
 def _scaled_linear(schedule: NoiseSchedule) -> Tensor:
     """Evenly spaced square roots (Rombach et al. 2022, the released code)."""
-    if min(schedule.beta_start, schedule.beta_end) < 0:
-        return torch.full((1,), math.nan)  # has no roots; refused with the others
     ends = schedule.beta_start**0.5, schedule.beta_end**0.5
     return torch.linspace(*ends, schedule.num_train_timesteps) ** 2
 
