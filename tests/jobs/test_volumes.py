@@ -16,7 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
@@ -36,7 +36,7 @@ from ddfm.formats.volumes import (
 from ddfm.jobs.volumes import fuse_volumes, noise_levels, shared_scales
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.image import Image, from_array
-from tests.conftest import picture
+from tests.conftest import examples, picture
 from tests.formats.medical import (
     COSINES,
     GAP,
@@ -117,7 +117,7 @@ def test_nifti_comes_back(
         assert np.array_equal(b.dataobj.get_unscaled(), stored)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(st.permutations(range(3)), st.tuples(*[st.sampled_from([-1, 1])] * 3), st.integers(0, 2**32 - 1))
 def test_axis_codes_are_nibabels(axes: list[int], signs: tuple[int, int, int], seed: int) -> None:
     affine = np.eye(4)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.layers import Residual, SplitInput, Upsampling, plain, quicken
 from ddfm.priors.loading import load_prior
+from tests.conftest import examples
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def natural() -> Prior:
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_upsampling_is_that_of_diffusers(height: int, width: int, inside: int, out: int, seed: int) -> None:
     torch.manual_seed(seed)
     layer = Upsample2D(inside, use_conv=True, out_channels=out).double()
