@@ -51,9 +51,9 @@ def fail(message: str) -> None:
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        from ddfm import __version__
+        from importlib.metadata import version
 
-        print(__version__)
+        print(version("ddfm"))
         raise typer.Exit
 
 

@@ -214,7 +214,7 @@ def test_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> N
 
 
 def test_mistakes_get_one_plain_line(
-    ddfm: Command, pair: tuple[Path, Path], folders: tuple[Path, Path], tmp_path: Path, golden: Path
+    ddfm: Command, pair: tuple[Path, Path], folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = pair
     (tmp_path / "text.png").write_text("no picture")

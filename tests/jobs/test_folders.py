@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
@@ -29,7 +29,7 @@ from ddfm.likelihoods.tiled import SIDE
 from ddfm.pictures.image import from_array
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
-from tests.conftest import ROOT, Command, check_refusals, picture
+from tests.conftest import ROOT, Command, check_refusals, examples, picture
 
 # The bundled prior takes multiples of 16 pixels: these are padded to 48x64, all but the last.
 SIZES = ((40, 56), (40, 56), (44, 60), (33, 64), (48, 64), (40, 56), (70, 30))
@@ -140,7 +140,7 @@ def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.
 
 
 @given(amounts=st.lists(st.integers(1, 150), min_size=2, max_size=12))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_a_budget_is_kept_unless_one_alone_takes_more(amounts: list[int]) -> None:
     budget, lock, held, wrong = Budget(100), Lock(), list[int](), list[list[int]]()
 

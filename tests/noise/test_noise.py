@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
@@ -31,6 +31,7 @@ from ddfm.noise.compression import quantisation_step
 from ddfm.noise.level import GREY_LEVEL, estimate_noise
 from ddfm.noise.stripes import column_offsets, remove_stripes, stripe_deviation
 from ddfm.priors.loading import load_prior
+from tests.conftest import examples
 
 SEEDS = st.integers(0, 2**31)
 
@@ -81,7 +82,7 @@ def never() -> Denoiser:
 # --- Noise level ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(SEEDS, st.floats(1, 30), st.booleans())
 def test_noise_on_plain_surfaces_is_measured(seed: int, grey_levels: float, flat: bool) -> None:
     clean = torch.zeros(1, 1, 240, 320) if flat else plain(240, 320)
@@ -91,7 +92,7 @@ def test_noise_on_plain_surfaces_is_measured(seed: int, grey_levels: float, flat
     assert float(estimate_noise(noisy)) == pytest.approx(true, rel=0.06)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, st.floats(0.2, 3))
 def test_estimate_scales_with_the_image(seed: int, factor: float) -> None:
     image = 0.2 * plain(96, 120) + 0.02 * white_noise(seed, 1, 1, 96, 120)
@@ -100,7 +101,7 @@ def test_estimate_scales_with_the_image(seed: int, factor: float) -> None:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS)
 def test_estimate_does_not_depend_on_orientation_or_sign(seed: int) -> None:
     image = plain(96, 120) + 0.05 * white_noise(seed, 1, 1, 96, 120)
@@ -116,7 +117,7 @@ def test_estimate_belongs_to_each_image_of_a_batch() -> None:
     assert torch.allclose(estimate_noise(images), torch.cat([estimate_noise(i[None]) for i in images]))
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, st.floats(0.01, 0.1))
 def test_estimate_is_blind_to_stripes(seed: int, sigma: float) -> None:
     noisy = 0.5 * plain(240, 320) + sigma * white_noise(seed, 1, 1, 240, 320)
@@ -160,7 +161,7 @@ def test_estimate_on_real_pictures(data: Path, pair: str) -> None:
 # --- Stripes -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(SEEDS, st.floats(4, 10), st.sampled_from([0, 5, 10]))
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
     deviation, sigma = grey_levels * GREY_LEVEL, noise * GREY_LEVEL

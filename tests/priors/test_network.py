@@ -178,7 +178,7 @@ def test_what_it_saves_diffusers_opens(values: dict[str, Any], tmp_path: Path) -
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_upsampling_is_that_of_diffusers(height: int, width: int, channels: int, seed: int) -> None:
     torch.manual_seed(seed)
     theirs = Upsample2D(channels, use_conv=True).double()

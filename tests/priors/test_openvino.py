@@ -105,10 +105,10 @@ def test_tiles_are_those_of_torch(natural: Prior, exported: Prior) -> None:
     assert not torch.allclose(ours, whole, rtol=0, atol=1e-4)
 
 
-def test_a_network_with_attention_in_colour(golden: Path, tmp_path: Path) -> None:
+def test_a_network_with_attention_in_colour(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """OpenAI's layout, read from its own checkpoint; the export lies beside that."""
     for suffix in (".pt", ".json"):
-        shutil.copy(golden / f"guided_diffusion_tiny{suffix}", tmp_path / f"tiny{suffix}")
+        shutil.copy(tiny_checkpoint.with_suffix(suffix), tmp_path / f"tiny{suffix}")
     prior = load_prior(tmp_path / "tiny.pt")
     exported, x = prior.to("cpu", torch.float32, "openvino"), noise(2, 3, 40, 52)
     for ours, theirs in ((exported, prior), (replace(exported, tile=32), replace(prior, tile=32))):

@@ -114,14 +114,14 @@ def test_any_unconditional_network_serves(channels: int, outputs: int, tmp_path:
         )
 
 
-def test_every_way_to_name_a_prior(golden: Path, tiny_prior: Path, tmp_path: Path) -> None:
+def test_every_way_to_name_a_prior(tiny_checkpoint: Path, tiny_prior: Path, tmp_path: Path) -> None:
     by_folder, x = load_prior(tiny_prior), torch.rand(1, 3, 32, 32)
     reference = by_folder.denoise(x, 0.2)
     assert torch.equal(
         load_prior(tiny_prior / "diffusion_pytorch_model.safetensors").denoise(x, 0.2), reference
     )
     # The checkpoint's configuration lies beside it under the same name.
-    assert torch.equal(load_prior(golden / "guided_diffusion_tiny.pt").denoise(x, 0.2), reference)
+    assert torch.equal(load_prior(tiny_checkpoint).denoise(x, 0.2), reference)
     for name in ("absent.safetensors", "absent.pt"):
         with pytest.raises(InputError, match=f"{name}: no such file"):
             load_prior(tmp_path / name)

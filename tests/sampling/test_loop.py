@@ -37,11 +37,11 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_released_sampling_matches_the_released_code(
-    golden: Path, tiny_prior: Path, dtype: torch.dtype
+    golden: Path, golden_prior: Path, dtype: torch.dtype
 ) -> None:
     arrays = np.load(golden / "sampling_released.npz")
     tensors = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
-    prior = load_prior(tiny_prior).to("cpu", dtype)
+    prior = load_prior(golden_prior).to("cpu", dtype)
     timesteps = spaced_timesteps(999, 0, 20)
     assert timesteps.flip(0).tolist() == tensors["timestep_map"].tolist()
     kept = prior.alphas_cumprod[timesteps.flip(0)]

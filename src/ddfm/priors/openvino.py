@@ -10,7 +10,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import shutil
 import sys
 import uuid
@@ -22,6 +21,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import torch
+from platformdirs import user_cache_path
 from torch import Tensor
 from torch.jit._trace import TracerWarning
 
@@ -187,7 +187,7 @@ class Graph:
     @property
     def _places(self) -> list[Path]:
         """Where the export may be found or put, the first choice first."""
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddfm" / "openvino"
+        home = user_cache_path("ddfm", appauthor=False) / "openvino"
         beside = [self.folder / "openvino"] if self.folder is not None and self.folder.is_dir() else []
         return [folder / self._key for folder in (*beside, home)]
 

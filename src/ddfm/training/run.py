@@ -22,6 +22,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from ddfm.devices import is_fast_at_bfloat16
 from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior, predict
 from ddfm.priors.network import UNet, use_channels_last
@@ -153,7 +154,9 @@ def train(
     if processes > 1:
         loss_of = DistributedDataParallel(loss_of)
     autocast = torch.autocast(
-        torch.device(device).type, torch.bfloat16, enabled=recipe.bf16 and fast_bfloat16(device)
+        torch.device(device).type,
+        torch.bfloat16,
+        enabled=recipe.bf16 and is_fast_at_bfloat16(torch.device(device)),
     )
 
     losses: list[Tensor] = []
@@ -214,13 +217,6 @@ def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
     write_atomically(folder / "log.jsonl", log.encode())
     draw_losses(state["history"], folder / "loss.png")
     draw_samples(average, folder / "samples.png")
-
-
-def fast_bfloat16(device: str) -> bool:
-    """Whether the machine computes in bfloat16 itself; elsewhere it is emulated, slower than float32."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager

@@ -209,7 +209,7 @@ def prepared_frames(
         ready = None
         if index % cut.every == 0:
             with torch.inference_mode():
-                planes = [read_planes(frame, lead, device) for frame in frames]
+                planes = [read_planes(frame, lead.size, lead.matrix, device) for frame in frames]
                 ready = fusion.prepare(planes if leader == 0 else planes[::-1], frames[0].time)
         yield frames[0], ready
 
@@ -229,7 +229,8 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
     scene = []
     for reader in readers:
         for frame in reader.frames(start, early=True):
-            luma = (read_planes(frame, readers[0], torch.device("cpu")).luma[0, 0] + 1) / 2
+            planes = read_planes(frame, readers[0].size, readers[0].matrix, torch.device("cpu"))
+            luma = (planes.luma[0, 0] + 1) / 2
             shown = luma.clamp(0, 1)[..., None].expand(-1, -1, 3 if reader.in_colour else 1)
             scene.append(Image(shown.numpy(), np.dtype(np.uint8), name=str(reader.path)))
             break
