@@ -30,6 +30,7 @@ from ddfm.registration.models import Registering
 from ddfm.sampling.draw import draw_all, span
 from ddfm.sampling.loop import Step
 from ddfm.sampling.uncertainty import posterior_std
+from ddfm.threads import fair_threads
 from ddfm.timing import FUSED, stage
 
 if TYPE_CHECKING:
@@ -135,25 +136,26 @@ def fuse(
     scenes = [match_sizes(scene, resize) for scene in scenes]
     check_colour(scenes, colour_from)
     choice = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else Choice(task, "")
-    results = fuse_scenes(
-        scenes,
-        choice,
-        prior=prior,
-        form=form,
-        scheduler=scheduler,
-        steps=steps,
-        seed=seed,
-        colour_from=colour_from,
-        noise=noise,
-        stretch=stretch,
-        uncertainty=uncertainty,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        tile=tile,
-        scales=scales,
-        callback=callback,
-    )
+    with fair_threads():
+        results = fuse_scenes(
+            scenes,
+            choice,
+            prior=prior,
+            form=form,
+            scheduler=scheduler,
+            steps=steps,
+            seed=seed,
+            colour_from=colour_from,
+            noise=noise,
+            stretch=stretch,
+            uncertainty=uncertainty,
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            tile=tile,
+            scales=scales,
+            callback=callback,
+        )
     stds = [result.std for result in results if result.std is not None]
     return FusionResult(
         tuple(result.image for result in results),

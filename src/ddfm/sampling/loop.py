@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihoods.base import DataTerm
+from ddfm.threads import follow_load
 from ddfm.timing import STEP, STEPS, stage
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def sample(
     """
     process = respaced_scheduler(scheduler, prior.alphas_cumprod, timesteps)
     for index, timestep in enumerate(timesteps.tolist()):
+        follow_load()
         with stage(f"{STEP}{index + 1}"):
             # 1. The prior: E[f_0 | f_t] from one network evaluation.
             alpha_cumprod = prior.alphas_cumprod[timestep]
