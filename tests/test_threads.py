@@ -1,4 +1,5 @@
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 import ddfm
-from ddfm import threads
+from ddfm import devices, threads
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling.loop import Step
@@ -19,11 +20,13 @@ from ddfm.threads import (
     OLDEST,
     Load,
     Reading,
-    fair_share,
+    each_has_a_core,
     fair_threads,
     follow_load,
     free_cores,
 )
+from tests.conftest import picture
+
 
 START = Reading(clock=100.0, own=10.0, idle=50.0, total=400.0, cores=4)
 
@@ -76,19 +79,18 @@ def test_all_cores_are_free_where_the_system_does_not_tell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "free", "quota", "count"),
+    ("count", "free", "quota", "awake"),
     [
-        (4, 4, np.inf, 4),
-        (4, 3.6, np.inf, 4),  # others do little
-        (4, 2.9, np.inf, 3),
-        (4, 0, np.inf, 1),
-        (2, 16, np.inf, 2),  # the caller wants no more
-        (4, 4, 2.0, 2),
-        (4, 4, 0.5, 1),
+        (4, 4, np.inf, True),
+        (4, 3.6, np.inf, True),  # others do little
+        (4, 2.9, np.inf, False),
+        (4, 0, np.inf, False),
+        (2, 2.5, np.inf, True),  # the caller wants no more
+        (4, 4, 2.0, False),
     ],
 )
-def test_share(most: int, free: float, quota: float, count: int) -> None:
-    assert fair_share(most, free, quota) == count
+def test_threads_wait_awake_if_each_has_a_core(count: int, free: float, quota: float, awake: bool) -> None:
+    assert each_has_a_core(count, free, quota) == awake
 
 
 def test_looking_waits_only_after_a_pause() -> None:
@@ -121,13 +123,13 @@ def test_clocks_go_on() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores here")
-def test_one_core_is_for_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_one_core_threads_wait_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "load", Load(wait=lambda seconds: None))
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
         with fair_threads():
-            assert torch.get_num_threads() == 1
+            assert asleep()
     finally:
         os.sched_setaffinity(0, allowed)
 
@@ -144,51 +146,81 @@ def test_quota_of_a_container(
     assert threads.container_quota() == quota
 
 
-def test_threads_follow_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "load", Told(2.0, 0.0, 4.0))
+def asleep() -> bool:
+    """Whether threads sleep while they wait; the keepers that were let go are waited for."""
+    keepers = [thread for thread in threading.enumerate() if thread.name == threads.KEEPER]
+    if threads.here.sleepers is None:
+        for thread in keepers:
+            thread.join()
+        return False
+    return bool(keepers)
+
+
+def test_waiting_follows_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "load", Told(2.0, 4.0, 0.0))
     follow_load()
-    assert torch.get_num_threads() == 4  # nobody asked for it
+    assert not asleep()  # nobody asked for it
     with fair_threads():
-        assert torch.get_num_threads() == 2
-        with fair_threads():
-            follow_load()
-        assert torch.get_num_threads() == 1
+        assert asleep()
+        with fair_threads():  # of a function that another one calls
+            assert asleep()
         follow_load()
-        assert torch.get_num_threads() == 4
-    assert torch.get_num_threads() == 4
+        assert not asleep()
+        follow_load()
+        assert asleep()
+    assert not asleep()
 
 
-def test_other_threads_keep_the_callers_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_waits_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "load", Told(0.0))
+    torch.set_num_threads(1)
+    with fair_threads():
+        assert not asleep()
+
+
+def test_numbers_of_threads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "load", Told(0.0))
     with fair_threads(), ThreadPoolExecutor(1) as other:
-        assert torch.get_num_threads() == 1
+        assert asleep()
+        assert torch.get_num_threads() == 4
         assert other.submit(torch.get_num_threads).result() == 4
 
 
-def pair() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (32, 32), dtype=np.uint8), rng.integers(0, 256, (32, 32), dtype=np.uint8)
-
-
-def test_a_fusion_follows_the_load(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "load", Told(4.0, 4.0, 1.0, 3.0))
-    seen: list[int] = []
-
-    def note(step: Step) -> None:
-        seen.append(torch.get_num_threads())
-
-    ddfm.fuse(*pair(), prior=prior, steps=3, noise="off", task="infrared", callback=note)
-    assert seen == [4, 1, 3]
+def test_a_number_of_threads_is_the_calling_ones_alone() -> None:
+    with devices.threads(2), ThreadPoolExecutor(1) as other:
+        assert torch.get_num_threads() == 2
+        assert other.submit(torch.get_num_threads).result() == 4
     assert torch.get_num_threads() == 4
 
 
-def test_a_fusion_that_fails_leaves_the_callers_number(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
+def pair() -> list[NDArray[np.uint8]]:
+    return [picture(32, 48, 1, np.uint8, seed) for seed in (1, 2)]
+
+
+def test_a_fusion_follows_the_load_and_its_bytes_do_not(
+    prior: Prior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = []
+    for told, states in [([4.0], [False] * 3), ([4.0, 4.0, 1.0, 4.0], [False, True, False])]:
+        monkeypatch.setattr(threads, "load", Told(*told))
+        seen: list[tuple[bool, int]] = []
+
+        def note(step: Step, seen: list[tuple[bool, int]] = seen) -> None:
+            seen.append((asleep(), torch.get_num_threads()))
+
+        results.append(ddfm.fuse(*pair(), prior=prior, steps=3, noise="off", callback=note).to_array())
+        assert seen == [(state, 4) for state in states]
+    assert np.array_equal(results[0], results[1])
+
+
+def test_a_fusion_that_fails_leaves_no_threads(prior: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "load", Told(0.0))
 
     def fail(step: Step) -> None:
-        assert torch.get_num_threads() == 1
+        assert asleep()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ddfm.fuse(*pair(), prior=prior, steps=2, noise="off", task="infrared", callback=fail)
+        ddfm.fuse(*pair(), prior=prior, steps=2, noise="off", callback=fail)
+    assert not asleep()
     assert torch.get_num_threads() == 4

@@ -1,8 +1,12 @@
-"""Choose how many threads a fusion computes on: no more than there are cores that others leave it.
+"""Have the threads of a fusion sleep while they wait for each other, unless each has a core to itself.
 
-Threads that share one computation wait for each other at every operation. They wait without sleeping, which
-is quickest while each has a core. With fewer cores than threads, they wait for one that is not running, time
-and again: a fusion then takes many times what one thread would.
+OpenMP's threads wait for each other at every operation. They spin, which is quickest while each has a core.
+With other busy processes beside them, they spin for one that is not running, time and again.
+A fusion then takes up to sixty times as long, and so do the others.
+
+OpenMP's own remedy is at work here: its threads sleep when the process has more of them than cores.
+So while others are busy, a few threads that do nothing are kept. Nobody's number of threads changes, and
+no result does: it depends, to rounding, on how many threads share the sums.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from ddfm.devices import use_threads
 
 LEAST, OLDEST = 0.1, 2.0  # seconds that a look at the load covers
 GLANCE = 0.03  # seconds that one takes when the last is too old
+KEEPER = "ddfm sleepers"
+SHARED = 2**17  # samples, so many that torch shares the work on them
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -46,13 +52,19 @@ class Reading(NamedTuple):
 def read() -> Reading:
     """Read the clocks."""
     cores = psutil.cpu_times(percpu=True)
-    if hasattr(os, "sched_getaffinity"):
-        allowed = os.sched_getaffinity(0)
-        cores = [core for number, core in enumerate(cores) if number in allowed] or cores
+    allowed = allowed_cores()
+    cores = [core for number, core in enumerate(cores) if number in allowed] or cores
     idle = sum(core.idle + getattr(core, "iowait", 0.0) for core in cores)
     guests = sum(getattr(core, "guest", 0.0) + getattr(core, "guest_nice", 0.0) for core in cores)
     total = sum(map(sum, cores)) - guests  # which Linux counts twice
     return Reading(time.perf_counter(), time.process_time(), idle, total, len(cores))
+
+
+def allowed_cores() -> set[int]:
+    """Tell which cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def free_cores(before: Reading, after: Reading) -> float:
@@ -65,9 +77,9 @@ def free_cores(before: Reading, after: Reading) -> float:
     return min(float(after.cores), idle + own)
 
 
-def fair_share(most: int, free: float, quota: float) -> int:
-    """Choose a number of threads: one for each free core that the quota allows, from 1 to ``most``."""
-    return max(1, min(most, round(min(free, quota))))
+def each_has_a_core(threads: int, free: float, quota: float) -> bool:
+    """Tell whether so many threads find as many cores, but for half a one."""
+    return min(free, quota) >= threads - 0.5
 
 
 def container_quota() -> float:
@@ -108,32 +120,77 @@ class Load:
             return self.free
 
 
+class Sleepers:
+    """Keep more OpenMP threads than there are cores, from `start` to `stop`."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.ready = threading.Event()
+
+    def start(self) -> None:
+        """Return once they are there."""
+        threading.Thread(target=self._keep, name=KEEPER, daemon=True).start()
+        self.ready.wait()
+
+    def stop(self) -> None:
+        """Let them go."""
+        self.over.set()
+
+    def _keep(self) -> None:
+        # OpenMP keeps the threads of a computation for the next one, as long as there is who asked for it.
+        try:
+            use_threads(len(allowed_cores()) + 1)
+            torch.zeros(SHARED).add_(1)
+        finally:
+            self.ready.set()
+        self.over.wait()
+
+
+class Here(threading.local):
+    """What the calling thread is within: `fair_threads` or not, with sleepers or without."""
+
+    inside = False
+    sleepers: Sleepers | None = None
+
+
 @contextmanager
 def fair_threads() -> Iterator[None]:
-    """Within it, use the calling thread's share of the cores: its own number of threads or fewer."""
-    most = torch.get_num_threads()
-    if most == 1 or within.most:
+    """Within it, and wherever it calls `follow_load`, wait for other threads as the load demands."""
+    if here.inside:
         yield
         return
-    within.most = most
+    here.inside = True
     try:
         follow_load()
         yield
     finally:
-        within.most = 0
-        use_threads(most)
+        here.inside = False
+        wait_awake()
 
 
 def follow_load() -> None:
-    """Choose the number of threads again, within `fair_threads`; do nothing elsewhere."""
-    if within.most:
-        use_threads(fair_share(within.most, load.free_cores(), container_quota()))
+    """Have threads wait awake or asleep by what others do now; within `fair_threads`, else nothing."""
+    count = torch.get_num_threads()
+    if not here.inside or count == 1:
+        return
+    if each_has_a_core(count, load.free_cores(), container_quota()):
+        wait_awake()
+    else:
+        wait_asleep()
 
 
-class Within(threading.local):
-    """Hold the number of threads that the caller of `fair_threads` has, in each thread its own."""
+def wait_asleep() -> None:
+    """Start sleepers, if there are none."""
+    if here.sleepers is None:
+        here.sleepers = Sleepers()
+        here.sleepers.start()
 
-    most = 0
+
+def wait_awake() -> None:
+    """Stop the sleepers, if there are any."""
+    if here.sleepers is not None:
+        here.sleepers.stop()
+        here.sleepers = None
 
 
-within, load = Within(), Load()
+here, load = Here(), Load()

@@ -136,26 +136,25 @@ def fuse(
     scenes = [match_sizes(scene, resize) for scene in scenes]
     check_colour(scenes, colour_from)
     choice = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else Choice(task, "")
-    with fair_threads():
-        results = fuse_scenes(
-            scenes,
-            choice,
-            prior=prior,
-            form=form,
-            scheduler=scheduler,
-            steps=steps,
-            seed=seed,
-            colour_from=colour_from,
-            noise=noise,
-            stretch=stretch,
-            uncertainty=uncertainty,
-            device=device,
-            dtype=dtype,
-            backend=backend,
-            tile=tile,
-            scales=scales,
-            callback=callback,
-        )
+    results = fuse_scenes(
+        scenes,
+        choice,
+        prior=prior,
+        form=form,
+        scheduler=scheduler,
+        steps=steps,
+        seed=seed,
+        colour_from=colour_from,
+        noise=noise,
+        stretch=stretch,
+        uncertainty=uncertainty,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        tile=tile,
+        scales=scales,
+        callback=callback,
+    )
     stds = [result.std for result in results if result.std is not None]
     return FusionResult(
         tuple(result.image for result in results),
@@ -165,6 +164,7 @@ def fuse(
     )
 
 
+@fair_threads()
 def fuse_scenes(
     scenes: Sequence[Sequence[Image]],
     choice: Choice,
