@@ -27,7 +27,6 @@ from ddfm.threads import (
 )
 from tests.conftest import picture
 
-
 START = Reading(clock=100.0, own=10.0, idle=50.0, total=400.0, cores=4)
 
 
