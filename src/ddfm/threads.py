@@ -4,9 +4,10 @@ OpenMP's threads wait for each other at every operation. They spin, which is qui
 With other busy processes beside them, they spin for one that is not running, time and again.
 A fusion then takes up to sixty times as long, and so do the others.
 
-OpenMP's own remedy is at work here: its threads sleep when the process has more of them than cores.
-So while others are busy, a few threads that do nothing are kept. Nobody's number of threads changes, and
-no result does: it depends, to rounding, on how many threads share the sums.
+GNU's OpenMP, which torch has on Linux, has a remedy: its threads sleep once the process has more of them
+than cores. So while others are busy, a few threads that do nothing are kept.
+Nobody's number of threads changes, and no result does: that depends, to rounding, on how many share the sums.
+Other systems have another OpenMP, whose threads go on as they did.
 """
 
 from __future__ import annotations
