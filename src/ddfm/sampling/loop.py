@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihoods.base import DataTerm
-from ddfm.threads import follow_load
+from ddfm.threads import fair_threads, follow_load
 from ddfm.timing import STEP, STEPS, stage
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def respaced_scheduler(name: str, alphas_cumprod: Tensor, timesteps: Tensor) -> 
 
 
 @stage(STEPS)
+@fair_threads()
 @torch.inference_mode()
 def sample(
     prior: Prior,
