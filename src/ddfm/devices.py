@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import psutil
 import torch
@@ -12,6 +14,7 @@ import torch
 from ddfm.errors import InputError
 
 BACKENDS = ("torch", "openvino")
+setting_threads = Lock()
 
 
 def pick_device(name: str, backend: str = "torch") -> torch.device:
@@ -56,10 +59,15 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
 
 
 def use_threads(count: int) -> None:
-    """Set how many threads torch uses for what the calling thread asks of it."""
-    # A thread takes the number over from those before it when it first needs one: after this, not then.
-    torch.get_num_threads()
-    torch.set_num_threads(count)
+    """Have torch compute on so many threads wherever the calling one asks it to, and nowhere else."""
+    if count == torch.get_num_threads():
+        return
+    # A thread takes over the number that any thread set last when it first needs one. So another one puts
+    # back what it finds.
+    with setting_threads, ThreadPoolExecutor(1) as other:
+        found = other.submit(torch.get_num_threads).result()
+        torch.set_num_threads(count)
+        other.submit(torch.set_num_threads, found).result()
 
 
 @contextmanager

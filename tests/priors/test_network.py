@@ -13,7 +13,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -24,6 +24,7 @@ from ddfm.priors.loading import load_prior
 from ddfm.priors.network import SplitInput, UNet, Upsampling, misfits
 from ddfm.priors.network_config import Foreign, UNetConfig, read_unet_config
 from ddfm.priors.schedule import NoiseSchedule
+from tests.conftest import examples
 
 NATURAL = Path(__file__).parents[2] / "src" / "ddfm" / "assets" / "natural"
 

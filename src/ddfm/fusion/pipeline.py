@@ -29,6 +29,7 @@ from ddfm.sampling.draw import check_steps, draw
 from ddfm.sampling.loop import Sampler, Step, check_finite, sample
 from ddfm.sampling.schedulers import SchedulerFactory
 from ddfm.sampling.uncertainty import posterior_std
+from ddfm.threads import fair_threads
 from ddfm.timing import RESTORE, stage
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ class Fusion:
             sources.layout,
         )
 
+    @fair_threads()
     def of(
         self,
         scenes: Sequence[Sequence[Image]],

@@ -124,18 +124,14 @@ def fuse_folders(
     todo = [group for group in groups if overwrite or not finished(group, outputs.fused)]
     begin(FolderResult([], len(groups) - len(todo), unmatched), len(groups))
     work = FolderRun(outputs, ranges or [None] * len(sources), fusion, len(todo), progress)
-    threads = torch.get_num_threads()
-    try:
-        outcomes = run(
-            todo,
-            work,
-            workers=threads if work.on_cpu else GPU_WORKERS,
-            batch=batch or (1 if work.on_cpu else GPU_BATCH),
-            # More threads for one picture gain less than more pictures, and round otherwise.
-            prepare=(lambda: use_threads(1)) if work.on_cpu else (lambda: None),
-        )
-    finally:
-        use_threads(threads)  # the workers' number would be that of all threads to come
+    outcomes = run(
+        todo,
+        work,
+        workers=work.threads if work.on_cpu else GPU_WORKERS,
+        batch=batch or (1 if work.on_cpu else GPU_BATCH),
+        # More threads for one picture gain less than more pictures, and round otherwise.
+        prepare=(lambda: use_threads(1)) if work.on_cpu else (lambda: None),
+    )
     return FolderResult(outcomes, len(groups) - len(todo), unmatched)
 
 

@@ -71,6 +71,7 @@ def signal_share(sigma: Tensor) -> Tensor:
 
 
 @stage(STEPS)
+@fair_threads()
 @torch.inference_mode()
 def sample(
     prior: Prior,

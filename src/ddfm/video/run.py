@@ -23,6 +23,7 @@ from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
 from ddfm.fusion.task import Choice, choose_task
 from ddfm.pictures.image import MINIMUM_SIDE, Image
+from ddfm.threads import fair_threads, follow_load
 from ddfm.video.frames import FrameFusion, PreparedFrame
 from ddfm.video.overlap import Behind, prefetch
 from ddfm.video.planes import Frame, read_planes
@@ -170,10 +171,12 @@ def write_frames(
         Writer(output, lead, cut.start, cut.end, cut.every) as writer,
         torch.inference_mode(),
         threads(share),
+        fair_threads(),
     ):
         writer.keep_audio(next((reader for reader in readers if reader.has_audio), None))
         with Behind() as behind:
             for frame, ready in prefetch(prepared_frames(readers, leader, fusion, device, cut, share)):
+                follow_load()
                 last = frame.time
                 if ready is None:
                     continue
