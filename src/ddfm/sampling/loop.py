@@ -12,6 +12,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.likelihoods.base import DataTerm
 from ddfm.sampling.schedulers import DDIM, Generators, SchedulerFactory
+from ddfm.threads import fair_threads, follow_load
 from ddfm.timing import STEP, STEPS, stage
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def sample(
     process = scheduler(alphas_cumprod)
     steps = zip(timesteps.tolist(), sigmas.tolist(), alphas_cumprod.sqrt().tolist(), strict=True)
     for index, (timestep, sigma, signal) in enumerate(steps):
+        follow_load()
         with stage(f"{STEP}{index + 1}"):
             # 1. The prior: E[f_0 | f_t] from one network evaluation.
             prediction = prior.denoise(shown(f) / signal, sigma).clamp(-1, 1)
