@@ -52,14 +52,20 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def partial_file(folder: Path, prefix: str, suffix: str = "") -> Iterator[tuple[IO[bytes], Path]]:
-    """Make a file under a name of its own, open for writing; removed at the end if it is still there."""
-    descriptor, name = _create(folder, prefix, suffix)
+    """Make a file as `create_partial`; removed at the end if it is still there."""
+    file, name = create_partial(folder, prefix, suffix)
     try:
-        with open(descriptor, "w+b") as file:  # noqa: PTH123 - a descriptor, not a path
+        with file:
             yield file, name
     finally:
         with suppress(OSError):
             name.unlink()
+
+
+def create_partial(folder: Path, prefix: str, suffix: str = "") -> tuple[IO[bytes], Path]:
+    """Make a locked file under a random name of that pattern, open for writing. Raises OSError."""
+    descriptor, name = _create(folder, prefix, suffix)
+    return open(descriptor, "w+b"), name  # noqa: PTH123 - a descriptor, not a path
 
 
 def settle(file: IO[bytes], name: Path, path: Path) -> None:

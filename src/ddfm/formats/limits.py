@@ -67,3 +67,8 @@ def check_decoded(name: str, pixels: int, decoded: int, stored: int) -> None:
 def most_bytes(stored: int) -> int:
     """Return how many bytes a file of that size may unpack to."""
     return max(BYTES_PER_PIXEL * _max_pixels, RATIO * stored)
+
+
+def most_pixels() -> int:
+    """Return how many pixels a file may have."""
+    return _max_pixels
