@@ -91,19 +91,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     The name may be that of an empty folder. Raises InputError for what the system refuses.
     """
-    with explained(path):
-        folder, lock = _create_folder(path.parent)
-        try:
-            yield folder
-            _sync_all(folder)
-            if path.is_dir() and not path.is_symlink():
-                path.rmdir()  # an empty one; anything else fails, as it should
-            folder.rename(path)
-            _sync_folder(path.parent)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if lock is not None:
-                os.close(lock)
+    with explained(path), partial_folder(path.parent) as folder:
+        yield folder
+        sync_all(folder)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()  # an empty one; anything else fails, as it should
+        folder.rename(path)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def partial_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder under a random name; it is removed with what is in it when the block is left.
+
+    Whoever wants to keep it renames it, or what is in it, within the block. Raises OSError.
+    """
+    folder, lock = _create_folder(parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -225,7 +234,7 @@ def _remove_unlocked(name: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_all(folder: Path) -> None:
+def sync_all(folder: Path) -> None:
     """Flush the files of a folder, and of those in it, to the disk."""
     for place, _, names in os.walk(folder):
         for name in names:
