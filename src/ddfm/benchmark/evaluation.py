@@ -11,6 +11,7 @@ from math import fsum, isfinite
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
@@ -157,6 +158,14 @@ def as_table(evaluation: Evaluation) -> Table:
         table.add_section()
         table.add_row("mean rank ↓", *(f"{rank:.2f}" for rank in evaluation.mean_rank.values()))
     return table
+
+
+def as_text(evaluation: Evaluation) -> str:
+    """Return `as_table` as lines, for the terminal, in bold where that is one; without colours elsewhere."""
+    console = Console()
+    with console.capture() as captured:
+        console.print(as_table(evaluation))
+    return captured.get()
 
 
 def image_files(folder: Path) -> dict[str, Path]:

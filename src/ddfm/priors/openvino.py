@@ -11,9 +11,7 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
-import uuid
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,6 +28,7 @@ from torch.jit._trace import TracerWarning
 
 from ddfm import __version__
 from ddfm.errors import InputError
+from ddfm.formats.atomic import whole_folder
 from ddfm.priors.normalisation import Statistics, held, normalisations
 
 # OpenVINO's names of what a CPU is capable of, and of the hint to compute in it.
@@ -170,15 +169,12 @@ class Graph:
     def _made(self) -> Any:
         model = export(self.network, self.takes_statistics)
         for place in self._places:
-            # Whole or not at all, whoever else is at it: a folder of its own, which then gets the name.
-            partial = place.with_name(f".{uuid.uuid4().hex}.partial")
             try:
-                partial.mkdir(parents=True)
-                runtime().save_model(model, partial / "network.xml", compress_to_fp16=False)
-                partial.rename(place)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with whole_folder(place) as partial:
+                    runtime().save_model(model, partial / "network.xml", compress_to_fp16=False)
                 return model
-            except (OSError, RuntimeError):  # OpenVINO raises the latter for a full disk
-                shutil.rmtree(partial, ignore_errors=True)
+            except (OSError, InputError, RuntimeError):  # OpenVINO raises the latter for a full disk
                 if place.is_dir():  # another process was first
                     return model
         logger.warning("the exported network is not kept: %s cannot be written", self._places[-1].parent)
