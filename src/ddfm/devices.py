@@ -82,8 +82,8 @@ def threads(count: int) -> Iterator[None]:
 def own_settings(device: torch.device | str = "cpu") -> Iterator[None]:
     """Compute with torch as it comes, whatever the caller has set: default type and device, autocast.
 
-    They decide what new tensors are and how products are rounded, and so what a picture looks like. The number
-    of threads stays the caller's.
+    They decide what new tensors are and how products are rounded, and so what a picture looks like. The
+    number of threads stays the caller's.
 
     Args:
         device: where the network computes; autocast is switched off there and on the CPU.
@@ -107,8 +107,8 @@ ITEM_FAILURES = (InputError, OSError, MemoryError, RuntimeError)
 def is_items_fault(error: BaseException) -> bool:
     """Tell whether one item of many is to blame, so that the others are worth going on with.
 
-    That is a file that is wrong, a disk that refuses, and memory that ran out: the others may be smaller. torch
-    has no exception of its own for the latter on CPUs. All else is a fault of this program.
+    That is a file that is wrong, a disk that refuses, and memory that ran out: the others may be smaller.
+    torch has no exception of its own for the latter on CPUs. All else is a fault of this program.
     """
     if isinstance(error, InputError | OSError | MemoryError | torch.OutOfMemoryError):
         return True

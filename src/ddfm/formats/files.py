@@ -15,7 +15,7 @@ from ddfm.errors import InputError, reason_of
 
 # What decoders raise on damaged data. They are others' code, each stumbles over something else, and none says
 # what. Used around calls of decoders alone, never around this package's own code.
-DAMAGE = (
+DAMAGE: tuple[type[Exception], ...] = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -39,7 +39,7 @@ def decoding(name: str, what: str = "is damaged or cut short", *kinds: type[Exce
         yield
     except InputError:
         raise
-    except (*DAMAGE, *kinds) as error:
+    except DAMAGE + kinds as error:
         raise InputError(f"{name}: {what} ({reason_of(error)[:300]})") from error
 
 

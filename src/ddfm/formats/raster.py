@@ -70,7 +70,7 @@ def _opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:
     with _pillow, decoding(name):
         limit, PILImage.MAX_IMAGE_PIXELS = PILImage.MAX_IMAGE_PIXELS, None
         try:
-            return PILImage.open(io.BytesIO(data), formats=formats)
+            return PILImage.open(io.BytesIO(data), formats=tuple(formats))
         except UnidentifiedImageError as error:
             if data[128:132] == b"DICM" or name.endswith((".nii", ".nii.gz")):
                 raise InputError(f"{name}: is a volume; one picture is needed here") from error

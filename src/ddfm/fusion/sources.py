@@ -69,9 +69,7 @@ def as_images(source: Source, name: str) -> tuple[list[Image], Layout | None]:
         source = as_array(source, name)
     if isinstance(source, np.ndarray):
         if isinstance(source, np.matrix | np.ma.MaskedArray):
-            raise InputError(
-                f"{name}: a {type(source).__name__} is no plain array; numpy.asarray makes one of it"
-            )
+            raise InputError(f"{name}: a {type(source).__name__} is no plain array; numpy.asarray makes one")
         arrays, layout = split(source, name)
         pictures = from_stack(np.stack(arrays), name)
         if len(pictures) > 1:
@@ -91,9 +89,7 @@ def as_path(source: str | os.PathLike[str], name: str) -> Path:
 def as_array(source: Tensor, name: str) -> NDArray[Any]:
     """Return a tensor's numbers; InputError for tensors that do not hold them plainly."""
     if source.is_nested or source.layout != torch.strided:
-        raise InputError(
-            f"{name}: is a nested or sparse tensor; pass a dense one (to_dense, to_padded_tensor)"
-        )
+        raise InputError(f"{name}: is a nested or sparse tensor; pass a dense one (to_dense)")
     if source.is_quantized:
         raise InputError(f"{name}: is a quantised tensor; pass its numbers (dequantize)")
     if source.is_meta:

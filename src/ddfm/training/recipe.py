@@ -61,8 +61,8 @@ class Recipe:
         """Raise InputError, naming the setting, for values with which nothing can be trained."""
         for name, (low, high) in WHOLE.items():
             check_whole(name, getattr(self, name), low, high)
-        for name, (low, high) in NUMBERS.items():
-            check_number(name, getattr(self, name), low, high)
+        for name, (least, most) in NUMBERS.items():
+            check_number(name, getattr(self, name), least, most)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InputError(

@@ -148,7 +148,8 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
     )
-    start, history = 0, []
+    start = 0
+    history: list[dict[str, Any]] = []
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, recipe, device)
         start, history = restore(state, checkpoint, network, average.network, optimizer)
