@@ -18,9 +18,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from released_way import by_diffusers
 
 from ddfm.priors.diffusion import Prior
-from ddfm.priors.layers import plain
 from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).parent / "results" / "backends.json"
@@ -54,7 +54,7 @@ def main() -> None:
             for backend in ("torch", "openvino")
             for dtype in (torch.float32, torch.bfloat16)
         }
-        unchanged = replace(prior, network=plain(prior.network))
+        unchanged = replace(prior, network=by_diffusers(prior.network))
         for dtype in (torch.float32, torch.bfloat16):
             name = f"torch {str(dtype).removeprefix('torch.')}, diffusers' layers"
             variants[name] = unchanged.to("cpu", dtype)

@@ -12,7 +12,7 @@ from quality_tables import FEW, LIKELIHOOD, OURS, Job, Table
 
 from ddfm.benchmark.datasets import find_pairs, get_dataset
 from ddfm.benchmark.methods import RULES, as_bytes, on_luminance
-from ddfm.benchmark.sheet import most_different
+from ddfm.benchmark.report.sheet import most_different
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group

@@ -57,9 +57,9 @@ def fail(message: str) -> None:
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        from ddfm import __version__
+        from importlib.metadata import version
 
-        say(__version__)
+        say(version("ddfm"))
         raise typer.Exit
 
 

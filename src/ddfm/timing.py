@@ -24,7 +24,7 @@ Path = tuple[str, ...]  # of a stage: the names of those it lies within, from th
 
 OTHER = "other"
 STEPS, STEP = "steps", "step "  # the sampling, and each step in it: "step 1", ...
-FUSED = "restore"  # what is done once for every picture
+RESTORE = "restore"  # what is done once for every picture
 
 
 class Times:
@@ -132,7 +132,7 @@ class Times:
             yield f"{step.removeprefix(STEP):<8}" + "".join(f"{mean:>14.2f}" for mean in means)
 
     def _whole(self) -> str:
-        line, fused = f"wall time {self.wall:.3f} s", self.calls[FUSED,]
+        line, fused = f"wall time {self.wall:.3f} s", self.calls[RESTORE,]
         if self.total > 1.01 * self.wall:
             line += f" ({self.total / self.wall:.1f} stages at a time)"
         return line if fused < 2 else f"{line}, {fused} fused, {fused / self.wall:.2f} a second"

@@ -12,10 +12,10 @@ from PIL import Image as PILImage
 from ddfm.benchmark.datasets import DATASETS
 from ddfm.benchmark.evaluation import evaluate_folders, read_image
 from ddfm.benchmark.methods import Method, find_methods
-from ddfm.benchmark.plots import box, short
 from ddfm.benchmark.published import load_published, published_for
+from ddfm.benchmark.report.plots import box, short
+from ddfm.benchmark.report.sheet import Window, most_different
 from ddfm.benchmark.run import Failure, Meter, run, summarise
-from ddfm.benchmark.sheet import Window, most_different
 from ddfm.errors import InputError
 from ddfm.jobs.matching import Group
 from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey

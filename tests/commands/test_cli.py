@@ -214,7 +214,7 @@ def test_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> N
 
 
 def test_mistakes_get_one_plain_line(
-    ddfm: Command, pair: tuple[Path, Path], folders: tuple[Path, Path], tmp_path: Path, golden: Path
+    ddfm: Command, pair: tuple[Path, Path], folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     a, b = pair
     (tmp_path / "text.png").write_text("no picture")
@@ -318,7 +318,7 @@ def test_the_installed_command(pair: tuple[Path, Path], tmp_path: Path) -> None:
 def test_the_command_and_the_function_have_the_same_defaults() -> None:
     command, function = (inspect.signature(f).parameters for f in (fuse_command, pipeline.fuse))
     shared = command.keys() & function.keys()
-    assert shared == function.keys() - {"a", "b", "more", "callback", "scales"}
+    assert shared == function.keys() - {"a", "b", "more", "callback", "sampler"}  # which is no text
     same = shared - {"uncertainty"}  # a file to write there, whether to find it out here
     assert {n: command[n].default for n in same} == {n: function[n].default for n in same}
 

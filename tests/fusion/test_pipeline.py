@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
@@ -25,8 +25,9 @@ from ddfm.pictures.colour import chroma, luminance
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling.draw import WARM_END, WARM_START
-from ddfm.sampling.loop import SCHEDULERS, Step
-from tests.conftest import picture
+from ddfm.sampling.loop import Step
+from ddfm.sampling.schedulers import SCHEDULERS
+from tests.conftest import examples, picture
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +381,7 @@ def test_the_order_of_the_sources_does_not_matter_to_the_byte(prior: Prior, task
 
 
 @given(count=st.integers(2, 5), task=st.sampled_from(["infrared", "medical", "exposure", "focus"]))
-@settings(max_examples=12, deadline=None)
+@examples(12)
 def test_equal_sources_are_left_alone(count: int, task: str) -> None:
     """However many there are: what all of them say is the answer (contrast and range left aside)."""
     ramp = np.tile(np.linspace(0.2, 0.7, 48, dtype=np.float32), (32, 1))

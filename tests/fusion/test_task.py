@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ddfm.demo.scenes import exposure, focus, night
@@ -12,7 +12,7 @@ from ddfm.errors import InputError
 from ddfm.formats.pictures import from_pil, images_by_stem, read_image
 from ddfm.fusion.task import choose_task
 from ddfm.pictures.image import Image, from_array
-from tests.conftest import picture
+from tests.conftest import examples, picture
 
 SETS = {
     ("ivf/tno", "ir", "vi"): "infrared",
@@ -60,7 +60,7 @@ def test_what_may_be_medical_or_not_is_refused() -> None:
 
 
 @given(count=st.integers(2, 5), seed=st.integers(0, 99))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_brackets_of_any_length(count: int, seed: int) -> None:
     scene = picture(64, 80, 3, np.uint8, seed) / 255
     bracket = [

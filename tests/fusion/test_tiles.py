@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -19,7 +19,7 @@ import ddfm.priors.diffusion
 from ddfm import fuse
 from ddfm.devices import memory_at_hand
 from ddfm.fusion.restore import STRIP, with_chroma
-from ddfm.likelihoods.forms import likelihood_of
+from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import SIDE, TiledLikelihood
@@ -28,6 +28,7 @@ from ddfm.pictures.tiles import Tile, blended, spans
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.normalisation import held, joint_statistics
+from tests.conftest import examples
 
 
 def scene(height: int, width: int, seed: int) -> NDArray[np.float64]:
@@ -72,7 +73,7 @@ def test_weights_are_a_raised_cosine() -> None:
     assert torch.equal(first.weights()[: -first.after], torch.ones(len(first.weights()) - 16))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(1, 150), st.integers(1, 150))
 def test_blended_tiles_of_what_is_done_pixel_by_pixel(height: int, width: int) -> None:
     image = torch.rand(2, 3, height, width)
@@ -134,8 +135,7 @@ def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pyt
 
 
 def test_memory_at_hand_is_some_of_the_machines() -> None:
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < memory_at_hand(torch.device("cpu")) <= installed
+    assert 0 < memory_at_hand(torch.device("cpu")) <= psutil.virtual_memory().total
 
 
 # --- The likelihood ------------------------------------------------------------------------------
@@ -175,7 +175,9 @@ def test_only_large_pictures_have_parts() -> None:
     ]
     for width, tile, kind in cases:
         sources = [torch.zeros(1, 1, 16, width)] * 2
-        assert isinstance(likelihood_of("ddfm", sources, left, TASKS["infrared"], tile), kind)
+        assert isinstance(
+            FORMS["ddfm"].likelihood(sources, left, TASKS["infrared"], whole=tile == "off"), kind
+        )
 
 
 # --- All together --------------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def test_chroma_in_strips_is_that_of_one_piece() -> None:
     image = torch.rand(1, 3, 3 * STRIP + 17, 20, generator=torch.Generator().manual_seed(0))
     images = {0: image, 1: image**2}
     luma = image.mean(1, keepdim=True)
-    likelihood = likelihood_of("ddfm", [luma, luma**2], [torch.zeros(1)] * 2, TASKS["exposure"], "off")
+    likelihood = HierarchicalLikelihood([luma, luma**2], [torch.zeros(1)] * 2, TASKS["exposure"])
     ours = with_chroma(images, luma, likelihood, 0, TASKS["exposure"])
     whole = combine(luma, blend_exposed_chroma(list(images.values()), luma))
     assert torch.allclose(ours, whole, rtol=0, atol=1e-6)

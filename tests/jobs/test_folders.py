@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from ddfm.commands import folders as commands
-from ddfm.commands import pictures
-from ddfm.fusion import pipeline
-from ddfm.fusion.pipeline import fuse, fuse_scenes
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import Fusion, fuse
 from ddfm.fusion.result import FusionResult
-from ddfm.fusion.task import Choice
+from ddfm.jobs import files
+from ddfm.jobs import folders as jobs
 from ddfm.jobs.matching import Group
 from ddfm.jobs.memory import Budget, peak_bytes
 from ddfm.jobs.pool import Outcome, run
@@ -30,7 +29,7 @@ from ddfm.likelihoods.tiled import SIDE
 from ddfm.pictures.image import from_array
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
-from tests.conftest import ROOT, Command, check_refusals, picture
+from tests.conftest import ROOT, Command, check_refusals, examples, picture
 
 # The bundled prior takes multiples of 16 pixels: these are padded to 48x64, all but the last.
 SIZES = ((40, 56), (40, 56), (44, 60), (33, 64), (48, 64), (40, 56), (70, 30))
@@ -89,7 +88,7 @@ def test_groups_are_worked_on_at_once_and_reported_in_their_order() -> None:
         return [Outcome(group, {"of": len(groups)}) for group in groups]
 
     groups = groups_of(9)
-    outcomes = run(groups, work, workers=3, together=3, prepare=lambda: prepared.append(1))
+    outcomes = run(groups, work, workers=3, batch=3, prepare=lambda: prepared.append(1))
     assert [outcome.group for outcome in outcomes] == groups
     assert [outcome.settings for outcome in outcomes] == [{"of": 3}] * 9
     assert len(prepared) == 3
@@ -121,13 +120,13 @@ def test_an_interrupted_run_begins_nothing_more() -> None:
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written is whole."""
-    write = pictures.write_result
+    write = files.write_result
 
     def write_and_interrupt(*arguments: Any) -> None:
         write(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(commands, "write_result", write_and_interrupt)
+    monkeypatch.setattr(jobs, "write_result", write_and_interrupt)
     done = ddfm("fuse", mixed / "a", mixed / "b", "-o", mixed / "out", "--steps", 3)
     assert (done.returncode, done.stdout) == (130, "")
     written = list((mixed / "out").iterdir())
@@ -141,7 +140,7 @@ def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.
 
 
 @given(amounts=st.lists(st.integers(1, 150), min_size=2, max_size=12))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_a_budget_is_kept_unless_one_alone_takes_more(amounts: list[int]) -> None:
     budget, lock, held, wrong = Budget(100), Lock(), list[int](), list[list[int]]()
 
@@ -201,11 +200,13 @@ def test_large_pictures_are_alone_and_have_all_threads(
         save_pair(tmp_path, stem, (20, width), 1)
     seen = []
 
-    def watched(scenes: Any, *arguments: Any, **options: Any) -> list[FusionResult]:
-        seen.append((scenes[0][0].size[1] > SIDE, torch.get_num_threads()))
-        return fuse_scenes(scenes, *arguments, **options)
+    fuse_scenes = Fusion.of
 
-    monkeypatch.setattr(pipeline, "fuse_scenes", watched)
+    def watched(fusion: Fusion, scenes: Any, *arguments: Any) -> list[FusionResult]:
+        seen.append((scenes[0][0].size[1] > SIDE, torch.get_num_threads()))
+        return fuse_scenes(fusion, scenes, *arguments)
+
+    monkeypatch.setattr(Fusion, "of", watched)
     done = ddfm("fuse", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--steps", 0)
     assert done.returncode == 0, done.stderr
     assert sorted(seen) == [(False, 1), (False, 1), (True, 3)]
@@ -250,13 +251,15 @@ def test_a_batch_that_fails_is_tried_one_by_one(
 ) -> None:
     sizes = []
 
-    def short_of_memory(scenes: Any, *arguments: Any, **options: Any) -> list[FusionResult]:
+    fuse_scenes = Fusion.of
+
+    def short_of_memory(fusion: Fusion, scenes: Any, *arguments: Any) -> list[FusionResult]:
         sizes.append(len(scenes))
         if len(scenes) > 1 or scenes[0][0].size == SIZES[3]:
             raise MemoryError("no room")
-        return fuse_scenes(scenes, *arguments, **options)
+        return fuse_scenes(fusion, scenes, *arguments)
 
-    monkeypatch.setattr(pipeline, "fuse_scenes", short_of_memory)
+    monkeypatch.setattr(Fusion, "of", short_of_memory)
     done = ddfm("fuse", mixed / "a", mixed / "b", "-o", mixed / "out", "--steps", 1, "--batch", 20)
     assert "6 fused, 0 kept, 3 failed" in done.stdout
     assert "failed: 3: MemoryError: no room" in done.stderr
@@ -289,15 +292,12 @@ def test_scenes_of_several_sizes_at_once(prior: Prior, form: str, noise: list[fl
         (picture(*size, 1, np.uint8, k), picture(*size, 3, np.uint8, k + 9))
         for k, size in enumerate(SIZES[:-1])
     ]
-    options: dict[str, Any] = {
-        **{"prior": prior, "form": form, "steps": 3, "noise": noise, "seed": 5, "scheduler": "ddim"},
-        **{"colour_from": None, "stretch": "none", "uncertainty": False, "tile": "auto"},
-        **{"device": "cpu", "dtype": "float32", "backend": "torch"},
-    }
+    options: dict[str, Any] = {"form": form, "steps": 3, "noise": noise, "seed": 5, "stretch": "none"}
+    options |= {"task": "infrared", "device": "cpu", "dtype": "float32"}
     scenes = [[from_array(array) for array in pair] for pair in arrays]
-    together = fuse_scenes(scenes, Choice("infrared", ""), **options)
+    together = Fusion(Options(**options), prior).of(scenes)
     for pair, result in zip(arrays, together, strict=True):
-        alone = fuse(*pair, task="infrared", **options)
+        alone = fuse(*pair, prior=prior, **options)
         assert result.image.size == alone.image.size
         assert np.abs(result.image.pixels - alone.image.pixels).max() < 2e-4
         assert result.settings == alone.settings

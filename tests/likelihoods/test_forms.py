@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from ddfm.likelihoods.paper import (
     update_scales,
 )
 from ddfm.likelihoods.released import ReleasedLikelihood
+from tests.conftest import examples
 
 SIZES = st.integers(2, 24)
 SEEDS = st.integers(0, 2**31)
@@ -52,7 +53,7 @@ def test_released_em_matches_the_released_code(golden: Path) -> None:
         assert float(likelihood.tau_b) == pytest.approx(float(tensors["tau_b"][n]), rel=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(SEEDS, SIZES, SIZES, st.floats(0.01, 4), st.floats(0.01, 4))
 def test_no_em_iteration_increases_the_objective(
     seed: int, height: int, width: int, gamma_value: float, rho_value: float
@@ -70,7 +71,7 @@ def test_no_em_iteration_increases_the_objective(
         before = after
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(SEEDS, SIZES, SIZES)
 def test_identical_sources_leave_no_doubt(seed: int, height: int, width: int) -> None:
     source = random_image(seed, height, width)
@@ -82,7 +83,7 @@ def test_identical_sources_leave_no_doubt(seed: int, height: int, width: int) ->
     assert x.abs().max() < 1e-6  # f = v + x = v
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, SIZES, SIZES)
 def test_m_step_lines_minimise_the_objective(seed: int, height: int, width: int) -> None:
     """Each line against autograd: the gradient of the quadratic vanishes in the variable it solves for."""
@@ -104,7 +105,7 @@ def test_m_step_lines_minimise_the_objective(seed: int, height: int, width: int)
         assert slope.abs().max() < 1e-9
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, SIZES, SIZES)
 def test_divergence_is_the_adjoint_of_the_gradient(seed: int, height: int, width: int) -> None:
     image = random_image(seed, height, width)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.ndimage import gaussian_filter
@@ -23,6 +23,7 @@ from ddfm.likelihoods.hierarchical import (
 )
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce
+from tests.conftest import examples
 
 SEEDS = st.integers(0, 2**31)
 SIDES = st.integers(1, 40)
@@ -52,7 +53,7 @@ def likelihood(*sources: Tensor, noise: float = 0.0, kind: str = "infrared") -> 
 # --- All together --------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, SIDES, SIDES, st.integers(2, 3), KINDS)
 def test_the_order_of_the_sources_does_not_matter(
     seed: int, height: int, width: int, count: int, kind: str
@@ -66,7 +67,7 @@ def test_the_order_of_the_sources_does_not_matter(
         assert torch.allclose(other.solve(f), first.solve(f), rtol=0, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, SIDES, SIDES, st.integers(2, 3), KINDS)
 def test_identical_sources_come_back_sharpened_within_bounds(
     seed: int, height: int, width: int, count: int, kind: str
@@ -79,7 +80,7 @@ def test_identical_sources_come_back_sharpened_within_bounds(
     assert torch.allclose(fused, source + task.overshoot * (sharp - source), rtol=0, atol=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(st.floats(-1, 1), SIDES, SIDES, KINDS)
 def test_a_constant_comes_back(value: float, height: int, width: int, kind: str) -> None:
     source = torch.full((1, 1, height, width), value, dtype=torch.float64)
@@ -89,7 +90,7 @@ def test_a_constant_comes_back(value: float, height: int, width: int, kind: str)
     assert torch.allclose(both.finish(both.start), expected, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, SIDES, SIDES, st.floats(0, 1))
 def test_what_lies_outside_the_sources_range_is_cut_down(
     seed: int, height: int, width: int, overshoot: float
@@ -105,7 +106,7 @@ def test_what_lies_outside_the_sources_range_is_cut_down(
         assert got == pytest.approx(nearest + overshoot * (value - nearest), abs=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, KINDS)
 def test_the_result_keeps_to_the_sources_range(seed: int, kind: str) -> None:
     a, b, task = random_image(seed, 24, 31), random_image(seed + 1, 24, 31), TASKS[kind]
@@ -117,7 +118,7 @@ def test_the_result_keeps_to_the_sources_range(seed: int, kind: str) -> None:
         assert (fused >= low - 1e-9).logical_and(fused <= high + 1e-9).double().mean() > 0.3
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(SEEDS, SIDES, SIDES)
 def test_rectifying_changes_luminance_only(seed: int, height: int, width: int) -> None:
     """By the same in all channels; eta is the precision of the prior's estimate beside the sources'."""
@@ -193,7 +194,7 @@ def test_a_sample_of_variances_agrees_with_the_shares() -> None:
     assert float(found) == pytest.approx(expected[0] / sum(expected), rel=0.01)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, SIDES, SIDES, st.integers(2, 3))
 def test_m_steps_minimise_the_weighted_squares(seed: int, height: int, width: int, count: int) -> None:
     x = random_image(seed, height, width, channels=count)
@@ -208,7 +209,7 @@ def test_m_steps_minimise_the_weighted_squares(seed: int, height: int, width: in
     assert slope.abs().max() < 1e-12
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, st.floats(0.02, 1))
 def test_details_that_one_source_has_alone(seed: int, contrast: float) -> None:
     """Details of one strength everywhere beside none, where the formulas are numbers."""
@@ -241,7 +242,7 @@ def test_what_sources_share_counts_once_and_trust_twice(count: int) -> None:
 # --- Contradictions ------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(SEEDS, SIDES, SIDES, st.integers(2, 4))
 def test_contradiction_is_a_share_and_takes_one_lit_and_one_dark(
     seed: int, height: int, width: int, count: int
@@ -340,7 +341,7 @@ def test_noise_that_is_known_is_not_sharpened() -> None:
 # --- The stretch ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(SEEDS, SIDES, SIDES, st.floats(0.01, 1), st.floats(-0.7, 0.7), st.floats(1, 1.5))
 def test_stretch_raises_contrast_and_moves_the_mean_only_to_fit(
     seed: int, height: int, width: int, contrast: float, shift: float, most: float

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
@@ -31,6 +31,7 @@ from ddfm.noise.compression import quantisation_step
 from ddfm.noise.level import GREY_LEVEL, estimate_noise
 from ddfm.noise.stripes import column_offsets, remove_stripes, stripe_deviation
 from ddfm.priors.loading import load_prior
+from tests.conftest import examples
 
 SEEDS = st.integers(0, 2**31)
 
@@ -81,7 +82,7 @@ def never() -> Denoiser:
 # --- Noise level ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(SEEDS, st.floats(1, 30), st.booleans())
 def test_noise_on_plain_surfaces_is_measured(seed: int, grey_levels: float, flat: bool) -> None:
     clean = torch.zeros(1, 1, 240, 320) if flat else plain(240, 320)
@@ -91,7 +92,7 @@ def test_noise_on_plain_surfaces_is_measured(seed: int, grey_levels: float, flat
     assert float(estimate_noise(noisy)) == pytest.approx(true, rel=0.06)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, st.floats(0.2, 3))
 def test_estimate_scales_with_the_image(seed: int, factor: float) -> None:
     image = 0.2 * plain(96, 120) + 0.02 * white_noise(seed, 1, 1, 96, 120)
@@ -100,7 +101,7 @@ def test_estimate_scales_with_the_image(seed: int, factor: float) -> None:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS)
 def test_estimate_does_not_depend_on_orientation_or_sign(seed: int) -> None:
     image = plain(96, 120) + 0.05 * white_noise(seed, 1, 1, 96, 120)
@@ -116,7 +117,7 @@ def test_estimate_belongs_to_each_image_of_a_batch() -> None:
     assert torch.allclose(estimate_noise(images), torch.cat([estimate_noise(i[None]) for i in images]))
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(SEEDS, st.floats(0.01, 0.1))
 def test_estimate_is_blind_to_stripes(seed: int, sigma: float) -> None:
     noisy = 0.5 * plain(240, 320) + sigma * white_noise(seed, 1, 1, 240, 320)
@@ -160,7 +161,7 @@ def test_estimate_on_real_pictures(data: Path, pair: str) -> None:
 # --- Stripes -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(SEEDS, st.floats(4, 10), st.sampled_from([0, 5, 10]))
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
     deviation, sigma = grey_levels * GREY_LEVEL, noise * GREY_LEVEL
@@ -261,8 +262,8 @@ def test_bundled_prior_cleans_a_scene() -> None:
     cleaned = clean_source(noisy, load_prior)
     before, after = ((image - clean).square().mean().sqrt() for image in (noisy, cleaned.luma))
     assert after < before / 2  # 6 dB
-    assert float(cleaned.found) == pytest.approx(20 * GREY_LEVEL, rel=0.1)
-    assert 0.5 < float(cleaned.left / after) < 2
+    assert float(cleaned.measured_noise) == pytest.approx(20 * GREY_LEVEL, rel=0.1)
+    assert 0.5 < float(cleaned.residual_noise / after) < 2
 
 
 def test_clean_sources_pass_to_the_bit_without_a_prior() -> None:
@@ -271,7 +272,7 @@ def test_clean_sources_pass_to_the_bit_without_a_prior() -> None:
             luma = luma_of(picture)
             cleaned = clean_source(luma, never)
             assert torch.equal(cleaned.luma, luma)
-            assert cleaned.told == cleaned.left == 0
+            assert cleaned.assumed_noise == cleaned.residual_noise == 0
 
 
 def test_only_what_is_noisy_in_a_batch_is_touched() -> None:
@@ -280,18 +281,18 @@ def test_only_what_is_noisy_in_a_batch_is_touched() -> None:
     stub = Shrink(1)
     cleaned = clean_source(batch, lambda: stub)
     assert torch.equal(cleaned.luma[:1], clean)
-    assert torch.equal(cleaned.luma[1:], posterior_mean(Shrink(1), batch[1:], cleaned.found[1:]))
-    assert torch.equal(cleaned.found, estimate_noise(batch))
-    assert torch.equal(cleaned.told, torch.stack([torch.tensor(0.0), cleaned.found[1]]))
-    assert torch.equal(cleaned.left, REMAINS * cleaned.told)
+    assert torch.equal(cleaned.luma[1:], posterior_mean(Shrink(1), batch[1:], cleaned.measured_noise[1:]))
+    assert torch.equal(cleaned.measured_noise, estimate_noise(batch))
+    assert torch.equal(cleaned.assumed_noise, torch.stack([torch.tensor(0.0), cleaned.measured_noise[1]]))
+    assert torch.equal(cleaned.residual_noise, REMAINS * cleaned.assumed_noise)
 
 
 def test_compressed_sources_are_denoised_a_little() -> None:
     luma, _ = compressed(30)
     stub = Shrink(1)
     cleaned = clean_source(luma, lambda: stub)
-    assert 1 * GREY_LEVEL < float(cleaned.told) < 2.5 * GREY_LEVEL
-    assert cleaned.left == 0
+    assert 1 * GREY_LEVEL < float(cleaned.assumed_noise) < 2.5 * GREY_LEVEL
+    assert cleaned.residual_noise == 0
     assert len(stub.told) == 2
 
 
@@ -300,7 +301,7 @@ def test_a_level_can_be_given_or_switched_off() -> None:
     stub = Shrink(1)
     given_level = clean_source(noisy, lambda: stub, 0.03)
     assert torch.equal(given_level.luma, posterior_mean(Shrink(1), noisy, 0.03))
-    assert given_level.found == given_level.told == torch.tensor(0.03)
+    assert given_level.measured_noise == given_level.assumed_noise == torch.tensor(0.03)
     assert torch.equal(clean_source(noisy, never, "off").luma, noisy)
     assert torch.equal(clean_source(noisy, never, 0).luma, noisy)
     wrong: float | str

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
@@ -12,6 +12,7 @@ from torch import Tensor
 from ddfm.likelihoods.hierarchical import NOISE_IN_BAND
 from ddfm.likelihoods.tasks import LEVELS
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
+from tests.conftest import examples
 
 SIDES = st.integers(1, 40)
 SEEDS = st.integers(0, 2**31)
@@ -38,7 +39,7 @@ def expanded(image: NDArray[np.float64], height: int, width: int) -> NDArray[np.
     return spread[2 : 2 + height, 2 : 2 + width]
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(SEEDS, SIDES, SIDES)
 def test_reduce_and_expand_are_burt_and_adelsons(seed: int, height: int, width: int) -> None:
     image = random_image(seed, 1, 2, height, width)
@@ -50,7 +51,7 @@ def test_reduce_and_expand_are_burt_and_adelsons(seed: int, height: int, width: 
         assert np.allclose(larger[0, channel], expanded(smaller[0, channel].numpy(), height, width))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(SEEDS, SIDES, SIDES, st.integers(0, 6))
 def test_any_image_comes_back(seed: int, height: int, width: int, levels: int) -> None:
     image = random_image(seed, 2, 3, height, width)
@@ -61,7 +62,7 @@ def test_any_image_comes_back(seed: int, height: int, width: int, levels: int) -
     assert torch.allclose(compose(bands, smallest), image, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.floats(-1, 1), SIDES, SIDES)
 def test_a_constant_has_no_details(value: float, height: int, width: int) -> None:
     bands, smallest = decompose(torch.full((1, 1, height, width), value, dtype=torch.float64), 4)
@@ -69,7 +70,7 @@ def test_a_constant_has_no_details(value: float, height: int, width: int) -> Non
     assert (smallest - value).abs().max() < 1e-12
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(SEEDS, SIDES, SIDES, st.floats(-3, 3))
 def test_decomposition_is_linear(seed: int, height: int, width: int, factor: float) -> None:
     one, two = random_image(seed, 1, 1, height, width), random_image(seed + 1, 1, 1, height, width)

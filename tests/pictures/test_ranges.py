@@ -12,7 +12,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ import ddfm
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_image, write_image
 from ddfm.pictures.image import from_array, with_shared_range
-from tests.conftest import picture
+from tests.conftest import examples, picture
 
 SHAPE = (16, 17)
 FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -32,7 +32,7 @@ def kelvin(seed: int = 0) -> NDArray[np.float32]:
     return (290 + 30 * (picture(48, 64, 1, np.uint16, seed) / 65535)).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(data=st.data(), depth=st.sampled_from([np.uint8, np.uint16, np.int16]))
 def test_integers_survive_whatever_the_range(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, depth: type
@@ -55,7 +55,7 @@ def test_integers_survive_whatever_the_range(
         assert np.array_equal(read_image(path.with_suffix(".png")).to_array(), samples)
 
 
-@settings(deadline=None, max_examples=50)
+@examples(50)
 @given(samples=arrays.arrays(np.float32, SHAPE, elements=FLOATS))
 def test_floats_survive_to_a_16_millionth_of_their_range(
     tmp_path_factory: pytest.TempPathFactory, samples: NDArray[np.float32]

@@ -22,15 +22,16 @@ from ddfm.priors.guided_diffusion import (
 )
 from ddfm.priors.loading import load_prior
 from tests.conftest import Poison
+from tests.priors.checkpoints import TINY, checkpoint_shapes
 
 
-def test_converted_network_matches_the_original(golden: Path, tiny_prior: Path) -> None:
-    network = load_prior(tiny_prior).network
+def test_converted_network_matches_the_original(golden: Path, golden_prior: Path) -> None:
+    network = load_prior(golden_prior).network
     arrays = np.load(golden / "unet_forward.npz")
     x = torch.from_numpy(arrays["unet_x"])
     for timestep, reference in zip(arrays["unet_t"], torch.from_numpy(arrays["unet_y"]), strict=True):
         with torch.no_grad():
-            y = network(x, int(timestep)).sample
+            y = network(x, int(timestep))
         assert (y - reference).norm() / reference.norm() < 1e-5
 
 
@@ -39,18 +40,10 @@ def test_openai_layout_has_its_parameters_and_every_key_is_mapped() -> None:
         network = UNet2DModel(**network_config(OPENAI_256_UNCONDITIONAL))
     state = network.state_dict()
     assert sum(tensor.numel() for tensor in state.values()) == 552_814_086
-    # A checkpoint of that layout; skip connections exist only where widths differ.
-    checkpoint: dict[str, torch.Tensor] = {}
-    for old, new in network_names(OPENAI_256_UNCONDITIONAL):
-        for part in ("weight", "bias"):
-            if old.endswith(".qkv"):
-                shape = state[f"{new}.to_q.{part}"].shape
-                checkpoint[f"{old}.{part}"] = torch.empty(
-                    3 * shape[0], *shape[1:], *([1] * (part == "weight")), device="meta"
-                )
-            elif (name := f"{new}.{part}") in state:
-                extra = [1] if old.endswith(".proj_out") and part == "weight" else []
-                checkpoint[f"{old}.{part}"] = torch.empty(*state[name].shape, *extra, device="meta")
+    checkpoint = {
+        name: torch.empty(shape, device="meta")
+        for name, shape in checkpoint_shapes(OPENAI_256_UNCONDITIONAL).items()
+    }
     converted = convert_weights(checkpoint, OPENAI_256_UNCONDITIONAL)
     assert {k: v.shape for k, v in converted.items()} == {k: v.shape for k, v in state.items()}
     # What the published checkpoint is known to hold.
@@ -124,17 +117,17 @@ def test_configurations_that_no_prior_has(changes: dict[str, Any], message: str)
 
 
 def test_bad_checkpoints_are_refused_and_leave_nothing(
-    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    whole = (golden / "guided_diffusion_tiny.pt").read_bytes()
+    whole = tiny_checkpoint.read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pt").write_text("not a checkpoint")
     torch.save({"a": Poison()}, tmp_path / "poison.pt")
     (tmp_path / "old-poison.pt").write_bytes(pickle.dumps({"a": Poison()}, protocol=2))
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     torch.save({"other.weight": torch.zeros(1)}, tmp_path / "other.pt")
-    config = read_config(golden / "guided_diffusion_tiny.json")
+    config = read_config(tiny_checkpoint.with_suffix(".json"))
     for name, message in {
         "absent.pt": "no such file",
         "cut.pt": "not a whole PyTorch checkpoint",
@@ -149,24 +142,23 @@ def test_bad_checkpoints_are_refused_and_leave_nothing(
         assert name in str(caught.value)
     wrong = config | {"num_channels": 64}
     with pytest.raises(InputError, match="not of the configured architecture"):
-        convert_guided_diffusion(golden / "guided_diffusion_tiny.pt", tmp_path / "out", wrong)
+        convert_guided_diffusion(tiny_checkpoint, tmp_path / "out", wrong)
     assert not (tmp_path / "poisoned").exists()
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".*partial*"))
 
 
-def test_an_existing_folder_is_not_overwritten(golden: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    config = read_config(golden / "guided_diffusion_tiny.json")
     with pytest.raises(InputError, match="exists already"):
-        convert_guided_diffusion(golden / "guided_diffusion_tiny.pt", tmp_path, config)
+        convert_guided_diffusion(tiny_checkpoint, tmp_path, TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_the_command_converts(golden: Path, tmp_path: Path, ddfm: Any) -> None:
+def test_the_command_converts(tiny_checkpoint: Path, tmp_path: Path, ddfm: Any) -> None:
     done = ddfm(
-        "convert", "guided-diffusion", golden / "guided_diffusion_tiny.pt",
-        "--config", golden / "guided_diffusion_tiny.json", "-o", tmp_path / "tiny",
+        "convert", "guided-diffusion", tiny_checkpoint,
+        "--config", tiny_checkpoint.with_suffix(".json"), "-o", tmp_path / "tiny",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "tiny" / "config.json").read_text())["_class_name"] == "UNet2DModel"

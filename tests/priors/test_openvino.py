@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
 
 from ddfm import fuse
 from ddfm.devices import is_fast_at_bfloat16
@@ -23,6 +22,7 @@ from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.openvino import OpenVinoNetwork, check_openvino, core, runtime
+from ddfm.priors.schedule import NoiseSchedule
 from tests.conftest import Command, check_refusals, picture
 from tests.priors.test_prior import small_network
 
@@ -58,7 +58,7 @@ def exported(natural: Prior) -> Prior:
 @pytest.fixture
 def small(tmp_path: Path) -> Prior:
     """A network that is exported in a moment, in a folder."""
-    Prior(small_network(), DDPMScheduler()).save(tmp_path / "small")
+    Prior(small_network(), NoiseSchedule()).save(tmp_path / "small")
     return load_prior(tmp_path / "small")
 
 
@@ -105,10 +105,10 @@ def test_tiles_are_those_of_torch(natural: Prior, exported: Prior) -> None:
     assert not torch.allclose(ours, whole, rtol=0, atol=1e-4)
 
 
-def test_a_network_with_attention_in_colour(golden: Path, tmp_path: Path) -> None:
+def test_a_network_with_attention_in_colour(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """OpenAI's layout, read from its own checkpoint; the export lies beside that."""
     for suffix in (".pt", ".json"):
-        shutil.copy(golden / f"guided_diffusion_tiny{suffix}", tmp_path / f"tiny{suffix}")
+        shutil.copy(tiny_checkpoint.with_suffix(suffix), tmp_path / f"tiny{suffix}")
     prior = load_prior(tmp_path / "tiny.pt")
     exported, x = prior.to("cpu", torch.float32, "openvino"), noise(2, 3, 40, 52)
     for ours, theirs in ((exported, prior), (replace(exported, tile=32), replace(prior, tile=32))):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,13 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from ddfm.errors import InputError
+from ddfm.likelihoods.base import Unconditional
 from ddfm.priors.diffusion import Prior, timestep_of
 from ddfm.priors.loading import bundled_priors, list_priors, load_prior
+from ddfm.priors.network import UNet
+from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.schedule import NoiseSchedule
+from ddfm.sampling.loop import sample
 from tests.conftest import ROOT, Command
 
 
@@ -21,9 +28,8 @@ def natural() -> Prior:
     return load_prior("natural")
 
 
-def small_network(in_channels: int = 1, out_channels: int = 1, **options: object) -> UNet2DModel:
-    torch.manual_seed(0)
-    return UNet2DModel(
+def small_config(in_channels: int = 1, out_channels: int = 1) -> UNetConfig:
+    return UNetConfig(
         in_channels=in_channels,
         out_channels=out_channels,
         block_out_channels=(8, 16),
@@ -32,8 +38,12 @@ def small_network(in_channels: int = 1, out_channels: int = 1, **options: object
         up_block_types=("UpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
         add_attention=False,
-        **options,
     )
+
+
+def small_network(in_channels: int = 1, out_channels: int = 1) -> UNet:
+    torch.manual_seed(0)
+    return UNet(small_config(in_channels, out_channels))
 
 
 def test_the_bundled_prior_is_small_and_plain_diffusers(natural: Prior) -> None:
@@ -79,22 +89,24 @@ def test_timestep_of_inverts_the_schedule(natural: Prior) -> None:
 def test_prediction_types_agree_with_diffusers(prediction_type: str) -> None:
     """x_0 from the network's output, against diffusers' own scheduler."""
     scheduler = DDPMScheduler(prediction_type=prediction_type, clip_sample=False)
-    prior = Prior(small_network(), scheduler)
+    prior = Prior(small_network(), NoiseSchedule(prediction_type=prediction_type))
     x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = prior.predict_x0(x, 400, prior.alphas_cumprod[400])
-        theirs = scheduler.step(prior.network(x, 400).sample, 400, x).pred_original_sample
+        theirs = scheduler.step(prior.network(x, 400), 400, x).pred_original_sample
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (3, 3), (3, 6)])
 def test_any_unconditional_network_serves(channels: int, outputs: int, tmp_path: Path) -> None:
-    Prior(small_network(channels, outputs), DDPMScheduler()).save(tmp_path / "flat")
+    network = small_network(channels, outputs)
+    Prior(network, NoiseSchedule()).save(tmp_path / "flat")
     prior = load_prior(tmp_path / "flat")
     assert (prior.channels, prior.multiple) == (channels, 2)
     assert prior.denoise(torch.zeros(1, channels, 16, 16), 0.1).shape == (1, channels, 16, 16)
     if outputs == channels:
-        DDPMPipeline(small_network(channels, outputs), DDPMScheduler()).save_pretrained(tmp_path / "pipeline")
+        theirs = UNet2DModel.from_pretrained(tmp_path / "flat")
+        DDPMPipeline(theirs, DDPMScheduler()).save_pretrained(tmp_path / "pipeline")
         weights = load_prior(tmp_path / "pipeline").network.state_dict()
         assert all(
             torch.equal(a, b)
@@ -102,14 +114,14 @@ def test_any_unconditional_network_serves(channels: int, outputs: int, tmp_path:
         )
 
 
-def test_every_way_to_name_a_prior(golden: Path, tiny_prior: Path, tmp_path: Path) -> None:
+def test_every_way_to_name_a_prior(tiny_checkpoint: Path, tiny_prior: Path, tmp_path: Path) -> None:
     by_folder, x = load_prior(tiny_prior), torch.rand(1, 3, 32, 32)
     reference = by_folder.denoise(x, 0.2)
     assert torch.equal(
         load_prior(tiny_prior / "diffusion_pytorch_model.safetensors").denoise(x, 0.2), reference
     )
     # The checkpoint's configuration lies beside it under the same name.
-    assert torch.equal(load_prior(golden / "guided_diffusion_tiny.pt").denoise(x, 0.2), reference)
+    assert torch.equal(load_prior(tiny_checkpoint).denoise(x, 0.2), reference)
     for name in ("absent.safetensors", "absent.pt"):
         with pytest.raises(InputError, match=f"{name}: no such file"):
             load_prior(tmp_path / name)
@@ -147,7 +159,7 @@ def test_a_saved_prior_is_the_same_prior(natural: Prior, tmp_path: Path) -> None
 
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     good = tmp_path / "good"
-    Prior(small_network(), DDPMScheduler()).save(good)
+    Prior(small_network(), NoiseSchedule()).save(good)
     weights = good / "diffusion_pytorch_model.safetensors"
 
     def spoiled(name: str) -> Path:
@@ -163,18 +175,29 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     tensors.pop("conv_out.bias")
     save_file(tensors, spoiled("incomplete") / weights.name)
     (spoiled("garbled") / "config.json").write_text("{")
-    Prior(small_network(2, 2), DDPMScheduler()).save(tmp_path / "two-channels")
-    Prior(small_network(num_class_embeds=3), DDPMScheduler()).save(tmp_path / "conditional")
+    Prior(small_network(2, 2), NoiseSchedule()).save(tmp_path / "two-channels")
+    conditional = json.loads((good / "config.json").read_text()) | {"num_class_embeds": 3}
+    (spoiled("conditional") / "config.json").write_text(json.dumps(conditional))
+    for kind, value in {"infinite": math.inf, "nan": math.nan}.items():
+        tensors = load_file(weights)
+        tensors["down_blocks.1.resnets.0.conv1.weight"][3, 2, 1, 0] = value
+        save_file(tensors, spoiled(kind) / weights.name)
+    (spoiled("unshuffled") / "prior.json").write_text('{"pixel_unshuffle": "2"}')
+    (spoiled("noiseless") / "scheduler_config.json").write_text('{"beta_end": 1}')
     for name, message in {
         "absent": "no such prior",
-        "cut": "not a prior that can be loaded",
-        "weightless": "not a prior that can be loaded",
+        "cut": "diffusion_pytorch_model.safetensors: not a whole safetensors file",
+        "weightless": "diffusion_pytorch_model.safetensors: missing",
         "unscheduled": "scheduler_config.json: missing",
-        "wider": "not a prior that can be loaded",
+        "wider": "the weights do not fit config.json",
         "incomplete": "do not fit config.json .1 tensors, conv_out.bias first",
-        "garbled": "not a prior that can be loaded",
+        "garbled": "config.json: not a readable JSON file",
         "two-channels": "takes 2 channels",
         "conditional": "conditional on a class",
+        "infinite": "safetensors: down_blocks.1.resnets.0.conv1.weight holds values that are not finite",
+        "nan": "safetensors: down_blocks.1.resnets.0.conv1.weight holds values that are not finite",
+        "unshuffled": "prior.json: pixel_unshuffle: '2'; a whole number from 1 to 16",
+        "noiseless": "scheduler_config.json: beta_schedule: gives betas that are not strictly between",
     }.items():
         with pytest.raises(InputError, match=message) as caught:
             load_prior(tmp_path / name)
@@ -188,3 +211,18 @@ def test_images_of_any_size_are_mirrored_at_their_borders() -> None:
     padded = torch.from_numpy(np.pad(image.numpy(), [(0, 0), (0, 0), (top, 6), (left, 7)], "symmetric"))
     expected = prior.denoise(padded, 0.1)[..., top : top + 21, left : left + 50]
     assert torch.equal(prior.denoise(image, 0.1), expected)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_a_network_returns_is_finite_or_refused(value: float) -> None:
+    network = small_network()
+    assert network.conv_out.bias is not None
+    network.conv_out.bias.data[0] = value
+    prior = Prior(network.eval().requires_grad_(False), NoiseSchedule(), name="broken")
+    message = "^prior broken: its network returned values that are not finite at timestep 250$"
+    with pytest.raises(InputError, match=message):
+        prior.denoise(torch.zeros(2, 1, 16, 16), prior.sigmas[250])
+    with pytest.raises(InputError, match=message.replace("250", "190")):
+        sample(prior, Unconditional(), torch.zeros(1, 1, 16, 16), torch.tensor([190, 10]))
+    with pytest.raises(InputError, match=message):
+        replace(prior, tile=128).denoise(torch.zeros(1, 1, 16, 200), prior.sigmas[250])

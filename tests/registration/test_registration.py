@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
@@ -33,7 +33,7 @@ from ddfm.registration.alignment import (
 from ddfm.registration.estimate import LEAST_CONFIDENCE, Model, register
 from ddfm.registration.orientation import displaced_agreement, orientation
 from ddfm.registration.report import overlay
-from tests.conftest import Command
+from tests.conftest import Command, examples
 
 Array = NDArray[np.float32]
 HEIGHT, WIDTH = 240, 320
@@ -107,7 +107,7 @@ def test_what_is_not_shown_has_no_orientation() -> None:
     assert field[60:140, 70:190].any()
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(0, 2**31), st.integers(1, 20), st.integers(1, 20), st.integers(1, 3), st.integers(2, 6))
 def test_displaced_agreement_is_its_definition(
     seed: int, height: int, width: int, reach: int, cell: int

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,7 +18,9 @@ from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
-from ddfm.sampling.loop import SCHEDULERS, Step, respaced_scheduler, sample, spaced_timesteps
+from ddfm.priors.schedule import NoiseSchedule
+from ddfm.sampling.loop import Step, sample, spaced_timesteps
+from ddfm.sampling.schedulers import DDIM, SCHEDULERS, Generators
 
 
 @pytest.fixture
@@ -35,11 +37,11 @@ def two_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_released_sampling_matches_the_released_code(
-    golden: Path, tiny_prior: Path, dtype: torch.dtype
+    golden: Path, golden_prior: Path, dtype: torch.dtype
 ) -> None:
     arrays = np.load(golden / "sampling_released.npz")
     tensors = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
-    prior = load_prior(tiny_prior).to("cpu", dtype)
+    prior = load_prior(golden_prior).to("cpu", dtype)
     timesteps = spaced_timesteps(999, 0, 20)
     assert timesteps.flip(0).tolist() == tensors["timestep_map"].tolist()
     kept = prior.alphas_cumprod[timesteps.flip(0)]
@@ -67,22 +69,33 @@ class GaussianNetwork(nn.Module):
         super().__init__()
         self.alphas_cumprod, self.spread = alphas_cumprod.float(), spread
 
-    def forward(self, x: Tensor, t: Tensor) -> object:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         abar = self.alphas_cumprod[t.long()].reshape(-1, 1, 1, 1)
         variance = abar * self.spread**2 + 1 - abar
-        return type("Output", (), {"sample": (1 - abar).sqrt() / variance * x})
+        return (1 - abar).sqrt() / variance * x
+
+
+def gaussian(spread: float) -> Prior:
+    """The prior of images whose pixels are N(0, spread^2)."""
+    schedule = NoiseSchedule()
+    network: Any = GaussianNetwork(schedule.alphas_cumprod, spread)
+    return Prior(network, schedule)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_samples_the_prior(name: str) -> None:
     """With an exact network for N(0, s^2) and no likelihood, samples have that variance."""
-    scheduler, spread = DDPMScheduler(), 0.2
-    abar = torch.cumprod(1 - scheduler.betas.double(), 0)
-    prior = Prior(GaussianNetwork(abar, spread), scheduler)
+    spread = 0.2
+    prior = gaussian(spread)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 96, 96, generator=generator)
     out = sample(
-        prior, Unconditional(), noise, spaced_timesteps(999, 0, 1000), scheduler=name, generator=generator
+        prior,
+        Unconditional(),
+        noise,
+        spaced_timesteps(999, 0, 1000),
+        scheduler=SCHEDULERS[name],
+        generator=generator,
     )
     assert float(out.std()) == pytest.approx(spread, rel=0.05)
 
@@ -90,28 +103,62 @@ def test_every_scheduler_samples_the_prior(name: str) -> None:
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [1, 2, 10, 37])
 def test_the_last_rectified_estimate_is_the_result(name: str, steps: int) -> None:
-    scheduler = DDPMScheduler()
-    abar = torch.cumprod(1 - scheduler.betas.double(), 0)
-    prior = Prior(GaussianNetwork(abar, 0.2), scheduler)
+    prior = gaussian(0.2)
     seen: list[Step] = []
     timesteps = spaced_timesteps(999, 0, steps)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 16, 16, generator=generator)
     out = sample(
-        prior, Unconditional(), noise, timesteps, scheduler=name, generator=generator, callback=seen.append
+        prior,
+        Unconditional(),
+        noise,
+        timesteps,
+        scheduler=SCHEDULERS[name],
+        generator=generator,
+        callback=seen.append,
     )
     assert [step.index for step in seen] == list(range(steps))
     assert [step.timestep for step in seen] == timesteps.tolist()
     assert torch.allclose(out, seen[-1].rectified, atol=1e-6)
 
 
-def test_respaced_scheduler_keeps_the_noise_levels() -> None:
-    abar = torch.cumprod(1 - DDPMScheduler().betas.double(), 0)
-    timesteps = spaced_timesteps(999, 0, 13)
-    for name in SCHEDULERS:
-        process = respaced_scheduler(name, abar, timesteps)
-        assert process.timesteps.tolist() == list(range(12, -1, -1))
-        assert torch.allclose(process.alphas_cumprod.double(), abar[timesteps.flip(0)], rtol=1e-5)
+@dataclass
+class Recorded:
+    """A scheduler of one's own: DDIM that notes down what it is given."""
+
+    abar: Tensor
+    steps: list[tuple[Tensor, int, Tensor, Generators]] = field(default_factory=list)
+
+    def step(self, x0: Tensor, n: int, x: Tensor, generator: Generators) -> Tensor:
+        self.steps.append((x0, n, x, generator))
+        return DDIM(self.abar).step(x0, n, x)
+
+
+def test_a_scheduler_of_ones_own() -> None:
+    prior, timesteps = gaussian(0.2), spaced_timesteps(999, 0, 13)
+    noise, generator = torch.randn(1, 1, 16, 16), torch.Generator()
+    made: list[Recorded] = []
+
+    def factory(abar: Tensor) -> Recorded:
+        made.append(Recorded(abar))
+        return made[-1]
+
+    seen: list[Step] = []
+    own = sample(
+        prior, Brighter(), noise, timesteps, scheduler=factory, generator=generator, callback=seen.append
+    )
+    assert torch.equal(own, sample(prior, Brighter(), noise, timesteps, scheduler=DDIM))
+    [recorded] = made
+    assert torch.allclose(recorded.abar, prior.alphas_cumprod[timesteps], rtol=1e-12, atol=0)
+    assert recorded.abar.dtype == torch.float64
+    assert (recorded.abar.diff() > 0).all()
+    assert [n for _, n, _, _ in recorded.steps] == list(range(13))
+    assert all(given is generator for _, _, _, given in recorded.steps)
+    assert all(
+        torch.equal(x0, step.rectified) for (x0, _, _, _), step in zip(recorded.steps, seen, strict=True)
+    )
+    starts = [noise, *(step.sample for step in seen)]
+    assert all(torch.equal(x, start) for (_, _, x, _), start in zip(recorded.steps, starts, strict=False))
 
 
 class Brighter(Unconditional):
@@ -124,9 +171,9 @@ class Brighter(Unconditional):
 @pytest.mark.parametrize("keep_noise", [False, True])
 def test_which_noise_a_step_goes_on_with(keep_noise: bool) -> None:
     """The network's own prediction of it, known in closed form; or what the rectified estimate leaves."""
-    scheduler, spread = DDPMScheduler(), 0.2
-    abar = torch.cumprod(1 - scheduler.betas.double(), 0)
-    prior = Prior(GaussianNetwork(abar, spread), scheduler)
+    spread = 0.2
+    prior = gaussian(spread)
+    abar = prior.alphas_cumprod
     timesteps = spaced_timesteps(300, 20, 5)
     noise = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     f = 0.3 * noise
@@ -171,7 +218,7 @@ def test_nothing_goes_to_the_host_and_back_within_the_loop(name: str) -> None:
             likelihood,
             likelihood.start,
             spaced_timesteps(190, 10, 3),
-            scheduler=name,
+            scheduler=SCHEDULERS[name],
             keep_noise=True,
         )
     assert fused.shape == sources[0].shape

@@ -199,7 +199,7 @@ def test_loss_targets_agree_with_diffusers(prediction_type: str) -> None:
     noisy = scheduler.add_noise(clean, noise, timesteps)
     target = noise if prediction_type == "epsilon" else scheduler.get_velocity(clean, noise, timesteps)
     out = torch.nn.functional.pixel_shuffle(
-        prior.network(torch.nn.functional.pixel_unshuffle(noisy, 2), timesteps).sample, 2
+        prior.network(torch.nn.functional.pixel_unshuffle(noisy, 2), timesteps), 2
     )
     reference = ((out - target) ** 2).mean((1, 2, 3))
     assert torch.allclose(DiffusionLoss(prior)(clean, timesteps.float(), noise), reference, rtol=1e-3)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ddfm.errors import InputError
+from ddfm.fusion.options import Options
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.noise.level import GREY_LEVEL
@@ -160,7 +161,7 @@ def test_another_frame_rate_is_followed_by_time(tmp_path: Path) -> None:
     b = write_video(tmp_path / "b.mp4", colour_frames(20), rate=10)
     for rate in (4, 10, 24, 30):
         a = write_video(tmp_path / "a.mp4", [dark] * rate + [light] * rate, rate=rate)
-        fuse_videos(a, b, tmp_path / "out.mp4", noise="off")
+        fuse_videos(a, b, tmp_path / "out.mp4", Options(steps=0, noise="off"))
         means = [frame.to_ndarray(format="gray").mean() for frame in decoded(tmp_path / "out.mp4")]
         assert times_of(tmp_path / "out.mp4") == times_of(b)
         light_from = min(k for k in range(20) if round(k / 10 * rate + 1e-9) >= rate)
@@ -620,6 +621,6 @@ def test_exposures_of_a_moving_scene_are_told(tmp_path: Path) -> None:
     """``auto`` looks at the first frames."""
     dark = write_video(tmp_path / "dark.mkv", [frame // 3 for frame in colour_frames(4)])
     bright = write_video(tmp_path / "bright.mkv", colour_frames(4))
-    settings = fuse_videos(dark, bright, tmp_path / "out.mkv", noise="off").settings
+    settings = fuse_videos(dark, bright, tmp_path / "out.mkv", Options(steps=0, noise="off")).settings
     assert settings["task"] == "exposure"
     assert "grey levels" in settings["why"]

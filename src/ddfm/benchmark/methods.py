@@ -19,8 +19,8 @@ from torch import Tensor
 from ddfm.benchmark.datasets import Dataset
 from ddfm.benchmark.evaluation import image_files
 from ddfm.errors import InputError
-from ddfm.fusion.options import check_options
-from ddfm.fusion.pipeline import fuse
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import Fusion
 from ddfm.likelihoods.forms import FORMS
 from ddfm.pictures.colour import blend_chroma, combine, luminance
 from ddfm.pictures.image import Image
@@ -200,14 +200,19 @@ def _diffusion(
 ) -> Method:
     """``ddfm`` at its defaults for the data's task (found out if it may be any), or ``ddfm:<form>``."""
     # In float32 everywhere, so that numbers of different machines can be compared.
-    options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device, "dtype": "float32"}
-    options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
-    options["task"] = "auto" if dataset.task == "any" else dataset.task
-    check_options(scheduler="ddim", noise=None, stretch="auto", **options)
+    options = Options(
+        form="ddfm" if name == "ddfm" else name.removeprefix("ddfm:"),
+        task="auto" if dataset.task == "any" else dataset.task,
+        steps=steps,
+        seed=seed,
+        device=device,
+        dtype="float32",
+    )
+    fusion = Fusion(options, prior)
     settings: dict[str, Any] = {}
 
     def run(a: Image, b: Image) -> Image:
-        result = fuse(a, b, prior=prior, **options)
+        (result,) = fusion.of([[a, b]])
         settings.update(result.settings)
         return result.image
 

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddfm import __version__
 from ddfm.benchmark.datasets import Dataset
 from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
 from ddfm.benchmark.methods import Method, as_bytes
@@ -268,7 +267,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
-            "ddfm": __version__,
+            "ddfm": version("ddfm"),
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "diffusers", "numpy", "pillow")},
         },

@@ -7,16 +7,20 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
-from ddfm import timing as stages
+from ddfm import timing
 from ddfm.errors import InputError, reason_of, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
+
+    from ddfm.jobs.folders import Progress as FolderProgress
 
 
 def prepare_streams() -> None:
@@ -54,8 +58,6 @@ def close_output() -> None:
 
 def label(text: object) -> str:
     """Return a name as rich shows it: its brackets are no markup, its hidden characters are escapes."""
-    from rich.markup import escape
-
     # A backslash at the end would escape what follows.
     shown = escape(visible(text))
     return f"{shown} " if shown.endswith("\\") else shown
@@ -81,18 +83,39 @@ def progress_bars() -> Progress:
     )
 
 
-def tell_task(what: str, task: str, why: str) -> str:
-    return f"{what}: task {task} ({why}); --task says otherwise"
+class FolderBars:
+    """Show the progress of a folder run: a bar over all pictures, and one for each that is being fused."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.known: dict[str, TaskID] = {}
+        self.lock = Lock()
+
+    def __call__(self, progress: FolderProgress) -> None:
+        """Show this much progress."""
+        with self.lock:
+            if progress.name not in self.known:
+                title = escape(progress.name) or "pictures"
+                self.known[progress.name] = self.bars.add_task(title, total=progress.total)
+            self.bars.update(self.known[progress.name], completed=progress.done, total=progress.total)
+            if progress.name and progress.done >= progress.total:
+                self.bars.remove_task(self.known.pop(progress.name))
+
+
+def tell_task(what: str, task: str, why: str) -> None:
+    """Say which task was chosen, and why; nothing if it was given."""
+    if why:
+        print(f"{what}: task {task} ({why}); --task says otherwise", file=sys.stderr)
 
 
 @contextmanager
 def tell_times(wanted: bool) -> Iterator[None]:
-    """After what is done within, a table of where the time went, if wanted; not of what was refused."""
+    """Print, after what is done within, a table of where the time went, if that is wanted."""
     if not wanted:
         yield
         return
     failed: typer.Exit | None = None
-    with stages.profile() as times:
+    with timing.profile() as times:
         try:
             yield
         except typer.Exit as some:  # items that failed, and are named; the others took their time

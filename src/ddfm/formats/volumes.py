@@ -71,14 +71,12 @@ class Volume:
 
 
 def axis_codes(affine: NDArray[np.float64]) -> str:
-    """The anatomical direction that each axis is nearest to, the best match first, each taken once."""
-    cosines = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-12)
-    codes, left = ["?"] * 3, np.abs(cosines)
-    for _ in range(3):
-        world, axis = np.unravel_index(left.argmax(), left.shape)
-        codes[axis] = ("LR", "PA", "IS")[world][int(cosines[world, axis] > 0)]
-        left[world, :] = left[:, axis] = -1
-    return "".join(codes)
+    """Return the anatomical direction that each axis is nearest to; "?" for an axis without length."""
+    try:
+        from nibabel.orientations import aff2axcodes
+    except ImportError as error:
+        raise InputError("volumes need nibabel: pip install 'ddfm[medical]'") from error
+    return "".join(code or "?" for code in aff2axcodes(affine))
 
 
 def is_volume(path: Path) -> bool:

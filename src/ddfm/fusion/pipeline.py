@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from ddfm import __version__
-from ddfm.devices import pick_device, pick_dtype
 from ddfm.errors import InputError
-from ddfm.fusion.options import DEFAULT_STEPS, Noise, check_options
-from ddfm.fusion.prepare import Stack, as_tensor, by_size, in_given_order, order_of_contents, prepared
+from ddfm.fusion.options import NoiseLevels, Options
+from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, with_chroma, without_noise
-from ddfm.fusion.result import FusionResult, largest
+from ddfm.fusion.result import FusionResult, merged_settings
 from ddfm.fusion.sources import Source, as_sources, match_sizes
 from ddfm.fusion.task import Choice, choose_for_all
 from ddfm.likelihoods.base import Likelihood
-from ddfm.likelihoods.forms import likelihood_of
-from ddfm.likelihoods.tasks import TASKS
+from ddfm.likelihoods.forms import Form
+from ddfm.likelihoods.tasks import TASKS, Task
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
+from ddfm.priors.lazy import LazyPrior
 from ddfm.registration.bring import registered
 from ddfm.registration.models import Registering
-from ddfm.sampling.draw import draw_all, span
-from ddfm.sampling.loop import Step
+from ddfm.sampling.draw import check_steps, draw
+from ddfm.sampling.loop import Sampler, Step, check_finite, sample
+from ddfm.sampling.schedulers import SchedulerFactory
 from ddfm.sampling.uncertainty import posterior_std
-from ddfm.timing import FUSED, stage
+from ddfm.threads import fair_threads
+from ddfm.timing import RESTORE, stage
 
 if TYPE_CHECKING:
-    from ddfm.priors.diffusion import Prior
+    from ddfm.priors.lazy import PriorSource
+
+Callback = Callable[[Step], None]
+
+
+def no_callback(step: Step) -> None:
+    """Do nothing."""
 
 
 def fuse(
     a: Source,
     b: Source,
     *more: Source,
-    prior: str | os.PathLike[str] | Prior | Callable[[], Prior] = "natural",
-    form: str = "ddfm",
-    scheduler: str = "ddim",
+    prior: PriorSource = "natural",
+    form: str | Form = "ddfm",
+    task: str | Task = "auto",
     steps: int | None = None,
     seed: int = 3407,
-    task: str = "auto",
+    scheduler: str | SchedulerFactory = "ddim",
+    sampler: Sampler = sample,
     colour_from: int | None = None,
-    noise: Noise | None = None,
+    noise: NoiseLevels | None = None,
     stretch: str = "auto",
     uncertainty: bool = False,
     device: str = "auto",
@@ -56,8 +63,7 @@ def fuse(
     tile: Tile = "auto",
     register: Registering | None = None,
     resize: bool = False,
-    scales: Mapping[str, float] | None = None,
-    callback: Callable[[Step], None] = lambda step: None,
+    callback: Callback = no_callback,
 ) -> FusionResult:
     """Fuse two or more aligned pictures of one scene (DDFM, Zhao et al., ICCV 2023, algorithm 1).
 
@@ -68,22 +74,25 @@ def fuse(
             array or tensor (H, W), (H, W, C) or (C, H, W), or a batch (B, C, H, W) of them; 8 or 16
             bits, or floats, in any units (docs/formats.md). What comes back has the same layout.
         b: the second source, the visible image v of the paper.
-        more: further sources, for form ``"ddfm"``.
-        prior: name, folder, a loaded `Prior`, or a function that loads one; it is only loaded for steps
-            other than 0, for noisy sources and for their uncertainty.
+        more: further sources, for forms that take them.
+        prior: name, folder, a loaded prior, or a function without arguments that loads one. It is only
+            loaded for steps other than 0, for noisy sources and for their uncertainty.
         form: of the likelihood: ``"ddfm"`` (ours: it knows what each source has to say),
-            ``"released"`` (what the authors' code computes) or ``"paper"`` (the published equations,
-            which have no opinion between two sources: see docs/algorithm.md).
-        scheduler: ``"ddim"``, ``"ddpm"`` or ``"dpm++"``.
+            ``"released"`` (what the authors' code computes), ``"paper"`` (the published equations,
+            which have no opinion between two sources: see docs/algorithm.md), or a `Form` of your own.
+        task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible), ``"medical"`` (MRI
+            with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene),
+            ``"focus"`` (on its parts), or a `Task` with constants of your own. ``"auto"`` finds out:
+            `ddfm.fusion.task.choose_task`.
         steps: network evaluations; 0 for the likelihood alone (form ``"ddfm"`` only). None for the
             form's own: 5 for ``"ddfm"``, 100 for the others.
         seed: of the starting noise, and of the scheduler's if it has any; 0 or more.
-        task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible), ``"medical"`` (MRI
-            with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene) or
-            ``"focus"`` (on its parts). ``"auto"`` finds out: `ddfm.fusion.task.choose_task`.
+        scheduler: ``"ddim"``, ``"ddpm"``, ``"dpm++"``, or a function that makes a scheduler for the abar
+            of the steps (`ddfm.sampling.schedulers`).
+        sampler: the sampling loop; a function with the signature of `ddfm.sampling.loop.sample`.
         colour_from: number of the source, counted from 1, whose chroma is taken; None for the task's
-            own rule (`with_chroma`).
-        noise: ``"auto"`` to find out how noisy each source is and to denoise, with the prior, what is;
+            own rule (`ddfm.fusion.restore.with_chroma`).
+        noise: ``"auto"`` to measure how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
@@ -104,45 +113,18 @@ def fuse(
             aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
-        scales: numbers about the whole picture that form ``"ddfm"`` takes instead of each picture's own:
-            those of a volume, for its slices (`ddfm.jobs.volumes.shared_scales`).
         callback: called with a `Step` after every sampling step.
 
     Raises:
         InputError: a source cannot be read, sizes differ, an option is not one of those above.
     """
-    # 1. Read.
-    given = as_sources([a, b, *more])
-    scenes = [list(pictures) for pictures in zip(*given.pictures, strict=True)]
-    check_options(
+    options = Options(
         form=form,
-        scheduler=scheduler,
-        steps=steps,
-        seed=seed,
         task=task,
-        colour_from=colour_from,
-        noise=noise,
-        stretch=stretch,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        tile=tile,
-        register=register,
-        sources=len(given.pictures),
-    )
-    if register is not None:
-        scenes = [registered(scene, register) for scene in scenes]
-    scenes = [match_sizes(scene, resize) for scene in scenes]
-    check_colour(scenes, colour_from)
-    choice = choose_for_all(scenes) if (task, form) == ("auto", "ddfm") else Choice(task, "")
-    results = fuse_scenes(
-        scenes,
-        choice,
-        prior=prior,
-        form=form,
-        scheduler=scheduler,
         steps=steps,
         seed=seed,
+        scheduler=scheduler,
+        sampler=sampler,
         colour_from=colour_from,
         noise=noise,
         stretch=stretch,
@@ -151,174 +133,219 @@ def fuse(
         dtype=dtype,
         backend=backend,
         tile=tile,
-        scales=scales,
-        callback=callback,
+        register=register,
+        resize=resize,
+        sources=2 + len(more),
     )
-    stds = [result.std for result in results if result.std is not None]
-    return FusionResult(
-        tuple(result.image for result in results),
-        results[0].settings | {key: largest(results, key) for key in ("noise", "denoised")},
-        (np.stack(stds) if given.is_batch else stds[0]) if stds else None,
-        given.layout,
-    )
+    return Fusion(options, prior).of_sources([a, b, *more], callback)
 
 
-def fuse_scenes(
-    scenes: Sequence[Sequence[Image]],
-    choice: Choice,
-    *,
-    prior: str | os.PathLike[str] | Prior | Callable[[], Prior],
-    form: str,
-    scheduler: str,
-    steps: int | None,
-    seed: int,
-    colour_from: int | None,
-    noise: Noise | None,
-    stretch: str,
-    uncertainty: bool,
-    device: str,
-    dtype: str,
-    backend: str,
-    tile: Tile,
-    scales: Mapping[str, float] | None = None,
-    callback: Callable[[Step], None] = lambda step: None,
-) -> list[FusionResult]:
-    """Fuse several scenes of one kind at once: each as if it were alone, to rounding.
+class Fusion:
+    """Fuse scenes with one set of options and one prior.
 
-    Args:
-        scenes: as many sources each, all of one scene of one size; where scenes differ in size, all have to
-            come to the same one when they are padded to multiples of `ddfm.priors.diffusion.Prior.multiple`.
-        choice: the task of all of them, and why it was chosen.
-        prior: and everything else: as for `fuse`, with `check_options` done. With ``"ddpm"``, whose noise
-            depends on the size, and ``uncertainty``, whose draws follow each other, scenes that are to be as
-            they are alone should come alone.
-
-    Returns:
-        one result for each scene, with the settings of its own.
-
-    Raises:
-        InputError: the prior cannot be loaded or has too few timesteps.
+    Attributes:
+        options: checked already.
+        prior: loaded when it is first asked for.
     """
-    steps = DEFAULT_STEPS[form] if steps is None else steps
-    rules = TASKS.get(choice.task, TASKS["infrared"])  # the older forms know of no tasks
-    if choice.task in ("exposure", "focus"):
-        scenes = [with_shared_range(scene) for scene in scenes]
-    if noise is None:
-        noise = "auto" if form == "ddfm" and choice.task != "medical" else "off"
-    place = pick_device(device, backend)
-    network_dtype = pick_dtype(dtype, place, form)
 
-    height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
+    def __init__(self, options: Options, prior: PriorSource | LazyPrior = "natural") -> None:
+        self.options = options
+        self.prior = (
+            prior
+            if isinstance(prior, LazyPrior)
+            else LazyPrior.of(prior, options.torch_device, options.torch_dtype, options.backend)
+        )
 
-    @cache
-    def model() -> Prior:
-        return as_prior(prior).to(place, network_dtype, backend).for_tiles(tile, height, width)
+    def check_prior(self) -> None:
+        """Raise InputError if the prior is surely needed and will not do; before any work is done."""
+        if self.options.evaluations:
+            check_steps(self.prior(), self.options.likelihood_form.warm, self.options.evaluations)
 
-    if steps:
-        check_steps(model(), form, steps)  # what is wrong with it should come out before any work is done
-    # 2. Prepare: luminance in [-1, 1], without noise; sources in an order that is not that of the arguments.
-    with stage("prepare"):
-        orders = [order_of_contents(scene) if form == "ddfm" else list(range(len(scene))) for scene in scenes]
-        ordered = [[scene[n] for n in order] for scene, order in zip(scenes, orders, strict=True)]
-        pixels = [[as_tensor(source).to(place) for source in scene] for scene in ordered]
-        stacks = [prepared(places, pixels, orders, noise, model) for places in by_size(scenes)]
+    def of_sources(self, given: Sequence[Source], callback: Callback = no_callback) -> FusionResult:
+        """Read whatever stands for the sources and fuse them; batches give several pictures."""
+        # 1. Read.
+        sources = as_sources(given)
+        scenes = [list(pictures) for pictures in zip(*sources.pictures, strict=True)]
+        if self.options.register is not None:
+            scenes = [registered(scene, self.options.register) for scene in scenes]
+        scenes = [match_sizes(scene, self.options.resize) for scene in scenes]
+        check_colour(scenes, self.options.colour_from)
+        results = self.of(scenes, callback=callback)
+        stds = [result.std for result in results if result.std is not None]
+        return FusionResult(
+            tuple(result.image for result in results),
+            merged_settings(results),
+            (np.stack(stds) if sources.is_batch else stds[0]) if stds else None,
+            sources.layout,
+        )
 
-    # 3. Sample.
+    @fair_threads()
+    def of(
+        self,
+        scenes: Sequence[Sequence[Image]],
+        choice: Choice | None = None,
+        callback: Callback = no_callback,
+    ) -> list[FusionResult]:
+        """Fuse several scenes of one kind at once: each as if it were alone, to rounding.
+
+        With DDPM, whose noise depends on the size, and with uncertainty, whose draws follow each other,
+        scenes that are to be as they are alone should come alone.
+
+        Args:
+            scenes: as many sources each, all of one scene of one size. Scenes may differ in size if all
+                come to the same one when they are padded to multiples of the prior's.
+            choice: the task of all of them, and why; None to choose it here.
+
+        Returns:
+            one result for each scene, with the settings of its own.
+
+        Raises:
+            InputError: the prior cannot be loaded or has too few timesteps; the scenes' tasks differ.
+        """
+        choice = self.chosen(scenes) if choice is None else choice
+        return _Run(self, scenes, choice).results(callback)
+
+    def chosen(self, scenes: Sequence[Sequence[Image]]) -> Choice:
+        """Return the task of these scenes: found out, or as the options say."""
+        task = self.options.task
+        if self.options.finds_task:
+            return choose_for_all(scenes)
+        return Choice(task if isinstance(task, str) else task.name, "")
+
+    def rules(self, choice: Choice) -> Task:
+        """Return the constants of that task; forms that know of no tasks get those of infrared."""
+        if isinstance(self.options.task, Task):
+            return self.options.task
+        return TASKS.get(choice.task, TASKS["infrared"])
+
+
+class _Run:
+    """Fuse scenes of one kind: what `Fusion.of` does, step by step."""
+
+    def __init__(self, fusion: Fusion, scenes: Sequence[Sequence[Image]], choice: Choice) -> None:
+        self.options, self.choice, self.task = fusion.options, choice, fusion.rules(choice)
+        self.form = self.options.likelihood_form
+        self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
+        height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
+        self.prior = fusion.prior.for_tiles(self.options.tile, height, width)
+        if self.options.evaluations:  # what is wrong with it should come out before any work is done
+            check_steps(self.prior(), self.form.warm, self.options.evaluations)
+
+    def results(self, callback: Callback) -> list[FusionResult]:
+        """Return the fused scenes, in the order of the scenes."""
+        # 2. Prepare: luminance in [-1, 1], without noise.
+        with stage("prepare"):
+            stacks = self.prepared()
+        # 3. Sample; and, if asked, how far samples spread.
+        sampled = self.sampled(
+            [stack.lumas for stack in stacks],
+            [stack.residual_noise for stack in stacks],
+            self.options.seed,
+            callback,
+        )
+        stds = [self.std(stack) if self.options.uncertainty else None for stack in stacks]
+        # 4. Restore: chroma, depth and alpha.
+        results: dict[int, FusionResult] = {}
+        for stack, (luma, likelihood), std in zip(stacks, sampled, stds, strict=True):
+            for n, scene in enumerate(stack.scenes):
+                with stage(RESTORE):
+                    image = self.restored(stack, n, luma[n : n + 1], likelihood)
+                own = None if std is None else std[n, 0].cpu().numpy()
+                results[scene.number] = FusionResult((image,), self.settings(stack, n), own)
+        return [results[number] for number in range(len(self.scenes))]
+
+    def prepared(self) -> list[PreparedScenes]:
+        """Return the scenes, stacked by size, their luminances without noise."""
+        scenes = [
+            Scene.of(number, given, self.form.symmetric, self.options.torch_device)
+            for number, given in enumerate(self.scenes)
+        ]
+        noise = self.options.noise_for(self.task)
+        return [prepare_scenes(alike, noise, self.prior) for alike in by_size(scenes)]
+
     def sampled(
+        self,
         sources: Sequence[Sequence[Tensor]],
-        left: Sequence[Sequence[Tensor]],
+        residual_noise: Sequence[Sequence[Tensor]],
         seed: int,
-        callback: Callable[[Step], None] = lambda step: None,
+        callback: Callback = no_callback,
     ) -> list[tuple[Tensor, Likelihood]]:
+        """Return, for the luminances of each size, the fused one in [0, 1] and its likelihood."""
         with stage("likelihood"):
             likelihoods = [
-                likelihood_of(form, lumas, noise, rules, tile, scales)
-                for lumas, noise in zip(sources, left, strict=True)
+                self.form.likelihood(lumas, noise, self.task, whole=self.options.tile == "off")
+                for lumas, noise in zip(sources, residual_noise, strict=True)
             ]
-            starts = [start for likelihood in likelihoods if (start := likelihood.start) is not None]
-        if steps or not starts:
-            likes = [lumas[0] for lumas in sources]
-            starts = draw_all(model(), likelihoods, steps, likes, seed, scheduler, callback)
+            drawn = [start for likelihood in likelihoods if (start := likelihood.start) is not None]
+        if self.options.evaluations or not drawn:
+            drawn = draw(
+                self.prior(),
+                likelihoods,
+                self.options.evaluations,
+                [lumas[0] for lumas in sources],
+                seed,
+                scheduler=self.options.scheduler_factory,
+                sampler=self.options.sampler,
+                callback=callback,
+            )
         with stage("finish"):
-            return [
-                (likelihood.finish(luminance(f), stretch == "auto"), likelihood)
-                for likelihood, f in zip(likelihoods, starts, strict=True)
+            lumas = [
+                likelihood.finish(luminance(f), self.options.stretch == "auto")
+                for likelihood, f in zip(likelihoods, drawn, strict=True)
             ]
+            for luma in lumas:
+                check_finite(luma, f"form {self.form.name}")
+        return list(zip(lumas, likelihoods, strict=True))
 
-    def spread(stack: Stack, left: Sequence[Tensor]) -> Tensor:
+    def std(self, stack: PreparedScenes) -> Tensor:
+        """Return how far posterior samples spread, (B, 1, H, W)."""
+
         def fused(sources: Sequence[Tensor], seed: int) -> Tensor:
-            return sampled([sources], [left], seed)[0][0]
+            return self.sampled([sources], [stack.residual_noise], seed)[0][0]
 
-        return posterior_std(stack.noisy, stack.cleaned, model, fused, seed)
+        return posterior_std(stack.noisy, stack.cleaned, self.prior, fused, self.options.seed)
 
-    lefts = [[source.left for source in stack.cleaned] for stack in stacks]
-    fused = sampled([[source.luma for source in stack.cleaned] for stack in stacks], lefts, seed, callback)
-    # 4. Restore: chroma, depth and alpha.
-    results: dict[int, FusionResult] = {}
-    for stack, left, (luma, likelihood) in zip(stacks, lefts, fused, strict=True):
-        stds = spread(stack, left) if uncertainty else None
-        for n, number in enumerate(stack.places):
-            scene, order = ordered[number], orders[number]
-            with stage(FUSED):
-                coloured = {
-                    k: without_noise(pixels[number][k], model, stack.levels[k], n)
-                    if stack.cleaned[k].told[n]
-                    else pixels[number][k]
-                    for k, source in enumerate(scene)
-                    if source.is_colour and colour_from in (None, order[k] + 1)
-                }
-                picture = luma[n : n + 1]
-                if coloured:
-                    picture = with_chroma(coloured, picture, likelihood, n, rules)
-                image = restored(picture, scenes[number], colour_from)
-            settings = {
-                "version": __version__,
-                "prior": model().name if model.cache_info().currsize else None,
-                "form": form,
-                "scheduler": scheduler,
-                "steps": steps,
-                "seed": seed,
-                "task": choice.task,
-                "why": choice.why,
-                "colour_from": colour_from,
-                "noise": in_given_order([source.found[n] for source in stack.cleaned], order),
-                "denoised": in_given_order([source.told[n] for source in stack.cleaned], order),
-                "stretch": stretch,
-                "device": str(place),
-                "dtype": str(network_dtype).removeprefix("torch."),
-                "backend": backend,
-                "tile": model().tile if model.cache_info().currsize else None,
-            }
-            spread_of_it = None if stds is None else stds[n, 0].cpu().numpy()
-            results[number] = FusionResult((image,), settings, spread_of_it)
-    return [results[k] for k in range(len(scenes))]
+    def restored(self, stack: PreparedScenes, n: int, luma: Tensor, likelihood: Likelihood) -> Image:
+        """Return the stack's n-th fused luminance, (1, 1, H, W), as a picture like its sources."""
+        scene = stack.scenes[n]
+        coloured = {
+            k: without_noise(scene.pixels[k], self.prior, stack.levels[k], n)
+            if stack.cleaned[k].assumed_noise[n]
+            else scene.pixels[k]
+            for k in scene.coloured(self.options.colour_from)
+        }
+        if coloured:
+            luma = with_chroma(coloured, luma, likelihood, n, self.task)
+        return restored(luma, scene.given, self.options.colour_from)
 
-
-def as_prior(prior: str | os.PathLike[str] | Prior | Callable[[], Prior]) -> Prior:
-    """Whatever stands for a prior, loaded; raises InputError for what cannot be."""
-    with stage("import"):
-        from ddfm.priors.diffusion import Prior
-        from ddfm.priors.loading import load_prior
-
-    if isinstance(prior, Prior):
-        return prior
-    return load_prior(prior) if isinstance(prior, str | os.PathLike) else prior()
-
-
-def check_steps(prior: Prior, form: str, steps: int | None) -> None:
-    """Raises InputError if the prior's schedule has not as many timesteps as steps are wanted."""
-    steps = DEFAULT_STEPS[form] if steps is None else steps
-    first, last = span(prior, warm=form == "ddfm")
-    if steps > first - last + 1:
-        raise InputError(
-            f"steps {steps}: the prior {prior.name} has only {first - last + 1} timesteps to take"
-        )
+    def settings(self, stack: PreparedScenes, n: int) -> dict[str, Any]:
+        """Return what the stack's n-th scene was fused with."""
+        scene, prior = stack.scenes[n], self.prior.asked
+        return {
+            "version": __version__,
+            "prior": prior.name if prior else None,
+            "form": self.form.name,
+            "scheduler": self.options.scheduler_name,
+            "steps": self.options.evaluations,
+            "seed": self.options.seed,
+            "task": self.choice.task,
+            "why": self.choice.why,
+            "colour_from": self.options.colour_from,
+            "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
+            "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
+            "stretch": self.options.stretch,
+            "device": str(self.options.torch_device),
+            "dtype": str(self.options.torch_dtype).removeprefix("torch."),
+            "backend": self.options.backend,
+            "tile": prior.tile if prior else None,
+        }
 
 
 def check_colour(scenes: Sequence[Sequence[Image]], colour_from: int | None) -> None:
-    """Raises InputError if the source that chroma is to come from has none."""
-    grey = next(
-        (s[colour_from - 1] for s in scenes if colour_from and not s[colour_from - 1].is_colour), None
-    )
-    if grey is not None:
-        raise InputError(f"colour from {colour_from}: {grey.name} is grey; name a source in colour")
+    """Raise InputError if the source that chroma is to come from has none."""
+    if colour_from is None:
+        return
+    for scene in scenes:
+        source = scene[colour_from - 1]
+        if not source.is_colour:
+            raise InputError(f"colour from {colour_from}: {source.name} is grey; name a source in colour")

@@ -18,7 +18,7 @@ from ddfm.pictures.image import Image, first_colour
 from ddfm.pictures.tiles import spans
 
 if TYPE_CHECKING:
-    from ddfm.priors.diffusion import Prior
+    from ddfm.priors.base import Prior
 
 STRIP = 64  # rows that chroma is blended in, so that what it takes stays in a processor's cache
 SMOOTH_STRIP, SMOOTH_OVERLAP = 512, 64  # of exposures: their weights are smoothed across the borders

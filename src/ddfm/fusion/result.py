@@ -1,4 +1,4 @@
-"""What comes of a fusion."""
+"""The result of a fusion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ddfm.pictures.layouts import Layout
 
 @dataclass(frozen=True)
 class FusionResult:
-    """What came of a fusion, and what it was made with.
+    """Hold the fused pictures, and what they were made with.
 
     Attributes:
         images: one fused picture, or as many as the sources' batches held. Size and colour of the first
@@ -49,13 +49,16 @@ class FusionResult:
         return self.images[0]
 
     def to_array(self) -> NDArray[Any]:
-        """In the layout that went in; else (H, W) or (H, W, C). uint8, uint16 or float32, as the first."""
+        """Return the result in the layout that went in; else (H, W) or (H, W, C).
+
+        Samples are uint8, uint16, int16 or float32, as the first source's.
+        """
         if self.layout is None:
             return self.image.to_array()
         return self.layout.join([image.to_array() for image in self.images])
 
     def to_tensor(self) -> Tensor:
-        """The same as a tensor, on the CPU."""
+        """Return the same as a tensor, on the CPU."""
         return torch.from_numpy(self.to_array())
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -65,6 +68,10 @@ class FusionResult:
         write_image(path, self.image)
 
 
-def largest(results: Sequence[FusionResult], key: str) -> list[float]:
-    """Of the levels of noise that the settings hold, by source."""
-    return [max(levels) for levels in zip(*(result.settings[key] for result in results), strict=True)]
+def merged_settings(results: Sequence[FusionResult]) -> dict[str, Any]:
+    """Return the settings of several results as one: for each source, the highest noise level of all."""
+    levels = {
+        key: [max(levels) for levels in zip(*(result.settings[key] for result in results), strict=True)]
+        for key in ("noise", "denoised")
+    }
+    return results[0].settings | levels

@@ -14,7 +14,7 @@ from ddfm.formats.dicom import scale
 from ddfm.formats.files import is_folder, read_whole
 from ddfm.formats.pictures import read_image, suffix_for
 from ddfm.formats.volumes import Volume
-from ddfm.jobs.volumes import noise_levels
+from ddfm.jobs.slices import noise_levels
 from ddfm.pictures.image import Image, range_remarks
 from ddfm.pictures.ranges import ValueRange
 

@@ -20,7 +20,7 @@ MARGINS = 192  # around a part of a large picture
 AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size
 BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, in float32 and in one piece
 
-SHARE = 2  # of the memory at hand, of which a folder run may take one
+MEMORY_FRACTION = 1 / 2  # of the free memory, for one folder run
 
 
 def peak_bytes(

@@ -31,18 +31,18 @@ def run(
     work: Work,
     *,
     workers: int = 1,
-    together: int = 1,
+    batch: int = 1,
     prepare: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Have all groups worked on, each worker a few groups at a time; what became of them, in their order.
 
-    Whoever has read and is computing leaves the disk to the others: that is all there is to overlapping.
+    Each worker reads, fuses and writes on its own, so one worker's I/O overlaps another's computing.
 
     Args:
         groups: in the order in which they are begun.
         work: done in the workers' threads.
         workers: how many there are.
-        together: how many groups are worked on at once.
+        batch: how many groups are worked on at once.
         prepare: called in each worker's thread before anything else.
 
     Raises:
@@ -52,13 +52,17 @@ def run(
     pool = ThreadPoolExecutor(workers, initializer=prepare)
     try:
         begun = [
-            pool.submit(work, groups[first : first + together], stop)
-            for first in range(0, len(groups), together)
+            pool.submit(work, groups[first : first + batch], stop) for first in range(0, len(groups), batch)
         ]
         return [outcome for future in begun for outcome in future.result()]
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+# What a single picture may fail by while the others go on; torch tells want of memory by a RuntimeError.
+# Any other error is a mistake of ours, and ends the run with its traceback.
+FAILURES = (InputError, OSError, MemoryError, RuntimeError)
 
 
 def reason(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""Pictures of several sizes in one batch: the network sees them at once, all else each by itself.
+"""Pictures of several sizes in one batch of the network.
 
-The sides of what a network takes are multiples of some number. So pictures are padded for it, and those of
-different sizes may come out alike; such pictures are sampled in frames of that common size. Before every
-evaluation what lies around a picture is made its mirror image, which is what the network is shown of the
-picture alone; its likelihood never sees anything but the picture.
+A network takes sides that are multiples of some number, so pictures are padded for it. Those of different
+sizes may come out alike; they are sampled in frames of that common size. Before every evaluation the
+border of a frame is made the picture's mirror image, which is what the network sees of the picture alone.
+A likelihood sees its own picture only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ddfm.likelihoods.base import Likelihood
 from ddfm.pictures.tiles import Padding
 
 
-class Together:
-    """Likelihoods of pictures of several sizes as one, of frames."""
+class PaddedBatch:
+    """Treat the likelihoods of pictures of several sizes as one, of frames of a common size."""
 
     def __init__(self, likelihoods: Sequence[Likelihood], sources: Sequence[Tensor], multiple: int) -> None:
         """
@@ -46,16 +46,16 @@ class Together:
         return self.framed([likelihood.rectify(picture) for likelihood, picture in pictures])
 
     def framed(self, pictures: Sequence[Tensor]) -> Tensor:
-        """Pictures of each size, (B, C, H, W), in one batch of frames, mirrored at their borders."""
+        """Return pictures of each size, (B, C, H, W), as one batch of frames, mirrored at their borders."""
         return torch.cat(
             [padding.pad(picture) for padding, picture in zip(self.paddings, pictures, strict=True)]
         )
 
     def pictures(self, frames: Tensor) -> list[Tensor]:
-        """Those in a batch of frames, (B, C, H, W) for each size."""
+        """Return the pictures in a batch of frames, (B, C, H, W) for each size."""
         batches = frames.split(self.counts)
         return [padding.crop(batch) for padding, batch in zip(self.paddings, batches, strict=True)]
 
     def mirrored(self, frames: Tensor) -> Tensor:
-        """The same pictures, with nothing around them but their mirror images."""
+        """Return the frames with each border made the picture's mirror image."""
         return self.framed(self.pictures(frames))

@@ -12,9 +12,10 @@ MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
 
 @dataclass(frozen=True)
 class Task:
-    """What differs between kinds of sources; intensities are in [-1, 1], where a grey level is 2/255.
+    """Hold what differs between kinds of sources; intensities are in [-1, 1], where a grey level is 2/255.
 
     Attributes:
+        name: what results and messages call it.
         joint: weight of the joint explanation of intensities (eq. 3).
         brightness: how far bright intensities are more salient than dark ones (eq. 2).
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
@@ -31,11 +32,16 @@ class Task:
         knee: luminance, of 1, from which on the range is compressed rather than clipped (eq. 19).
         least_chroma: share of the chroma that makes the luminance give way where it does not fit (eq. 20).
         chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
+        denoises: whether noisy sources are denoised unless the user says otherwise.
+        one_camera: whether all sources come from one camera, so that one range holds for all of them.
+        centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
+        energy: mean square of the local intensities about it, likewise.
 
     There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
     than something dark; without it, and among exposures, there are no contradictions (eq. 4 to 6).
     """
 
+    name: str
     joint: float
     brightness: float
     energy_floor: float
@@ -50,18 +56,25 @@ class Task:
     knee: float = 1.0
     least_chroma: float = 0.0
     chroma: Literal["saturation", "exposure", "choice"] = "saturation"
+    denoises: bool = True
+    one_camera: bool = False
+    centre: float | None = None
+    energy: float | None = None
 
 
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task(0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
-    "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
+    "infrared": Task("infrared", 0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
+    "medical": Task(
+        "medical", 0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25, denoises=False
+    ),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
     # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
     # range, no energy given back.
     "exposure": Task(
+        name="exposure",
         joint=0.0,
         brightness=0.3,
         energy_floor=1e-5,
@@ -74,8 +87,10 @@ TASKS = {
         gain=1.0,
         knee=0.85,
         chroma="exposure",
+        one_camera=True,
     ),
     "focus": Task(
+        name="focus",
         joint=0.0,
         brightness=0.0,
         energy_floor=0.001,
@@ -85,5 +100,6 @@ TASKS = {
         sharpness=8.0,
         gain=1.0,
         chroma="choice",
+        one_camera=True,
     ),
 }

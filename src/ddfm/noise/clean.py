@@ -44,19 +44,19 @@ class Denoiser(Protocol):
 
 
 class Cleaned(NamedTuple):
-    """A source after `clean_source`.
+    """Hold a source after `clean_source`; standard deviations have shape (B,).
 
     Attributes:
         luma: shape (B, 1, H, W).
-        found: standard deviation of the noise in the source, shape (B,), also where it is below the gate.
-        told: the noise that the prior was told, shape (B,); 0 where it was not asked.
-        left: rms of what is left of the noise, shape (B,); 0 where there was none above the gate.
+        measured_noise: of the noise in the source, also where it is below the gate.
+        assumed_noise: of the noise that the prior was told; 0 where it was not asked.
+        residual_noise: of what is left of the noise; 0 where there was none above the gate.
     """
 
     luma: Tensor
-    found: Tensor
-    told: Tensor
-    left: Tensor
+    measured_noise: Tensor
+    assumed_noise: Tensor
+    residual_noise: Tensor
 
 
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
@@ -93,7 +93,7 @@ def clean_source(
     Args:
         luma: shape (B, 1, H, W).
         prior: called for the prior if an image is to be denoised, not before.
-        level: standard deviation of the noise, a number or shape (B,); "auto" to find it out, with
+        level: standard deviation of the noise, a number or shape (B,); "auto" to measure it, with
             compression, and to leave alone what is below the gates; "off" or 0 to leave everything alone.
 
     Raises:
@@ -103,20 +103,20 @@ def clean_source(
     if level == "off":
         return Cleaned(luma, nothing, nothing, nothing)
     if level == "auto":
-        found = estimate_noise(luma)
-        noisy = found > NOISE_GATE
-        told = torch.where(noisy, found, NOISE_OF_STEP * quantisation_step(luma))
-        luma = remove_stripes(luma, found)
+        measured = estimate_noise(luma)
+        noisy = measured > NOISE_GATE
+        assumed = torch.where(noisy, measured, NOISE_OF_STEP * quantisation_step(luma))
+        luma = remove_stripes(luma, measured)
     else:
-        found = told = _given(level).to(luma) + nothing
-        noisy = told > 0
+        measured = assumed = _given(level).to(luma) + nothing
+        noisy = assumed > 0
         if noisy.any():
-            luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, found), luma)
-    denoised = told > 0
+            luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, measured), luma)
+    denoised = assumed > 0
     if denoised.any():
         luma = luma.clone()
-        luma[denoised] = posterior_mean(prior(), luma[denoised], told[denoised])
-    return Cleaned(luma, found, told, torch.where(noisy, REMAINS * found, nothing))
+        luma[denoised] = posterior_mean(prior(), luma[denoised], assumed[denoised])
+    return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, nothing))
 
 
 def _given(level: object) -> Tensor:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.devices import memory_at_hand
+from ddfm.errors import InputError
 from ddfm.pictures.tiles import Padding, Tile, blended, corners
-from ddfm.priors.layers import SplitInput
+from ddfm.priors.network import UNet
 from ddfm.priors.normalisation import held, joint_statistics
+from ddfm.priors.schedule import NoiseSchedule
 from ddfm.timing import stage
 
 if TYPE_CHECKING:
+    from ddfm.priors.foreign import DiffusersUNet
     from ddfm.priors.openvino import OpenVinoNetwork
 
+    Network = UNet | DiffusersUNet
 
 # Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
 OVERLAP = 64
@@ -42,7 +46,7 @@ class Prior:
 
     Attributes:
         network: predicts noise, velocity or image (``prediction_type``) from a noisy image.
-        scheduler: the noise schedule it was trained with and what it predicts
+        schedule: the noise schedule it was trained with and what it predicts
             (``prediction_type``: ``"epsilon"``, ``"v_prediction"`` or ``"sample"``).
         pixel_unshuffle: side of the pixel blocks folded into channels before the network.
         name: what a result says it was made with.
@@ -52,8 +56,8 @@ class Prior:
         exported: the network of another backend, which is evaluated in its stead. See `to`.
     """
 
-    network: UNet2DModel
-    scheduler: DDPMScheduler
+    network: Network
+    schedule: NoiseSchedule
     pixel_unshuffle: int = 1
     name: str = "prior"
     tile: int | None = None
@@ -70,14 +74,14 @@ class Prior:
         """Height and width that the network takes are multiples of this; other images are padded."""
         return int(self.pixel_unshuffle * 2 ** (len(self.network.config.block_out_channels) - 1))
 
-    @cached_property
+    @property
     def alphas_cumprod(self) -> Tensor:
         """abar_t = prod(1 - beta_s, s <= t), decreasing, float64, shape (T,)."""
-        return torch.cumprod(1 - self.scheduler.betas.double(), 0)
+        return self.schedule.alphas_cumprod
 
     @property
     def prediction_type(self) -> str:
-        return str(self.scheduler.config.prediction_type)
+        return self.schedule.prediction_type
 
     @property
     def sigmas(self) -> Tensor:
@@ -120,11 +124,7 @@ class Prior:
 
                 exported = OpenVinoNetwork.of(network, dtype, self.folder)
             if not there:
-                # Module.to, because diffusers' own warns of layers to keep in float32 where there are none.
-                network = copy.deepcopy(network)
-                if dtype.itemsize < 4:
-                    network.conv_in = SplitInput.of(network.conv_in)
-                torch.nn.Module.to(network, device=device, dtype=dtype)
+                network = copy.deepcopy(network).to(device=device, dtype=dtype)
         return replace(self, network=network, exported=exported)
 
     def for_tiles(self, tile: Tile, height: int, width: int) -> Prior:
@@ -166,6 +166,8 @@ class Prior:
         else:
             out = self._evaluate_in_tiles(padding.pad(x), timestep)
         out = padding.crop(out)
+        if out.device.type == "cpu":  # to ask another device is to wait for it, at every step
+            check_finite(out, self.name, torch.as_tensor(timestep))
         if self.prediction_type == "epsilon":
             return (x - noise * out) / signal
         if self.prediction_type == "v_prediction":
@@ -199,27 +201,33 @@ class Prior:
             x_0 estimate, shape of ``x``. The image is scaled by sqrt(abar), abar = 1 / (1 + sigma^2),
             and read at the timestep whose noise matches, found by interpolating log sigma.
         """
-        level = torch.as_tensor(sigma, dtype=torch.float64).reshape(-1)
-        alpha_cumprod = 1 / (1 + level**2)
+        level = torch.as_tensor(sigma, dtype=torch.float64)
+        alpha_cumprod, timestep = 1 / (1 + level**2), timestep_of(level.reshape(-1), self.sigmas)
+        if not isinstance(sigma, Tensor):  # one number for all images stays on the host
+            return self.predict_x0(x * alpha_cumprod.sqrt(), float(timestep), alpha_cumprod)
+        alpha_cumprod = alpha_cumprod.reshape(-1)
         scaled = x * alpha_cumprod.sqrt().to(x).reshape(-1, 1, 1, 1)
-        return self.predict_x0(scaled, timestep_of(level, self.sigmas), alpha_cumprod)
+        return self.predict_x0(scaled, timestep, alpha_cumprod)
 
     def save(self, folder: Path | str) -> None:
         """Write the folder that `load_prior` and diffusers read."""
         folder = Path(folder)
-        self.network.save_pretrained(folder)
-        self.scheduler.save_pretrained(folder)
-        # diffusers notes down where the network was loaded from, which is nobody else's business.
-        config = json.loads((folder / "config.json").read_text())
-        config.pop("_name_or_path", None)
-        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        self.network.save(folder)
+        self.schedule.save(folder)
         if self.pixel_unshuffle > 1:
             (folder / "prior.json").write_text(json.dumps({"pixel_unshuffle": self.pixel_unshuffle}) + "\n")
 
 
-def predict(
-    network: UNet2DModel | OpenVinoNetwork, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int
-) -> Tensor:
+class Evaluated(Protocol):
+    """A network to be evaluated, whatever computes it."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    def __call__(self, x: Tensor, timestep: Tensor, /) -> Tensor: ...
+
+
+def predict(network: Evaluated, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int) -> Tensor:
     """What the network says of x, shape of ``x`` (a learned variance, if any, is dropped)."""
     if isinstance(timestep, Tensor):
         t = timestep.to(x.device, torch.float32).reshape(-1).expand(len(x))
@@ -228,8 +236,15 @@ def predict(
     folded = F.pixel_unshuffle(x, pixel_unshuffle).contiguous(memory_format=torch.channels_last)
     # In 16 bits the first layer takes images as they are: see `SplitInput`.
     shown = folded if network.dtype.itemsize < 4 else folded.to(network.dtype)
-    out = network(shown, t).sample.to(x.dtype)
+    out = network(shown, t).to(x.dtype)
     return F.pixel_shuffle(out[:, : folded.shape[1]], pixel_unshuffle)
+
+
+def check_finite(values: Tensor, name: str, timesteps: Tensor) -> None:
+    """Raise InputError, naming the prior, if what its network returned is infinite or not a number."""
+    if not math.isfinite(values.sum()):  # one pass and no copy
+        at = ", ".join(f"{t:g}" for t in timesteps.unique().tolist())
+        raise InputError(f"prior {name}: its network returned values that are not finite at timestep {at}")
 
 
 def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:

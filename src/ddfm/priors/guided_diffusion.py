@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import yaml
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from ddfm.errors import InputError
@@ -21,7 +20,10 @@ from ddfm.formats.files import decoding, entries, exists, read_text
 from ddfm.formats.paths import check_name
 from ddfm.formats.tensors import load_tensors
 from ddfm.priors.diffusion import Prior
+from ddfm.priors.network import UNet, check_finite, misfits
+from ddfm.priors.network_config import Foreign, read_unet_config
 from ddfm.priors.saving import save_whole
+from ddfm.priors.schedule import NoiseSchedule
 
 # OpenAI's 256x256_diffusion_uncond.pt, the prior of the paper.
 OPENAI_256_UNCONDITIONAL: dict[str, Any] = {
@@ -82,10 +84,10 @@ class FlatLoader(yaml.SafeLoader):
 
 
 def network_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the `UNet2DModel` with the given guided-diffusion configuration.
+    """Return the fields of the `UNetConfig` with the given guided-diffusion configuration.
 
     Raises InputError for class-conditional networks and for attention given by a number of heads
-    instead of channels a head, which diffusers has no equal of, and for malformed values.
+    instead of channels a head, which diffusers' format has no field for, and for malformed values.
     """
     if config["class_cond"]:
         raise InputError("class_cond: true; a class-conditional network cannot serve as a prior")
@@ -113,10 +115,10 @@ def network_config(config: dict[str, Any]) -> dict[str, Any]:
         "sample_size": image_size,
         "in_channels": 3,
         "out_channels": 6 if config["learn_sigma"] else 3,
-        "block_out_channels": channels,
+        "block_out_channels": tuple(channels),
         "layers_per_block": layers,
-        "down_block_types": ["AttnDownBlock2D" if a else plain[0] for a in attends],
-        "up_block_types": ["AttnUpBlock2D" if a else plain[1] for a in reversed(attends)],
+        "down_block_types": tuple("AttnDownBlock2D" if a else plain[0] for a in attends),
+        "up_block_types": tuple("AttnUpBlock2D" if a else plain[1] for a in reversed(attends)),
         "downsample_type": resampling,
         "upsample_type": resampling,
         "attention_head_dim": head_channels,
@@ -259,19 +261,24 @@ def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None
     if config is None:
         beside = (checkpoint.with_suffix(suffix) for suffix in (".json", ".yaml", ".yml"))
         config = next((read_config(path) for path in beside if path.is_file()), OPENAI_256_UNCONDITIONAL)
-    unet = network_config(config)
+    unet = read_unet_config(network_config(config), str(checkpoint))
+    if isinstance(unet, Foreign):
+        raise InputError(f"{checkpoint}: not of an architecture that converts ({unet.reason})")
     weights = load_checkpoint(checkpoint)
     with torch.device("meta"):
-        network = UNet2DModel(**unet)
+        network = UNet(unet)
     try:
-        network.load_state_dict(
-            {k: v.float() for k, v in convert_weights(weights, config).items()}, assign=True
+        converted = {name: tensor.float() for name, tensor in convert_weights(weights, config).items()}
+    except InputError as error:
+        raise InputError(f"{checkpoint}: not of the configured architecture ({error})") from error
+    if wrong := misfits(network, converted):
+        raise InputError(
+            f"{checkpoint}: not of the configured architecture ({len(wrong)} tensors, {wrong[0]} first)"
         )
-    except (InputError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{checkpoint}: not of the configured architecture ({reason[:200]})") from error
+    check_finite(converted, checkpoint)
+    network.load_state_dict(converted, assign=True)
     network.eval().requires_grad_(False)
-    return Prior(network, DDPMScheduler(clip_sample=False), name=str(checkpoint), folder=checkpoint.parent)
+    return Prior(network, NoiseSchedule(), name=str(checkpoint), folder=checkpoint.parent)
 
 
 def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any] | None = None) -> Prior:

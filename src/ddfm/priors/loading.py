@@ -14,19 +14,27 @@ keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.priors.diffusion import Prior
-from ddfm.priors.layers import quicken
+from ddfm.priors.network import WEIGHTS, UNet, check_finite, current_names, misfits
+from ddfm.priors.network_config import Foreign, read_unet_config
+from ddfm.priors.schedule import NoiseSchedule
 from ddfm.timing import stage
+
+if TYPE_CHECKING:
+    from ddfm.priors.foreign import DiffusersUNet
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_SUFFIXES = (".pt", ".pth")
@@ -39,7 +47,9 @@ KNOWN_PRIORS = [
         "what": "RGB, ImageNet, 552.8 M parameters, the paper's; download it and name the file",
     },
 ]
-PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+MOST_UNSHUFFLED = 16  # side of the pixel blocks folded into channels
+
+logger = logging.getLogger("ddfm")
 
 
 @stage("load prior")
@@ -57,8 +67,7 @@ def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
             are never made up.
     """
     prior = _read_prior(str(name_or_path), Path(name_or_path))
-    prior.network.to(memory_format=torch.channels_last)  # what convolutions are fastest in
-    quicken(prior.network)
+    prior.network.prepare_for_inference()
     return prior
 
 
@@ -134,44 +143,83 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
     for needed in (unet / "config.json", schedule / "scheduler_config.json"):
         if not needed.is_file():
             raise InputError(f"{needed}: missing; a prior is a folder in diffusers' format")
-    try:
-        if weights:
-            network = UNet2DModel.from_config(UNet2DModel.load_config(unet))
-            network.load_state_dict(load_file(unet / weights))
-            wrong = []
-        else:
-            # Safetensors or, in older folders, a pickle that diffusers loads with weights_only.
-            network, report = UNet2DModel.from_pretrained(
-                unet, low_cpu_mem_usage=False, output_loading_info=True
-            )
-            wrong = report["missing_keys"] + report["unexpected_keys"] + report["mismatched_keys"]
-        scheduler = DDPMScheduler.from_pretrained(schedule)
-        settings = json.loads(text.read_text()) if (text := folder / "prior.json").is_file() else {}
-        unshuffle = int(settings.get("pixel_unshuffle", 1))
-        prior = Prior(network.eval().requires_grad_(False), scheduler, unshuffle, name, folder=folder)
-    except Exception as error:  # diffusers, safetensors and json raise whatever they stumble on
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{folder}: not a prior that can be loaded ({reason[:200]})") from error
-    if wrong:
+    network = _load_network(unet, weights)
+    unshuffle = _pixel_unshuffle(folder / "prior.json")
+    noise = NoiseSchedule.read(schedule / "scheduler_config.json")
+    prior = Prior(network, noise, unshuffle, name, folder=folder)
+    _check(prior, folder)
+    return prior
+
+
+def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
+    """Read config.json and the weights, from the file of that name if one is given. Raises InputError."""
+    values = _read_json(folder / "config.json")
+    config = read_unet_config(values, str(folder / "config.json"))
+    if isinstance(config, Foreign):
+        if any(values.get(field) is not None for field in ("class_embed_type", "num_class_embeds")):
+            raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
+        logger.info("%s: read by diffusers (%s)", folder, config.reason)
+        from ddfm.priors.foreign import DiffusersUNet
+
+        return DiffusersUNet.load(folder, weights)
+    path = _weights_file(folder, weights)
+    with torch.device("meta"):
+        network = UNet(config)
+    tensors = current_names(_read_weights(path))
+    if wrong := misfits(network, tensors):
         raise InputError(
             f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
         )
-    _check(prior, folder)
-    torch.nn.Module.to(network, torch.float32)  # see Prior.to
     # Tensors mapped from a file lie at any address, by which some kernels choose the order of their sums.
-    for parameter in network.parameters():
-        parameter.data = parameter.data.clone()
-    return prior
+    copied = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+    check_finite(copied, path)
+    network.load_state_dict(copied, assign=True)
+    return network
+
+
+def _weights_file(folder: Path, weights: str | None) -> Path:
+    """Return where the weights lie: the file named, safetensors, or in older folders a pickle."""
+    names = [weights] if weights else [WEIGHTS, "diffusion_pytorch_model.bin"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder / names[0]}: missing; a prior is a folder in diffusers' format")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file or, without running code in it, of a pickle."""
+    if path.suffix != ".safetensors":
+        from ddfm.priors.guided_diffusion import load_checkpoint
+
+        return load_checkpoint(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())})") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable JSON file ({str(error).splitlines()[0]})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a configuration; names and values in braces are needed")
+    return values
+
+
+def _pixel_unshuffle(path: Path) -> int:
+    """Read prior.json, which is there only where pixels are unshuffled; 1 without it."""
+    value = _read_json(path).get("pixel_unshuffle", 1) if path.is_file() else 1
+    if not isinstance(value, int) or not 1 <= value <= MOST_UNSHUFFLED:
+        raise InputError(
+            f"{path}: pixel_unshuffle: {value!r:.80}; a whole number from 1 to {MOST_UNSHUFFLED} is needed"
+        )
+    return value
 
 
 def _check(prior: Prior, folder: Path) -> None:
     config = prior.network.config
-    if prior.prediction_type not in PREDICTION_TYPES:
-        raise InputError(
-            f"{folder}: predicts {prior.prediction_type!r}; a prior predicts {', '.join(PREDICTION_TYPES)}"
-        )
-    if config.class_embed_type is not None or config.num_class_embeds is not None:
-        raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
     if config.in_channels not in (prior.pixel_unshuffle**2, 3 * prior.pixel_unshuffle**2):
         raise InputError(
             f"{folder}: takes {config.in_channels} channels; a prior takes 1 (luminance) or 3 (RGB)"

@@ -10,19 +10,16 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import diffusers
 import torch
-from diffusers import UNet2DModel
-from diffusers.models.unets.unet_2d import UNet2DOutput
+from platformdirs import user_cache_path
 from torch import Tensor
 from torch.jit._trace import TracerWarning
 
@@ -30,6 +27,9 @@ from ddfm import __version__
 from ddfm.errors import InputError
 from ddfm.formats.atomic import whole_folder
 from ddfm.priors.normalisation import Statistics, held, normalisations
+
+if TYPE_CHECKING:
+    from ddfm.priors.diffusion import Network
 
 # OpenVINO's names of what a CPU is capable of, and of the hint to compute in it.
 FORMATS = {torch.float32: ("FP32", "f32"), torch.bfloat16: ("BF16", "bf16"), torch.float16: ("FP16", "f16")}
@@ -72,7 +72,7 @@ def check_openvino(device: torch.device, dtype: torch.dtype) -> None:
 
 @dataclass(frozen=True)
 class OpenVinoNetwork:
-    """To be called like the `UNet2DModel` that it was exported from, by several threads at once.
+    """To be called like the network that it was exported from, by several threads at once.
 
     Attributes:
         whole: computes images in one piece.
@@ -88,14 +88,14 @@ class OpenVinoNetwork:
     dtype: torch.dtype = torch.float32
 
     @classmethod
-    def of(cls, network: UNet2DModel, dtype: torch.dtype, folder: Path | None) -> OpenVinoNetwork:
+    def of(cls, network: Network, dtype: torch.dtype, folder: Path | None) -> OpenVinoNetwork:
         """The network computing in ``dtype``; exported if that was not done before.
 
         ``folder`` is the prior's, to keep the export in. Where it cannot be written, or there is none, that
         is the user's cache folder. See also `check_openvino`.
         """
         if (network.device.type, network.dtype) != ("cpu", torch.float32):
-            network = torch.nn.Module.to(copy.deepcopy(network), "cpu", torch.float32)
+            network = copy.deepcopy(network).to("cpu", torch.float32)
         whole, tile = (Graph(network, held, dtype, folder) for held in (False, True))
         whole.model()  # here and not in the midst of the first picture
         return cls(whole, tile)
@@ -105,18 +105,18 @@ class OpenVinoNetwork:
         rows = zip(*statistics.values(), strict=True)
         return replace(self, statistics=torch.stack([torch.cat(row) for row in rows]))
 
-    def __call__(self, x: Tensor, timestep: Tensor) -> UNet2DOutput:
+    def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
         """What it predicts for x, (B, C, H, W), at timesteps (B,)."""
         if self.statistics is None:
-            return UNet2DOutput(sample=self.whole.infer(x, timestep))
-        return UNet2DOutput(sample=self.tile.infer(x, timestep, self.statistics))
+            return self.whole.infer(x, timestep)
+        return self.tile.infer(x, timestep, self.statistics)
 
 
 @dataclass
 class Graph:
     """A network, with or without statistics among its inputs, that is exported when it is first needed."""
 
-    network: UNet2DModel
+    network: Network
     takes_statistics: bool
     dtype: torch.dtype
     folder: Path | None
@@ -183,15 +183,15 @@ class Graph:
     @property
     def _places(self) -> list[Path]:
         """Where the export may be found or put, the first choice first."""
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ddfm" / "openvino"
+        home = user_cache_path("ddfm", appauthor=False) / "openvino"
         beside = [self.folder / "openvino"] if self.folder is not None and self.folder.is_dir() else []
         return [folder / self._key for folder in (*beside, home)]
 
     @property
     def _key(self) -> str:
         """All that an export depends on, as a name."""
-        config = {k: v for k, v in self.network.config.items() if k != "_name_or_path"}
-        versions = [__version__, torch.__version__, diffusers.__version__, runtime().__version__]
+        config = self.network.as_json()
+        versions = [__version__, torch.__version__, runtime().__version__]
         text = json.dumps([config, versions, self.takes_statistics], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode())
         for name, tensor in self.network.state_dict().items():
@@ -203,27 +203,27 @@ class Graph:
 class Traced(torch.nn.Module):
     """The network as a function of tensors alone."""
 
-    def __init__(self, network: UNet2DModel) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor, timestep: Tensor, statistics: Tensor | None = None) -> Tensor:
         if statistics is None:
-            return self.network(x, timestep).sample
+            return self.network(x, timestep)
         layers = normalisations(self.network)
         parts = zip(*(row.split([layer.num_groups for layer in layers]) for row in statistics), strict=True)
         with held(self.network, dict(zip(layers, parts, strict=True))):
-            return self.network(x, timestep).sample
+            return self.network(x, timestep)
 
 
-def export(network: UNet2DModel, takes_statistics: bool) -> Any:
+def export(network: Network, takes_statistics: bool) -> Any:
     """The network as an openvino.Model of any height, width and number of images."""
     multiple = 2 ** (len(network.config.block_out_channels) - 1)
     inputs = [torch.zeros(2, network.config.in_channels, 2 * multiple, 3 * multiple), torch.zeros(2)]
     if takes_statistics:
         inputs.append(torch.ones(2, sum(layer.num_groups for layer in normalisations(network))))
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-        # Of checks that diffusers makes of shapes, and branches for huge ones: no part of the graph.
+        # Of checks that are made of shapes, and branches for huge ones: no part of the graph.
         warnings.filterwarnings("ignore", category=TracerWarning)
         warnings.filterwarnings("ignore", ".*torch.jit", DeprecationWarning)  # which OpenVINO goes by
         return runtime().convert_model(Traced(network), example_input=tuple(inputs))

@@ -63,8 +63,8 @@ def posterior_std(
 def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
     """The source as it was before it was denoised, (B, 1, H, W)."""
     base = clean.luma.clone()
-    for n in clean.told.nonzero()[:, 0].tolist():
-        base[n : n + 1] = remove_stripes(source[n : n + 1], clean.found[n : n + 1])
+    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
+        base[n : n + 1] = remove_stripes(source[n : n + 1], clean.measured_noise[n : n + 1])
     return base
 
 
@@ -77,9 +77,9 @@ def draw_source(
     ``base`` is the source without stripes.
     """
     drawn = base.clone()
-    for n in clean.told.nonzero()[:, 0].tolist():
-        drawn[n : n + 1] = draw_posterior(prior(), base[n : n + 1], float(clean.told[n]), generator)
-    left = torch.where(clean.told > 0, REMAINS * clean.told, clean.found)
+    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
+        drawn[n : n + 1] = draw_posterior(prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator)
+    left = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
     return drawn + left.reshape(-1, 1, 1, 1) * _noise(base, generator)
 
 

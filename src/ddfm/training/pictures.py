@@ -16,6 +16,7 @@ from ddfm.formats.atomic import write_whole
 from ddfm.likelihoods.base import Unconditional
 from ddfm.priors.diffusion import Prior
 from ddfm.sampling.loop import sample, spaced_timesteps
+from ddfm.sampling.schedulers import DDPM
 
 QUARTERS = ("t < 250 (low noise)", "250 to 499", "500 to 749", "t > 749 (high noise)")
 
@@ -48,7 +49,7 @@ def draw_samples(prior: Prior, path: Path, rows: int = 1, steps: int = 25) -> No
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(rows * columns, prior.channels, side, side, generator=generator).to(prior.device)
     timesteps = spaced_timesteps(len(prior.alphas_cumprod) - 1, 0, steps)
-    f = sample(prior, Unconditional(), noise, timesteps, scheduler="ddpm", generator=generator)
+    f = sample(prior, Unconditional(), noise, timesteps, scheduler=DDPM, generator=generator)
     grey = np.rint(Unconditional().finish(f.mean(1)).cpu().numpy() * 255).astype(np.uint8)
     tiled = grey.reshape(rows, columns, side, side).transpose(0, 2, 1, 3)
     buffer = io.BytesIO()

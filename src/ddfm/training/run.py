@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from ddfm.devices import is_fast_at_bfloat16
 from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder, write_whole
 from ddfm.formats.files import decoding, exists
 from ddfm.formats.tensors import all_finite, load_tensors
 from ddfm.priors.diffusion import Prior, predict
+from ddfm.priors.network import UNet, use_channels_last
+from ddfm.priors.network_config import UNetConfig
 from ddfm.priors.saving import save_whole
+from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.crops import Crops, central_crops
 from ddfm.training.pictures import QUARTERS, draw_losses, draw_samples
 from ddfm.training.recipe import Recipe
@@ -47,7 +50,7 @@ LIVE_EVERY = 10  # steps between two reports of progress
 def build_prior(recipe: Recipe) -> Prior:
     """A fresh network with the recipe's layout: convolutions only, no attention, any image size."""
     depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
-    network = UNet2DModel(
+    config = UNetConfig(
         in_channels=folded,
         out_channels=folded,
         block_out_channels=recipe.channels,
@@ -57,11 +60,12 @@ def build_prior(recipe: Recipe) -> Prior:
         norm_num_groups=recipe.norm_groups,
         add_attention=False,
     )
-    scheduler = DDPMScheduler(
-        beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, clip_sample=False
+    schedule = NoiseSchedule(
+        beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, source="recipe"
     )
-    network.to(memory_format=torch.channels_last)
-    return Prior(network, scheduler, recipe.pixel_unshuffle)
+    network = UNet(config)
+    use_channels_last(network)
+    return Prior(network, schedule, recipe.pixel_unshuffle)
 
 
 def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
@@ -160,7 +164,9 @@ def train(
     if processes > 1:
         loss_of = DistributedDataParallel(loss_of)
     autocast = torch.autocast(
-        torch.device(device).type, torch.bfloat16, enabled=recipe.bf16 and fast_bfloat16(device)
+        torch.device(device).type,
+        torch.bfloat16,
+        enabled=recipe.bf16 and is_fast_at_bfloat16(torch.device(device)),
     )
 
     losses: list[Tensor] = []
@@ -226,13 +232,6 @@ def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
     write_whole(folder / "log.jsonl", log.encode())
     draw_losses(state["history"], folder / "loss.png")
     draw_samples(average, folder / "samples.png")
-
-
-def fast_bfloat16(device: str) -> bool:
-    """Whether the machine computes in bfloat16 itself; elsewhere it is emulated, slower than float32."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.device(device).type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 @contextmanager

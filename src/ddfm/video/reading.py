@@ -112,7 +112,8 @@ class Reader:
             self.aspect = Fraction(shape) if shape else Fraction(1)
             if self.orientation.transposed:
                 self.aspect = 1 / self.aspect
-            planes = [read_planes(Frame(0.0, 0, frame), self, torch.device("cpu")) for frame in frames]
+            cpu = torch.device("cpu")
+            planes = [read_planes(Frame(0.0, 0, frame), self.size, self.matrix, cpu) for frame in frames]
             self.in_colour = any(part.chroma is not None and is_coloured(part.chroma) for part in planes)
 
     def opened(self) -> Any:

@@ -32,7 +32,7 @@ from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.sampling.draw import draw
 
 if TYPE_CHECKING:
-    from ddfm.priors.diffusion import Prior
+    from ddfm.priors.base import Prior
 
 HOLD = 1.0  # seconds that numbers about the whole picture are averaged over
 CUT = 0.5  # overlap of the histograms of two frames below which they are two scenes
@@ -154,8 +154,8 @@ class SteadyFusion:
             if self.before is not None:
                 still = expand(frame.still.amin(1, keepdim=True), size(f))
                 likelihood.start = torch.lerp(f, self.before, still)
-            f = draw(self.model(), likelihood, self.steps, f, self.seed, "ddim", callback=lambda step: None)
-            f = self.before = luminance(f)
+            (drawn,) = draw(self.model(), [likelihood], self.steps, [f], self.seed)
+            f = self.before = luminance(drawn)
         return likelihood.finish(f, self.stretch), likelihood
 
     def cleaned(self, sources: Tensor, seconds: float, recoded: Sequence[bool]) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ class Window(NamedTuple):
 
 
 def most_different(a: Picture, b: Picture) -> Window:
-    """The square, a quarter of the shorter side, over which the sources' luminances differ most in sum."""
+    """Find the square whose luminances differ most in sum; its side is a quarter of the shorter one."""
     difference = np.abs(_grey(a) - _grey(b))
     side = max(min(difference.shape) // 4, 8)
     sums = np.pad(difference, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
@@ -37,7 +37,7 @@ def _grey(picture: Picture) -> NDArray[np.float64]:
 
 
 def thumbnail(picture: Picture, window: Window) -> str:
-    """The whole picture, small, the window outlined; a data URI."""
+    """Return the whole picture, small, with the window outlined, as a data URI."""
     image = _pil(picture).convert("RGB")
     scale = THUMBNAIL / image.width
     small = image.resize((THUMBNAIL, max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
@@ -50,13 +50,13 @@ def thumbnail(picture: Picture, window: Window) -> str:
 
 
 def crop(picture: Picture, window: Window) -> str:
-    """The window, enlarged; a data URI."""
+    """Return the window, enlarged, as a data URI."""
     top, left, side = window
     return data_uri(_pil(picture[top : top + side, left : left + side]).resize((CROP, CROP)))
 
 
 def data_uri(image: Image.Image) -> str:
-    """The image as a JPEG that a page can carry in itself."""
+    """Return the image as a JPEG within a data URI."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=86, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
