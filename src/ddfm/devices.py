@@ -11,9 +11,11 @@ from threading import Lock
 import psutil
 import torch
 
-from ddfm.errors import InputError
+from ddfm.errors import InputError, reason_of
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BACKENDS = ("torch", "openvino")
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu")  # kinds that compute: "meta" holds no numbers
 setting_threads = Lock()
 
 
@@ -28,9 +30,12 @@ def pick_device(name: str, backend: str = "torch") -> torch.device:
         name = name if backend == "torch" else "cpu"
     try:
         # A tensor's device, because that one has its index: "cuda" and "cuda:0" do not compare equal.
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}: not available here ({str(error).splitlines()[0]})") from error
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise InputError(f"device {name!r}: not available here ({reason_of(error)[:200]})") from error
+    if device.type not in DEVICES:
+        raise InputError(f"device {name!r}: nothing is computed there; use one of {', '.join(DEVICES)}")
+    return device
 
 
 def pick_dtype(name: str, device: torch.device, warm: bool) -> torch.dtype:
@@ -79,6 +84,43 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         use_threads(before)
+
+
+@contextmanager
+def own_settings(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Compute with torch as it comes, whatever the caller has set: default type and device, autocast.
+
+    They decide what new tensors are and how products are rounded, and so what a picture looks like. The
+    number of threads stays the caller's.
+
+    Args:
+        device: where the network computes; autocast is switched off there and on the CPU.
+    """
+    dtype, other = torch.get_default_dtype(), torch.device(device).type
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+            if other == "cpu":
+                yield
+            else:
+                with torch.autocast(other, enabled=False):
+                    yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+ITEM_FAILURES = (InputError, OSError, MemoryError, RuntimeError)
+
+
+def is_items_fault(error: BaseException) -> bool:
+    """Tell whether one item of many is to blame, so that the others are worth going on with.
+
+    That is a file that is wrong, a disk that refuses, and memory that ran out: the others may be smaller.
+    torch has no exception of its own for the latter on CPUs. All else is a fault of this program.
+    """
+    if isinstance(error, InputError | OSError | MemoryError | torch.OutOfMemoryError):
+        return True
+    return type(error) is RuntimeError and any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def synchronise() -> None:

@@ -415,7 +415,7 @@ def test_nifti_files_that_are_refused(tmp_path: Path) -> None:
         "absent.nii": "no such file",
         "cut.nii": "damaged or cut short",
         "head.nii": "damaged or cut short",
-        "empty.nii": "damaged or cut short",
+        "empty.nii": "is empty",
         "text.nii": "no NIfTI file",
         "cut.nii.gz": "damaged or cut short",
         "plain.nii.gz": "no NIfTI file",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from ddfm.fusion.options import Options
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.noise.level import GREY_LEVEL
-from ddfm.video import fuse_videos, partial_path
+from ddfm.video import fuse_videos, partial_paths
 from ddfm.video.planes import Frame
 from ddfm.video.reading import Reader, in_step
 from ddfm.video.steady import NoiseLevels, SteadyFusion, TimeFilter
@@ -477,8 +478,8 @@ def test_what_a_kill_leaves_can_be_played(pair: tuple[Path, Path], tmp_path: Pat
     )
     assert killed.returncode == -signal.SIGKILL
     assert not out.exists()
-    left = partial_path(out)
-    assert left.name == f"out.partial{suffix}"
+    (left,) = partial_paths(out)
+    assert re.fullmatch(rf"out\.partial-[0-9a-f]{{16}}\{suffix}", left.name)
     frames = decoded(left)
     assert len(frames) >= 40
     assert [round(float(frame.pts * frame.time_base), 3) for frame in frames[:3]] == [0.0, 0.1, 0.2]
@@ -492,14 +493,19 @@ def test_an_interruption_leaves_what_is_there(pair: tuple[Path, Path], tmp_path:
 
     with pytest.raises(KeyboardInterrupt):
         fuse_videos(*pair, tmp_path / "out.mp4", progress=interrupt)
-    assert [path.name for path in tmp_path.iterdir()] == ["out.partial.mp4"]
-    assert len(decoded(tmp_path / "out.partial.mp4")) == 9
+    (left,) = tmp_path.iterdir()
+    assert [left] == partial_paths(tmp_path / "out.mp4")
+    assert len(decoded(left)) == 9
+    fuse_videos(*pair, tmp_path / "out.mp4", duration=0.5)  # the next run to that output removes it
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_same_inputs_same_bytes(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    for name in ("one.mp4", "two.mp4"):
-        fuse_videos(*pair, tmp_path / name, duration=1.0)
-    assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_same_inputs_same_bytes(pair: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
+    one, two = (tmp_path / f"{name}{suffix}" for name in ("one", "two"))
+    for path in (one, two):
+        fuse_videos(*pair, path, duration=1.0)
+    assert one.read_bytes() == two.read_bytes()
 
 
 # --- Mistakes ------------------------------------------------------------------------------------
@@ -547,7 +553,7 @@ def test_mistakes_are_explained(pair: tuple[Path, Path], tmp_path: Path) -> None
         assert message in refused(first, b, target_file)
     assert "at least 16x16 are needed" in refused(tiny, tiny, target_file)
     for options, message in (
-        ({"every": 0}, "every 0: must be 1 (all frames) or more"),
+        ({"every": 0}, "every 0: must be a whole number from 1 (all frames)"),
         ({"start": -1.0}, "start -1: must be 0 seconds or more"),
         ({"start": float("nan")}, "start nan: must be 0 seconds or more"),
         ({"duration": 0.0}, "duration 0: must be more than 0 seconds"),

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from math import fsum, isfinite
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from ddfm.errors import InputError
+from ddfm.errors import InputError, visible
+from ddfm.formats.atomic import write_whole
 from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
-from ddfm.formats.pictures import images_by_stem
+from ddfm.formats.pictures import images_by_stem, read_8bit
 from ddfm.metrics import METRICS, Convention, check_convention, evaluate
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
-_GREY, _COLOUR = {"1", "L", "LA"}, {"P", "RGB", "RGBA", "CMYK", "YCbCr"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 
 
 @dataclass(frozen=True)
@@ -106,18 +107,9 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
 
 
 def read_image(path: Path) -> Tensor:
-    """An 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in _GREY | _COLOUR:
-                raise InputError(
-                    f"{path}: metrics are defined on 8-bit images; this one has mode {image.mode}"
-                )
-            pixels = np.array(image.convert("L" if image.mode in _GREY else "RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-    image_tensor = torch.from_numpy(pixels)
-    return (image_tensor[None] if pixels.ndim == 2 else image_tensor.permute(2, 0, 1))[None]
+    """Read an 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
+    pixels = torch.from_numpy(read_8bit(path))
+    return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
 def as_json(values: object) -> str:
@@ -138,8 +130,14 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
     writer.writerow(["method", "image", *names])
     for method, result in evaluation.methods.items():
         for image, values in [*result.images.items(), ("(mean)", result.mean)]:
-            writer.writerow([method, image, *(repr(values[name]) for name in names)])
+            writer.writerow([cell(method), cell(image), *(repr(values[name]) for name in names)])
     write_text(path, text.getvalue())
+
+
+def cell(text: str) -> str:
+    """Return a name as a cell that no spreadsheet takes for a formula, and without hidden characters."""
+    text = visible(text)
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def as_table(evaluation: Evaluation) -> Table:
@@ -149,7 +147,7 @@ def as_table(evaluation: Evaluation) -> Table:
     table = Table(title=title, min_width=len(title))  # a title is wrapped to its table's width
     table.add_column("metric")
     for method in evaluation.methods:
-        table.add_column(method, justify="right")
+        table.add_column(escape(visible(method)), justify="right")
     for name in metric_names(evaluation):
         values = [result.mean[name] for result in evaluation.methods.values()]
         higher = METRICS[name].higher_is_better
@@ -160,6 +158,14 @@ def as_table(evaluation: Evaluation) -> Table:
         table.add_section()
         table.add_row("mean rank ↓", *(f"{rank:.2f}" for rank in evaluation.mean_rank.values()))
     return table
+
+
+def as_text(evaluation: Evaluation) -> str:
+    """Return `as_table` as lines, for the terminal, in bold where that is one; without colours elsewhere."""
+    console = Console()
+    with console.capture() as captured:
+        console.print(as_table(evaluation))
+    return captured.get()
 
 
 def image_files(folder: Path) -> dict[str, Path]:
@@ -205,10 +211,5 @@ def _finite(value: object) -> object:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all; raises InputError if it cannot be."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    # Names that are not UTF-8 have halves of characters in them.
+    write_whole(path, text.encode("utf-8", "backslashreplace"))

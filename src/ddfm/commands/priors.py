@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ddfm.commands.options import DeviceOption
-from ddfm.commands.terminal import stderr
+from ddfm.commands.terminal import say, stderr
 
 
 def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
@@ -19,10 +19,10 @@ def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")
 
     rows = list_priors()
     if as_json:
-        print(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['name']:<28} {row['where']:<8} {row['what']}")
+        say(f"{row['name']:<28} {row['where']:<8} {row['what']}")
 
 
 def convert_guided_diffusion(
@@ -40,7 +40,7 @@ def convert_guided_diffusion(
 
     settings = converter.read_config(config) if config else None
     prior = converter.convert_guided_diffusion(checkpoint, output, settings)
-    print(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
+    say(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
 
 
 def train(
@@ -72,7 +72,7 @@ def train(
         )
         if "held_out" in record:
             losses = " ".join(f"{loss:.4f}" for loss in record["held_out"])
-            print(f"{line}  held out {losses}", flush=True)
+            say(f"{line}  held out {losses}")
         else:
             live.update(line)
 
@@ -86,4 +86,4 @@ def train(
             resume=resume,
             progress=show,
         )
-    print(f"{output / 'prior'}: done")
+    say(f"{output / 'prior'}: done")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,53 @@ import typer
 from rich.markup import escape
 
 from ddfm import timing
+from ddfm.errors import InputError, reason_of, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from ddfm.jobs.folders import Progress as FolderProgress
+
+
+def prepare_streams() -> None:
+    """Have characters that a terminal lacks (one of ASCII, say) printed as escapes, not raised as errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: object = "", *, end: str = "\n") -> None:
+    """Print lines to standard output at once, hidden characters as escapes.
+
+    Raises InputError if it cannot be written: a full disk, a pipe that nobody reads any more.
+    """
+    try:
+        print("\n".join(visible(line) for line in str(text).split("\n")), end=end, flush=True)
+    except OSError as error:
+        close_output()
+        raise InputError(f"standard output: cannot be written ({reason_of(error)})") from error
+
+
+def tell(text: object) -> None:
+    """Print a line to standard error, hidden characters as escapes; nothing if it cannot be written."""
+    with suppress(OSError):
+        print(visible(text), file=sys.stderr, flush=True)
+
+
+def close_output() -> None:
+    """Let what is left for standard output go nowhere: Python would try again as it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def label(text: object) -> str:
+    """Return a name as rich shows it: its brackets are no markup, its hidden characters are escapes."""
+    # A backslash at the end would escape what follows.
+    shown = escape(visible(text))
+    return f"{shown} " if shown.endswith("\\") else shown
 
 
 def stderr() -> Console:

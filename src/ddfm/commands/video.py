@@ -49,10 +49,10 @@ def video(
     """Fuse two aligned videos of one scene, in step by their timestamps and without flicker.
 
     Frame times follow the video in colour. The sound is kept. Until it is complete the output is called
-    OUT.partial.mp4 (or .mkv); what an interruption leaves there can be played.
+    OUT.partial-<random>.mp4 (or .mkv); what an interruption leaves there can be played.
     """
     from ddfm.fusion.options import Options
-    from ddfm.video import fuse_videos, partial_path
+    from ddfm.video import fuse_videos, partial_paths
 
     began = time.perf_counter()
     options = Options(
@@ -80,7 +80,7 @@ def video(
                 progress=lambda frame, total: bars.update(bar, completed=frame, total=total),
             )
     except KeyboardInterrupt:
-        if (partial := partial_path(output)).exists():
+        for partial in partial_paths(output):
             print(f"interrupted: what is done can be played, {partial}", file=sys.stderr)
         raise
     tell_task(str(output), result.settings["task"], result.settings["why"])

@@ -5,7 +5,9 @@ References: PS3.3 C.7.6.2 (image plane), C.11.1 and C.11.2 (rescale, window).
 
 from __future__ import annotations
 
+import io
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.pictures.ranges import ValueRange
+from ddfm.formats.files import decoding, entries, open_regular, read_whole
+from ddfm.formats.headers import picture_size
+from ddfm.formats.limits import check_decoded, most_bytes
+from ddfm.pictures.ranges import ValueRange, is_span
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNEVEN = 0.02  # of the spacing: slices whose distances differ by more are not one volume
@@ -22,6 +27,13 @@ UNEVEN = 0.02  # of the spacing: slices whose distances differ by more are not o
 # JPEG lossless and JPEG-LS, which are common and which pydicom needs other packages for.
 JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+META_START = 144  # bytes before what the group length of the file's meta information counts
+DAMAGED = "is damaged or cut short"
+FARTHEST = 1e6  # millimetres
+NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 
 
 class Series(NamedTuple):
@@ -44,22 +56,22 @@ class Series(NamedTuple):
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do."""
+    """Tell whether a regular file starts as DICOM files do."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:
+    except (InputError, OSError):
         return False
 
 
 def read(path: Path) -> Series:
     """Read a folder that holds one series and nothing else, or a file of one slice.
 
-    Raises InputError, naming the file, for what is no DICOM file, cut short, compressed in a way that
-    cannot be decoded, of several frames, of another series, size or orientation, or without position.
+    Raises InputError, naming the file, for what is no DICOM file, too large, cut short, compressed in a way
+    that cannot be decoded, of several frames, of another series, size or orientation, or without position.
     """
     if path.is_dir():
-        files = sorted(f for f in path.iterdir() if not f.name.startswith(".") and f.name != "DICOMDIR")
+        files = [f for f in entries(path) if not f.name.startswith(".") and f.name != "DICOMDIR"]
     else:
         files = [path]
     if not files:
@@ -68,46 +80,96 @@ def read(path: Path) -> Series:
     _check_alike(datasets, files)
     order, affine = _geometry(datasets, files)
     datasets, files = [datasets[k] for k in order], [files[k] for k in order]
+    _check_room(datasets, files, path)
     samples = _rescaled([_pixels(d, f) for d, f in zip(datasets, files, strict=True)], datasets)
     for dataset in datasets:
         del dataset.PixelData
-    window = _window(datasets[0])
+    with decoding(str(files[0]), "is damaged (its display window is no numbers)"):
+        window = _window(datasets[0])
     inverted = datasets[0].PhotometricInterpretation == "MONOCHROME1"
     return Series(samples, affine, window, inverted, datasets)
 
 
 def _read_dataset(path: Path) -> Any:
+    """Read a file's tags and check those that its samples need. Raises InputError."""
     pydicom = pydicom_or_refuse()
     if not is_dicom(path):
         raise InputError(f"{path}: is no DICOM file; leave only the files of one series in the folder")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path)
-            dataset.remove_private_tags()  # also decodes all there is
-    except Exception as error:  # whatever pydicom stumbles on
-        raise InputError(f"{path}: is damaged or cut short ({error})") from error
+    data = read_whole(path, "a DICOM file")
+    _check_deflated(data, path)
+    with warnings.catch_warnings(), decoding(str(path), DAMAGED, pydicom.errors.InvalidDicomError):
+        warnings.simplefilter("ignore")
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset.remove_private_tags()  # also decodes all there is
+        numbers = _numbers_of(dataset)
     if "PixelData" not in dataset:
         raise InputError(f"{path}: holds no picture (no pixel data); it is cut short, or of another kind")
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
+    if numbers["NumberOfFrames"] > 1:
         raise InputError(
-            f"{path}: holds {dataset.NumberOfFrames} frames; convert it to NIfTI, or to files of one frame"
+            f"{path}: holds {numbers['NumberOfFrames']} frames; convert it to NIfTI, or to files of one frame"
         )
-    missing = [
-        word
-        for word in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
-        if dataset.get(word) is None
-    ]
+    missing = [word for word in NEEDED if dataset.get(word) is None]
     if missing or "transfer_syntax" not in _syntax(dataset):
         raise InputError(f"{path}: is damaged ({', '.join(missing) or 'TransferSyntaxUID'} is missing)")
     kind = dataset.PhotometricInterpretation
-    if not (kind in ("MONOCHROME1", "MONOCHROME2", "RGB") or kind.startswith("YBR")):
+    if not isinstance(kind, str) or not (
+        kind in ("MONOCHROME1", "MONOCHROME2", "RGB") or kind.startswith("YBR")
+    ):
         raise InputError(f"{path}: is a DICOM file in {kind} colours; convert it to RGB first")
-    if dataset.BitsAllocated not in (8, 16):
-        raise InputError(f"{path}: has {dataset.BitsAllocated} bits a sample; 8 or 16 are needed")
+    if numbers["BitsAllocated"] not in (8, 16):
+        raise InputError(f"{path}: has {numbers['BitsAllocated']} bits a sample; 8 or 16 are needed")
+    if not 1 <= numbers["BitsStored"] <= numbers["BitsAllocated"]:
+        raise InputError(
+            f"{path}: is damaged ({numbers['BitsStored']} of {numbers['BitsAllocated']} bits are used)"
+        )
     if "ModalityLUTSequence" in dataset:
         raise InputError(f"{path}: has a modality lookup table, not a rescale slope; apply it first")
     return dataset
+
+
+def _numbers_of(dataset: Any) -> dict[str, int]:
+    """Return the tags that say how large a picture is, 0 for those that are absent."""
+    words = (
+        *(word for word in NEEDED if word != "PhotometricInterpretation"),
+        "NumberOfFrames",
+        "SamplesPerPixel",
+    )
+    numbers = {word: int(dataset.get(word) or 0) for word in words}
+    scale(dataset)  # numbers as well
+    return numbers
+
+
+def _check_deflated(data: bytes, path: Path) -> None:
+    """Refuse a dataset that would inflate to more than is allowed; pydicom inflates it at once."""
+    pydicom = pydicom_or_refuse()
+    with decoding(str(path), DAMAGED, pydicom.errors.InvalidDicomError):
+        meta = pydicom.filereader.read_file_meta_info(path)
+        deflated = getattr(meta, "TransferSyntaxUID", None) == DEFLATED
+        start = META_START + int(getattr(meta, "FileMetaInformationGroupLength", 0) or 0)
+    if not deflated:
+        return
+    most = most_bytes(len(data))
+    with decoding(str(path)):
+        inflated = len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], most + 1))
+    check_decoded(str(path), 0, inflated, len(data))
+
+
+def _check_room(datasets: list[Any], files: list[Path], path: Path) -> None:
+    """Refuse a series with more pixels than are allowed, by its tags and by its compressed streams."""
+    pydicom = pydicom_or_refuse()
+    pixels, decoded, stored = 0, 0, sum(len(dataset.PixelData) for dataset in datasets)
+    for dataset, file in zip(datasets, files, strict=True):
+        area = int(dataset.Rows) * int(dataset.Columns)
+        if not area:
+            raise InputError(f"{file}: is damaged (it is {dataset.Columns}x{dataset.Rows} pixels)")
+        sample_bytes = int(dataset.BitsAllocated) // 8 * int(dataset.get("SamplesPerPixel") or 1)
+        if getattr(dataset.file_meta.TransferSyntaxUID, "is_encapsulated", False):
+            with decoding(str(file)):
+                frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+            width, height = picture_size(frame) or (0, 0)
+            area = max(area, width * height)
+        pixels, decoded = pixels + area, decoded + area * sample_bytes
+    check_decoded(str(path), pixels, decoded, stored)
 
 
 def _syntax(dataset: Any) -> dict[str, Any]:
@@ -136,9 +198,9 @@ def _geometry(datasets: list[Any], files: list[Path]) -> tuple[list[int], NDArra
             if len(datasets) == 1:
                 return [0], None
             raise InputError(f"{file}: has no {missing[0]}, so its place among the slices is unknown")
-    cosines = np.array([d.ImageOrientationPatient for d in datasets], float)
-    positions = np.array([d.ImagePositionPatient for d in datasets], float)
-    spacings = np.array([d.PixelSpacing for d in datasets], float)
+    cosines = _vectors(datasets, files, "ImageOrientationPatient", 6)
+    positions = _vectors(datasets, files, "ImagePositionPatient", 3)
+    spacings = _vectors(datasets, files, "PixelSpacing", 2)
     for values, word in ((cosines, "ImageOrientationPatient"), (spacings, "PixelSpacing")):
         far = np.abs(values - values[0]).max(1) > 1e-4
         if far.any():
@@ -166,8 +228,11 @@ def _geometry(datasets: list[Any], files: list[Path]) -> tuple[list[int], NDArra
                 )
         step = (positions[order[-1]] - positions[order[0]]) / (len(order) - 1)
     else:
-        thickness = datasets[0].get("SpacingBetweenSlices") or datasets[0].get("SliceThickness") or 1
-        step = normal * float(thickness)
+        with decoding(str(files[0]), "is damaged (the distance of its slices is no number)"):
+            thickness = float(
+                datasets[0].get("SpacingBetweenSlices") or datasets[0].get("SliceThickness") or 1
+            )
+        step = normal * thickness
     affine = np.eye(4)
     # PixelSpacing is that of rows, then of columns; the first cosines are those of a row.
     affine[:3, 0], affine[:3, 1] = along_row * spacings[0, 1], along_column * spacings[0, 0]
@@ -175,20 +240,31 @@ def _geometry(datasets: list[Any], files: list[Path]) -> tuple[list[int], NDArra
     return order, LPS_TO_RAS @ affine
 
 
+def _vectors(datasets: list[Any], files: list[Path], word: str, length: int) -> NDArray[np.float64]:
+    """Return a tag of so many finite numbers of all slices, (D, length). Raises InputError for others."""
+    rows = []
+    for dataset, file in zip(datasets, files, strict=True):
+        with decoding(str(file), f"is damaged ({word} is not {length} numbers)"):
+            row = np.array([float(number) for number in dataset[word].value])
+        if row.shape != (length,) or not np.isfinite(row).all() or np.abs(row).max() > FARTHEST:
+            raise InputError(f"{file}: is damaged ({word} is not {length} numbers)")
+        rows.append(row)
+    return np.stack(rows)
+
+
 def _pixels(dataset: Any, path: Path) -> NDArray[Any]:
     """Stored samples (H, W, C)."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            samples: NDArray[Any] = _decoded(dataset, syntax)
-    except Exception as error:
-        if syntax.is_compressed:
-            raise InputError(
-                f"{path}: is compressed as {syntax.name}, which cannot be decoded here, or damaged; "
-                f"decompress it first, with dcmdjpeg or gdcmconv --raw, say"
-            ) from error
-        raise InputError(f"{path}: is damaged or cut short ({error})") from error
+    what = DAMAGED
+    # A UID that nobody knows has none of pydicom's properties.
+    if not syntax.is_transfer_syntax or syntax.is_compressed:
+        what = (
+            f"is compressed as {syntax.name}, which cannot be decoded here, or damaged; "
+            "decompress it first, with dcmdjpeg or gdcmconv --raw, say"
+        )
+    with warnings.catch_warnings(), decoding(str(path), what):
+        warnings.simplefilter("ignore")
+        samples: NDArray[Any] = _decoded(dataset, syntax)
     return samples[..., None] if samples.ndim == 2 else samples
 
 
@@ -237,13 +313,16 @@ def _window(dataset: Any) -> ValueRange | None:
     centre, width = (float(np.ravel(dataset[word].value)[0]) for word in ("WindowCenter", "WindowWidth"))
     if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR":
         centre, width = centre - 0.5, width - 1
-    return (centre - width / 2, centre + width / 2) if width > 0 else None
+    low, high = centre - width / 2, centre + width / 2
+    return (low, high) if is_span(low, high) else None
 
 
 def pydicom_or_refuse() -> Any:
     try:
         import pydicom
         import pydicom.encaps
+        import pydicom.errors
+        import pydicom.filereader
         import pydicom.pixels
     except ImportError:
         raise InputError("DICOM files need pydicom: pip install 'ddfm[medical]'") from None

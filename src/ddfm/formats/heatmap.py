@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from ddfm.errors import InputError
-from ddfm.formats.atomic import prepare_folder, write_whole
+from ddfm.formats.atomic import check_target, prepare_folder, write_whole
 from ddfm.timing import stage
 
 TOP = 65535  # stands for the range from black to white
@@ -41,8 +41,8 @@ def check_spread(path: Path, output: Path) -> None:
         raise InputError(f"{path}: the uncertainty is written as a 16-bit TIFF; name a .tif file")
     if output.absolute() in (path.absolute(), picture_path(path).absolute()):
         raise InputError(f"{path}: it or its picture would take the place of {output}; name another file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
+    check_target(path)
+    check_target(picture_path(path))
     prepare_folder(path.parent)
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import math
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.pictures.ranges import ValueRange
+from ddfm.formats.files import decoding, open_regular, size_of
+from ddfm.formats.limits import check_decoded
+from ddfm.pictures.ranges import ValueRange, is_span
 
 SUFFIXES = (".nii", ".nii.gz")
+HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
 RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 KEPT = (np.uint8, np.uint16, np.int16)  # integers that pictures can have as they are
 FLOAT_LEVELS = 2**24  # that float32 tells apart
@@ -37,20 +42,16 @@ class Nifti(NamedTuple):
 
 
 def read(path: Path) -> Nifti:
-    """Read a .nii or .nii.gz file. Raises InputError for what is damaged, of four dimensions or no number."""
-    nibabel = _nibabel()
-    try:
-        image = nibabel.load(path, mmap=False)
-        if not isinstance(image, nibabel.Nifti1Image):  # Nifti2Image is one
-            raise InputError(f"{path}: is no NIfTI file")
-        raw = np.asarray(image.dataobj.get_unscaled())
-        slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except Exception as error:  # nibabel, gzip and zlib each have their own
-        raise InputError(f"{path}: is damaged or cut short, or no NIfTI file ({error})") from error
+    """Read a .nii or .nii.gz file.
+
+    Raises InputError for what is too large, damaged, of four dimensions or no number.
+    """
+    with open_regular(path, "a NIfTI file") as file:
+        image = _opened(file, path)
+        with _decoding(path):
+            raw = np.asarray(image.dataobj.get_unscaled())
+            slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
+            affine, header = image.affine, image.header.copy()
     while raw.ndim > 3 and raw.shape[-1] == 1:
         raw = raw[..., 0]
     if raw.ndim == 2:
@@ -60,16 +61,46 @@ def read(path: Path) -> Nifti:
     if raw.ndim != 3:
         shape = "x".join(map(str, raw.shape))
         raise InputError(f"{path}: has shape {shape}; a volume of three dimensions is needed, take one out")
-    header = image.header.copy()
-    header.set_slope_inter(slope, intercept)  # nibabel takes them out of the header on reading
+    with _decoding(path):
+        header.set_slope_inter(slope, intercept)  # nibabel takes them out of the header on reading
     codes = int(header["qform_code"]), int(header["sform_code"])
+    if any(codes) and not (affine is not None and np.isfinite(affine).all()):
+        raise InputError(f"{path}: is damaged (its geometry is no numbers)")
     low, high = float(header["cal_min"]), float(header["cal_max"])
     return Nifti(
         _physical(raw, slope, intercept, path).transpose(2, 1, 0, 3),
-        image.affine if any(codes) else None,
-        (low, high) if low < high else None,
+        affine if any(codes) else None,
+        (low, high) if is_span(low, high) else None,
         header,
     )
+
+
+def _opened(file: BinaryIO, path: Path) -> Any:
+    """Return nibabel's image, its samples not read yet. Raises InputError for what is none, or too large."""
+    nibabel = _nibabel()
+    size = size_of(file)
+    stream: Any = gzip.GzipFile(fileobj=file) if path.name.lower().endswith(".gz") else file
+    with _decoding(path):
+        start = stream.read(HEADER_BYTES)
+        sizes = {start[:4], start[:4][::-1]}
+        kind = nibabel.Nifti2Image if (HEADER_BYTES).to_bytes(4, "little") in sizes else nibabel.Nifti1Image
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
+        shape, item = header.get_data_shape(), header.get_data_dtype().itemsize
+        place = int(header.get_data_offset())
+        magic = bytes(header["magic"])
+    if not magic.startswith((b"n+1", b"n+2")):
+        raise InputError(f"{path}: is no NIfTI file")
+    samples = math.prod(int(side) for side in shape)
+    if place < 0 or any(side < 0 for side in shape):
+        raise InputError(f"{path}: is damaged (its header has sizes below zero)")
+    check_decoded(str(path), samples, samples * item + place, size)
+    if stream is file and place + samples * item > size:
+        raise InputError(
+            f"{path}: is damaged or cut short ({size} bytes, {place + samples * item} are declared)"
+        )
+    with _decoding(path):
+        stream.seek(0)
+        return kind.from_stream(stream)
 
 
 def _physical(raw: NDArray[Any], slope: float, intercept: float, path: Path) -> NDArray[Any]:
@@ -127,6 +158,17 @@ def encode(path: Path, values: NDArray[np.float64], header: Any, copy_patient: b
     image.header.set_slope_inter(slope, intercept)  # the samples are scaled already: this only says so
     data: bytes = image.to_bytes()
     return gzip.compress(data, mtime=0) if path.name.lower().endswith(".gz") else data
+
+
+def _decoding(path: Path) -> AbstractContextManager[None]:
+    """Return `decoding` with nibabel's exceptions, which share no base."""
+    nibabel = _nibabel()
+    kinds = (
+        nibabel.filebasedimages.ImageFileError,
+        nibabel.spatialimages.HeaderDataError,
+        nibabel.wrapstruct.WrapStructError,
+    )
+    return decoding(str(path), "is damaged or cut short, or no NIfTI file", *kinds)
 
 
 def _nibabel() -> Any:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from ddfm.errors import InputError
 from ddfm.formats import raster, tiff
-from ddfm.formats.atomic import prepare_folder, write_whole
+from ddfm.formats.atomic import check_target, prepare_folder, write_whole
+from ddfm.formats.files import decoding, entries, is_folder, read_whole
 from ddfm.pictures.image import Image, Resolution, from_array, from_stack
 from ddfm.pictures.ranges import Range, RangeChoice
 from ddfm.timing import stage
@@ -33,14 +35,10 @@ def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) ->
 
     Raises InputError if the folder is none, cannot be listed, or holds one stem twice.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder} is not a folder")
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror})") from error
     found: dict[str, Path] = {}
-    for path in entries:
+    for path in entries(folder):
         if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith("."):
             if path.stem in found:
                 raise InputError(
@@ -84,27 +82,48 @@ def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]
     return [replace(image, icc_profile=picture.icc_profile)]
 
 
-def read_whole(path: Path) -> bytes:
-    """The bytes of a file; InputError if there is none, or nothing in it."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, an image file is needed")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data:
-        raise InputError(f"{path}: is empty (0 bytes)")
-    return data
+@stage("read")
+def from_pil(image: PILImage.Image, name: str = "image", value_range: RangeChoice = None) -> Image:
+    """A PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied.
+
+    Raises InputError, also for one that is closed, or whose file is damaged or cut short.
+    """
+    with decoding(name, "cannot be read: it is closed, damaged or cut short"):
+        raster.check_mode(image, name)
+        samples = raster.unfold(image)
+    return replace(from_array(samples, name, value_range), icc_profile=image.info.get("icc_profile"))
 
 
 @stage("read")
-def from_pil(image: PILImage.Image, name: str = "image", value_range: RangeChoice = None) -> Image:
-    """A PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied. Raises InputError."""
-    raster.check_mode(image, name)
-    samples = raster.unfold(image)
-    return replace(from_array(samples, name, value_range), icc_profile=image.info.get("icc_profile"))
+def read_8bit(path: Path | str) -> NDArray[np.uint8]:
+    """Read a picture of 8 bits as it is: (H, W) if it is stored as grey, (H, W, 3) if it is not.
+
+    For measuring and training. The EXIF orientation is applied; alpha is dropped. Beside the formats of
+    `read_image` PPM and PGM are read.
+
+    Raises:
+        InputError: as `read_image`, and for samples of other than 8 bits.
+    """
+    path = Path(path)
+    data = read_whole(path)
+    if data.startswith(tiff.MAGIC):
+        pages = tiff.read_pages(data, str(path))
+        if len(pages) > 1:
+            raise InputError(
+                f"{path}: has {len(pages)} pages; save the one that is meant as a file of its own"
+            )
+        samples = raster.orient(pages[0].samples, pages[0].orientation)
+        if pages[0].palette:
+            samples = (samples >> 8).astype(np.uint8)
+    else:
+        samples = raster.read(data, str(path), (*raster.READABLE, "PPM")).samples
+    if samples.dtype != np.uint8:
+        raise InputError(
+            f"{path}: has {samples.dtype} samples; 8 bits are needed here (metrics are defined on them)"
+        )
+    if samples.ndim == 3 and samples.shape[2] in (1, 2):
+        samples = samples[..., 0]
+    return np.ascontiguousarray(samples[..., :3] if samples.ndim == 3 else samples)
 
 
 def _read_tiff(data: bytes, name: str, value_range: RangeChoice) -> list[Image]:
@@ -169,8 +188,7 @@ def check_writable(path: Path, depth: np.dtype[Any], has_alpha: bool) -> None:
         )
     if has_alpha and kind in ("JPEG", "BMP"):
         raise InputError(f"{path}: {kind} cannot hold the source's alpha channel; write .png, .tif or .webp")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
+    check_target(path)
     prepare_folder(path.parent)
 
 

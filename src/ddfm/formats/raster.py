@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import imagecodecs
@@ -15,10 +18,15 @@ from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import putchunk
 
 from ddfm.errors import InputError
+from ddfm.formats.files import decoding
+from ddfm.formats.headers import webp_size
+from ddfm.formats.limits import check_decoded
 from ddfm.pictures.ranges import Range, of_bits
 
-READABLE = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+READABLE = ("PNG", "JPEG", "BMP", "WEBP")  # of Pillow's formats; TIFF is read by `tiff`
+FLOAT_LEVELS = 2**24  # that float32 tells apart
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_pillow = Lock()  # around its global limit
 PNG_HEADER = 33  # bytes of signature and IHDR; a colour profile comes right behind them
 
 
@@ -31,34 +39,78 @@ class Picture:
     icc_profile: bytes | None
 
 
-def read(data: bytes, name: str) -> Picture:
-    """Decode a file. Raises InputError, naming it, for what is damaged, of several frames or CMYK."""
-    try:
-        with PILImage.open(io.BytesIO(data), formats=READABLE) as file:
+def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
+    """Decode a file of one of Pillow's formats named; no other decoder, and no helper program, is started.
+
+    Raises InputError, naming the file, for what is too large, damaged, of several frames or CMYK.
+    """
+    if size := webp_size(data):  # Pillow makes room for it on opening
+        check_decoded(name, size[0] * size[1], 4 * size[0] * size[1], len(data))
+    with closing(_opened(data, name, formats)) as file:
+        pixels = file.width * file.height
+        deep = data.startswith(PNG_MAGIC) and data[24:25] == b"\x10"
+        samples = 2 * len(file.getbands()) if deep else len(file.getbands())
+        check_decoded(name, pixels, pixels * samples, len(data))
+        with decoding(name):
             file.load()
-            check_mode(file, name)
-            profile = file.info.get("icc_profile")
-            if not (data.startswith(PNG_MAGIC) and data[24] == 16):
-                return Picture(unfold(file), None, profile)
-            # Pillow cuts 16-bit colour down to 8; libpng through imagecodecs keeps it.
-            samples = imagecodecs.png_decode(data)
-            upright = orient(samples, file.getexif().get(0x0112, 1))
-            return Picture(upright, _significant_bits(data, samples), profile)
-    except InputError:
-        raise
-    except UnidentifiedImageError as error:
-        if data[128:132] == b"DICM" or name.endswith((".nii", ".nii.gz")):
-            raise InputError(f"{name}: is a volume; one picture is needed here") from error
-        raise InputError(f"{name}: is not a PNG, JPEG, TIFF, BMP or WebP image") from error
-    except PILImage.DecompressionBombError as error:
-        raise InputError(f"{name}: is too large ({error})") from error
-    except (OSError, SyntaxError, ValueError, imagecodecs.PngError) as error:
-        raise InputError(f"{name}: is damaged or cut short ({error})") from error
+        check_mode(file, name)
+        profile = file.info.get("icc_profile")
+        if not deep:
+            return Picture(_unfolded(file, name), None, profile)
+        # Pillow cuts 16-bit colour down to 8; libpng through imagecodecs keeps it.
+        with decoding(name):
+            decoded = imagecodecs.png_decode(data)
+            upright = orient(decoded, file.getexif().get(0x0112, 1))
+        return Picture(upright, _significant_bits(data, decoded), profile)
+
+
+def _opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:
+    """Return the file with its header read. Raises InputError if it is none of those formats."""
+    # Pillow's own limit is a global of its own, which may be lower, and which a program may have set.
+    with _pillow, decoding(name):
+        limit, PILImage.MAX_IMAGE_PIXELS = PILImage.MAX_IMAGE_PIXELS, None
+        try:
+            return PILImage.open(io.BytesIO(data), formats=tuple(formats))
+        except UnidentifiedImageError as error:
+            if data[128:132] == b"DICM" or name.endswith((".nii", ".nii.gz")):
+                raise InputError(f"{name}: is a volume; one picture is needed here") from error
+            kinds = (
+                "PNG, JPEG, TIFF, BMP or WebP"
+                if "PPM" not in formats
+                else "PNG, JPEG, TIFF, BMP, WebP or PPM"
+            )
+            raise InputError(f"{name}: is not a {kinds} image") from error
+        finally:
+            PILImage.MAX_IMAGE_PIXELS = limit
+
+
+def format_and_orientation(data: bytes, name: str) -> tuple[str, int]:
+    """Return the format's name and EXIF's orientation, 1 to 8. Raises InputError."""
+    with closing(_opened(data, name, READABLE)) as file, decoding(name):
+        return file.format or "picture", int(file.getexif().get(0x0112, 1))
+
+
+def _unfolded(image: PILImage.Image, name: str) -> NDArray[Any]:
+    """Return `unfold`; InputError where Pillow cannot."""
+    with decoding(name):
+        return unfold(image)
 
 
 def unfold(image: PILImage.Image) -> NDArray[Any]:
     """Samples of a PIL image, upright, (H, W) or (H, W, C)."""
-    return np.asarray(_plain_mode(ImageOps.exif_transpose(image)))
+    samples = np.asarray(_plain_mode(ImageOps.exif_transpose(image)))
+    return _narrowed(samples) if image.mode == "I" else samples
+
+
+def _narrowed(samples: NDArray[np.int32]) -> NDArray[Any]:
+    """Return integers of 32 bits, as Pillow has those of 16, in the 16 bits or the floats that hold them."""
+    low, high = int(samples.min(initial=0)), int(samples.max(initial=0))
+    for depth in (np.uint16, np.int16):
+        if np.iinfo(depth).min <= low and high <= np.iinfo(depth).max:
+            return samples.astype(depth)
+    if high - low > FLOAT_LEVELS:
+        raise InputError("integers span more than 2^24 levels, too many for fusion; rescale them first")
+    return samples.astype(np.float64)
 
 
 def check_mode(image: PILImage.Image, name: str) -> None:
@@ -74,7 +126,7 @@ def _plain_mode(image: PILImage.Image) -> PILImage.Image:
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         keyed = "transparency" in image.info
         return image.convert({"L": "LA", "RGB": "RGBA"}.get(image.mode, image.mode)) if keyed else image
-    if image.mode in ("F", "I;16", "I;16B", "I;16L"):
+    if image.mode in ("F", "I", "I;16", "I;16B", "I;16L"):
         return image
     if image.mode == "1":
         return image.convert("L")

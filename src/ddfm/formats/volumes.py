@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from ddfm.errors import InputError
 from ddfm.formats import dicom, dicom_derived, nifti, tiff
-from ddfm.formats.atomic import _write_folder, prepare_folder, write_whole
+from ddfm.formats.atomic import check_target, prepare_folder, write_folder, write_whole
+from ddfm.formats.files import entries, exists, is_file, is_folder
 from ddfm.formats.pictures import SUFFIXES, read_pages, write_pages
 from ddfm.pictures.image import Image, from_stack
-from ddfm.pictures.ranges import Range, RangeChoice, ValueRange
+from ddfm.pictures.ranges import Range, RangeChoice, ValueRange, spanning
 from ddfm.timing import stage
 
 Kind = Literal["TIFF", "NIfTI", "DICOM"]
@@ -80,12 +81,12 @@ def axis_codes(affine: NDArray[np.float64]) -> str:
 
 def is_volume(path: Path) -> bool:
     """Whether a path is to be read as a volume: NIfTI, a DICOM file or folder, a TIFF of several pages."""
-    if path.is_dir():
-        return any(dicom.is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    if is_folder(path):
+        return any(dicom.is_dicom(file) for file in entries(path))
     name = path.name.lower()
     if name.endswith(nifti.SUFFIXES) or dicom.is_dicom(path):
         return True
-    return name.endswith(TIFF_SUFFIXES) and path.is_file() and tiff.count_pages(path) > 1
+    return name.endswith(TIFF_SUFFIXES) and is_file(path) and tiff.count_pages(path) > 1
 
 
 @stage("read")
@@ -101,7 +102,7 @@ def read_volume(path: Path | str, value_range: VolumeRange = None) -> Volume:
     Raises InputError, naming the file, for anything that is not one whole volume.
     """
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir() or dicom.is_dicom(path):
         series = dicom.read(path)
@@ -127,8 +128,8 @@ def _slices(
             raise InputError(f"{path}: has no display window; give the range in numbers, or data")
         value_range = Range(window, "the file's display window")
     elif value_range is None and samples.dtype != np.uint8 and np.isfinite(samples).all():
-        low, high = float(samples.min()), float(samples.max())
-        declared = Range((low, high if high > low else low + 1), "smallest to largest value of the volume")
+        limits = spanning(float(samples.min()), float(samples.max()))
+        declared = Range(limits, "smallest to largest value of the volume")
     found = from_stack(samples, name, value_range, declared)
     return [replace(image, name=f"{name}, slice {k + 1}") for k, image in enumerate(found)]
 
@@ -188,7 +189,7 @@ def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
     if first.kind == "DICOM":
         if path.suffix.lower() in (*SUFFIXES, ".dcm", ".nii", ".gz"):
             raise InputError(f"{path}: the first source is a DICOM series; name a folder to write one to")
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        if exists(path) and not (path.is_dir() and not entries(path)):
             raise InputError(f"{path}: exists already; name a new or empty folder for the series")
         dicom_derived.check_writable(path, depth, colour)
     elif first.kind == "NIfTI":
@@ -197,8 +198,8 @@ def check_volume_writable(path: Path, volumes: Sequence[Volume]) -> None:
         nifti.check_writable(path, depth, colour)
     elif not name.endswith(TIFF_SUFFIXES):
         raise InputError(f"{path}: the first source is a TIFF of several pages; write .tif")
-    if path.is_dir() and first.kind != "DICOM":
-        raise InputError(f"{path}: is a folder; name a file in it")
+    if first.kind != "DICOM":
+        check_target(path)
     prepare_folder(path.parent)
 
 
@@ -214,7 +215,7 @@ def write_volume(path: Path, volume: Volume, copy_patient: bool = False) -> None
         write_whole(path, nifti.encode(path, _clipped(volume), volume.header, copy_patient))
     else:
         files = dicom_derived.encode(_clipped(volume), volume.header, copy_patient)
-        _write_folder(path, {f"{k + 1:04d}.dcm": data for k, data in enumerate(files)})
+        write_folder(path, {f"{k + 1:04d}.dcm": data for k, data in enumerate(files)})
 
 
 def _clipped(volume: Volume) -> NDArray[np.float64]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from torch import Tensor
 
-from ddfm.errors import InputError
+from ddfm.errors import InputError, reason_of
 from ddfm.formats.pictures import from_pil, read_image
 from ddfm.pictures.image import Image, first_colour, from_stack
 from ddfm.pictures.layouts import Layout, split
@@ -59,20 +60,46 @@ def as_sources(given: Sequence[Source]) -> Sources:
 def as_images(source: Source, name: str) -> tuple[list[Image], Layout | None]:
     """One source as pictures, more than one if it is a batch, and the layout if it is an array."""
     if isinstance(source, str | os.PathLike):
-        return [read_image(Path(source))], None
+        return [read_image(as_path(source, name))], None
     if isinstance(source, Image):
         return [source], None
     if isinstance(source, PILImage.Image):
         return [from_pil(source, name)], None
     if isinstance(source, Tensor):
-        source = source.detach().cpu().numpy()
+        source = as_array(source, name)
     if isinstance(source, np.ndarray):
+        if isinstance(source, np.matrix | np.ma.MaskedArray):
+            raise InputError(f"{name}: a {type(source).__name__} is no plain array; numpy.asarray makes one")
         arrays, layout = split(source, name)
         pictures = from_stack(np.stack(arrays), name)
         if len(pictures) > 1:
             pictures = [replace(each, name=f"{name}, picture {n + 1}") for n, each in enumerate(pictures)]
         return pictures, layout
     raise InputError(f"{name}: a {type(source).__name__} is not a path, PIL image, array or tensor")
+
+
+def as_path(source: str | os.PathLike[str], name: str) -> Path:
+    """Return a path; InputError for one of bytes."""
+    text = os.fspath(source)
+    if not isinstance(text, str):
+        raise InputError(f"{name}: a path of {type(text).__name__} is not one of text")
+    return Path(text)
+
+
+def as_array(source: Tensor, name: str) -> NDArray[Any]:
+    """Return a tensor's numbers; InputError for tensors that do not hold them plainly."""
+    if source.is_nested or source.layout != torch.strided:
+        raise InputError(f"{name}: is a nested or sparse tensor; pass a dense one (to_dense)")
+    if source.is_quantized:
+        raise InputError(f"{name}: is a quantised tensor; pass its numbers (dequantize)")
+    if source.is_meta:
+        raise InputError(f"{name}: is on device meta, where tensors hold no numbers")
+    if source.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):
+        source = source.float()  # which numpy does not have, and which float32 holds exactly
+    try:
+        return source.detach().resolve_conj().resolve_neg().cpu().numpy()
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{name}: a tensor of {source.dtype} cannot be read ({reason_of(error)})") from error
 
 
 def ordinal(k: int) -> str:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
-from PIL import Image as PILImage
 
 from ddfm.errors import InputError
-from ddfm.formats import tiff, volumes
+from ddfm.formats import raster, tiff, volumes
 from ddfm.formats.dicom import scale
+from ddfm.formats.files import is_folder, read_whole
 from ddfm.formats.pictures import read_image, suffix_for
 from ddfm.formats.volumes import Volume
 from ddfm.jobs.slices import noise_levels
@@ -103,7 +102,7 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
         volume = volumes.read_volume(path, value_range)
         kind: str = volume.kind
         orientation: int | str | None = volume.axis_codes
-    elif path.is_dir():
+    elif is_folder(path):
         raise InputError(f"{path}: is a folder without DICOM files; name files, or a folder of one series")
     else:
         if value_range == "window":
@@ -188,10 +187,7 @@ def _resolution(image: Image) -> tuple[float, float, str] | None:
 
 
 def _format_and_orientation(path: Path) -> tuple[str, int]:
-    with path.open("rb") as file:
-        if file.read(4) in tiff.MAGIC:
-            with tifffile.TiffFile(path) as opened:
-                tag = opened.pages[0].tags.get(tiff.ORIENTATION)
-            return "TIFF", 1 if tag is None else int(tag.value)
-    with PILImage.open(path) as picture:
-        return picture.format or "picture", int(picture.getexif().get(tiff.ORIENTATION, 1))
+    data = read_whole(path)
+    if data.startswith(tiff.MAGIC):
+        return "TIFF", tiff.first_orientation(path)
+    return raster.format_and_orientation(data, str(path))

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from ddfm.errors import InputError
 
 ROWS = 64  # converted at once: as many of a photograph's as fit in a processor's cache
+LEAST_SPAN = (
+    2**-20
+)  # of a range by its larger end: in 32 bits fewer than eight values lie within a smaller one
 SENSOR_BITS = (8, 10, 12, 14, 16)
 
 ValueRange = tuple[float, float]
@@ -72,11 +75,11 @@ def choose_range(
     smallest, largest = float(samples.min()), float(samples.max())
     if max(abs(smallest), abs(largest)) > float(np.finfo(np.float32).max):
         raise InputError(f"{name}: samples reach {largest:g}, beyond 32-bit floats; rescale them first")
-    own = (smallest, largest if largest > smallest else smallest + 1)
+    own = spanning(smallest, largest)
     if wanted == "data":
         return Range(own, "smallest to largest sample, as asked")
     if isinstance(wanted, Range):
-        return wanted
+        return Range(check_range(wanted.limits), wanted.reason)
     if wanted is not None:
         return Range(check_range(wanted), "as asked")
     if declared is not None and declared.limits[0] <= smallest and largest <= declared.limits[1]:
@@ -93,13 +96,28 @@ def choose_range(
     return Range(own, "smallest to largest sample")
 
 
+def spanning(smallest: float, largest: float) -> ValueRange:
+    """Return the range from the smallest to the largest sample; of a constant, one in which it is black."""
+    if is_span(smallest, largest):
+        return smallest, largest
+    # One more, or as much more as makes a difference to a large number.
+    return smallest, smallest + max(1.0, abs(smallest) * LEAST_SPAN)
+
+
+def is_span(low: float, high: float) -> bool:
+    """Tell whether values can be scaled from one number to the other: finite, ascending, not too near."""
+    return (
+        bool(np.isfinite([low, high, high - low]).all()) and high - low > LEAST_SPAN * max(-low, high, 0) / 2
+    )
+
+
 def check_range(wanted: Any) -> ValueRange:
-    """Two finite numbers, the lower one first; anything else is an InputError."""
+    """Return two finite numbers, the lower one first; anything else is an InputError."""
     try:
         low, high = (float(limit) for limit in wanted)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"range {wanted!r}: not data or two numbers, as in 7000,8500") from None
-    if not (np.isfinite([low, high]).all() and low < high):
+    if not is_span(low, high):
         raise InputError(f"range {low:g} to {high:g}: two numbers are needed, the lower one first")
     return low, high
 

@@ -6,8 +6,6 @@ names; this module writes down which name is which.
 
 from __future__ import annotations
 
-import shutil
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,14 @@ import yaml
 from torch import Tensor
 
 from ddfm.errors import InputError
+from ddfm.formats.atomic import prepare_folder
+from ddfm.formats.files import decoding, entries, exists, read_text
+from ddfm.formats.paths import check_name
+from ddfm.formats.tensors import load_tensors
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.network import UNet, check_finite, misfits
 from ddfm.priors.network_config import Foreign, read_unet_config
+from ddfm.priors.saving import save_whole
 from ddfm.priors.schedule import NoiseSchedule
 
 # OpenAI's 256x256_diffusion_uncond.pt, the prior of the paper.
@@ -39,6 +42,11 @@ OPENAI_256_UNCONDITIONAL: dict[str, Any] = {
 }
 DEFAULT_CHANNEL_MULT = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
 
+MOST_CONFIG_BYTES = 2**16
+GROUPS = 32  # of every normalisation
+# Four times the largest networks that there are.
+MOST_IMAGE_SIZE, MOST_CHANNELS, MOST_LAYERS, MOST_LEVELS = 4096, 8192, 16, 12
+
 RESNET_NAMES = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -50,19 +58,29 @@ RESNET_NAMES = {
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A guided-diffusion configuration (JSON or YAML) over the defaults above.
+    """Read a guided-diffusion configuration (JSON or YAML) over the defaults above.
 
     Raises InputError if the file cannot be read or asks for what a `UNet2DModel` prior cannot be.
     """
-    try:
-        given = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path}: not a readable JSON or YAML file ({str(error).splitlines()[0]})"
-        ) from error
+    text = read_text(path, "a configuration, JSON or YAML,", MOST_CONFIG_BYTES)
+    with decoding(str(path), "not a readable JSON or YAML file", yaml.YAMLError):
+        given = yaml.load(text, FlatLoader)
     if not isinstance(given, dict):
         raise InputError(f"{path}: not a configuration; a mapping of setting names to values is needed")
+    for name, value in given.items():
+        if not isinstance(value, str | int | float | None):
+            raise InputError(f"{path}: {name} is a {type(value).__name__}; a setting is a number or a text")
     return OPENAI_256_UNCONDITIONAL | given
+
+
+class FlatLoader(yaml.SafeLoader):
+    """YAML without aliases, by which a few lines stand for more than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Compose what comes next, unless it refers to something before."""
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases are not read here")
+        return super().compose_node(parent, index)
 
 
 def network_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -79,8 +97,9 @@ def network_config(config: dict[str, Any]) -> dict[str, Any]:
         channels = [int(config["num_channels"] * float(m)) for m in str(multipliers).split(",")]
         attended = {image_size // int(r) for r in str(config["attention_resolutions"]).split(",") if r}
         layers, head_channels = int(config["num_res_blocks"]), int(config["num_head_channels"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"malformed guided-diffusion configuration ({error!r})") from error
+    _check_size(image_size, channels, layers)
     if head_channels < 1:
         raise InputError(
             "num_head_channels: -1; only attention with a fixed number of channels a head converts"
@@ -106,6 +125,22 @@ def network_config(config: dict[str, Any]) -> dict[str, Any]:
         "attn_norm_num_groups": 32,
         "resnet_time_scale_shift": "scale_shift" if config["use_scale_shift_norm"] else "default",
     }
+
+
+def _check_size(image_size: int, channels: list[int], layers: int) -> None:
+    """Raise InputError for a network that nobody has trained, before room is made for it."""
+    if not 1 <= image_size <= MOST_IMAGE_SIZE:
+        raise InputError(f"image_size: {image_size}; 1 to {MOST_IMAGE_SIZE} are possible")
+    if not 1 <= layers <= MOST_LAYERS:
+        raise InputError(f"num_res_blocks: {layers}; 1 to {MOST_LAYERS} are possible")
+    if not 1 <= len(channels) <= MOST_LEVELS:
+        raise InputError(f"channel_mult: {len(channels)} levels; 1 to {MOST_LEVELS} are possible")
+    for width in channels:
+        if not 0 < width <= MOST_CHANNELS or width % GROUPS:
+            raise InputError(
+                f"num_channels by channel_mult: {width} channels; multiples of {GROUPS} "
+                f"up to {MOST_CHANNELS} are possible"
+            )
 
 
 def network_names(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -210,16 +245,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
 
     Loaded with weights_only, so that a pickle that would run code is refused. Raises InputError.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ...
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            raise InputError(
-                f"{path}: holds more than tensors and could run code; it was not loaded"
-            ) from error
-        raise InputError(f"{path}: not a whole PyTorch checkpoint ({str(error).splitlines()[0]})") from error
+    weights = load_tensors(path, mapped=True)
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path}: not a state dict of tensors")
     return weights
@@ -260,15 +286,10 @@ def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, A
 
     Raises InputError as `read_guided_diffusion` does, or if the folder exists and holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    check_name(folder)
+    if exists(folder) and (not folder.is_dir() or entries(folder)):
         raise InputError(f"{folder}: exists already; name a new folder")
     prior = read_guided_diffusion(checkpoint, config)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        prior.save(partial)
-        partial.replace(folder)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    prepare_folder(folder.parent)
+    save_whole(prior, folder)
     return prior

@@ -10,9 +10,7 @@ import copy
 import hashlib
 import json
 import logging
-import shutil
 import sys
-import uuid
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -27,6 +25,7 @@ from torch.jit._trace import TracerWarning
 
 from ddfm import __version__
 from ddfm.errors import InputError
+from ddfm.formats.atomic import whole_folder
 from ddfm.priors.normalisation import Statistics, held, normalisations
 
 if TYPE_CHECKING:
@@ -170,15 +169,12 @@ class Graph:
     def _made(self) -> Any:
         model = export(self.network, self.takes_statistics)
         for place in self._places:
-            # Whole or not at all, whoever else is at it: a folder of its own, which then gets the name.
-            partial = place.with_name(f".{uuid.uuid4().hex}.partial")
             try:
-                partial.mkdir(parents=True)
-                runtime().save_model(model, partial / "network.xml", compress_to_fp16=False)
-                partial.rename(place)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with whole_folder(place) as partial:
+                    runtime().save_model(model, partial / "network.xml", compress_to_fp16=False)
                 return model
-            except (OSError, RuntimeError):  # OpenVINO raises the latter for a full disk
-                shutil.rmtree(partial, ignore_errors=True)
+            except (OSError, InputError, RuntimeError):  # OpenVINO raises the latter for a full disk
                 if place.is_dir():  # another process was first
                     return model
         logger.warning("the exported network is not kept: %s cannot be written", self._places[-1].parent)

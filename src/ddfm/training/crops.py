@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from ddfm.errors import InputError
-from ddfm.formats.pictures import SUFFIXES
+from ddfm.formats.files import exists
+from ddfm.formats.pictures import SUFFIXES, read_8bit
 from ddfm.priors.diffusion import timestep_of
 from ddfm.training.recipe import Recipe
 
@@ -21,10 +22,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     """All image files named or below the folders named, sorted."""
     found: set[Path] = set()
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise InputError(f"{path}: no such file or folder")
         candidates = path.rglob("*") if path.is_dir() else [path]
-        found.update(p for p in candidates if p.suffix.lower() in SUFFIXES)
+        found.update(p for p in candidates if p.suffix.lower() in SUFFIXES and (p == path or p.is_file()))
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: no images ({', '.join(sorted(SUFFIXES))}) found")
     return sorted(found)
@@ -34,11 +35,7 @@ def load_pyramid(paths: Iterable[Path], crop: int) -> tuple[list[NDArray[np.uint
     """Luminance of every image at its own scale and at half of it, where a crop fits."""
     native, half = [], []
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                grey = image.convert("L")
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"{path}: cannot be read as an image; remove it or mend it ({error})") from error
+        grey = Image.fromarray(read_8bit(path)).convert("L")
         if min(grey.size) >= crop:
             native.append(np.asarray(grey))
         if min(grey.size) >= 2 * crop:

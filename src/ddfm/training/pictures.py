@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from ddfm.errors import InputError
+from ddfm.formats.atomic import write_whole
 from ddfm.likelihoods.base import Unconditional
 from ddfm.priors.diffusion import Prior
 from ddfm.sampling.loop import sample, spaced_timesteps
@@ -29,13 +31,16 @@ def draw_losses(history: Sequence[dict[str, Any]], path: Path) -> None:
     axes = figure.subplots()
     steps = [record["step"] for record in history]
     axes.plot(steps, [record["loss"] for record in history], color="0.6", label="training, as sampled")
-    if "held_out" in history[0]:
-        for quarter, label in enumerate(QUARTERS):
-            axes.plot(steps, [record["held_out"][quarter] for record in history], label=f"held out, {label}")
+    measured = [record for record in history if "held_out" in record]
+    for quarter, label in enumerate(QUARTERS if measured else ()):
+        losses = [record["held_out"][quarter] for record in measured]
+        axes.plot([record["step"] for record in measured], losses, label=f"held out, {label}")
     axes.set(xlabel="step", ylabel="mean squared error", yscale="log")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=100)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    write_whole(path, buffer.getvalue())
 
 
 def draw_samples(prior: Prior, path: Path, rows: int = 1, steps: int = 25) -> None:
@@ -47,4 +52,6 @@ def draw_samples(prior: Prior, path: Path, rows: int = 1, steps: int = 25) -> No
     f = sample(prior, Unconditional(), noise, timesteps, scheduler=DDPM, generator=generator)
     grey = np.rint(Unconditional().finish(f.mean(1)).cpu().numpy() * 255).astype(np.uint8)
     tiled = grey.reshape(rows, columns, side, side).transpose(0, 2, 1, 3)
-    Image.fromarray(tiled.reshape(rows * side, columns * side)).save(path)
+    buffer = io.BytesIO()
+    Image.fromarray(tiled.reshape(rows * side, columns * side)).save(buffer, "PNG")
+    write_whole(path, buffer.getvalue())

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ddfm.errors import InputError
+from ddfm.formats.files import decoding, read_text
+
+MOST_RECIPE_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,106 @@ class Recipe:
     bf16: bool = True
     seed: int = 3407
 
+    def __post_init__(self) -> None:
+        """Raise InputError, naming the setting, for values with which nothing can be trained."""
+        for name, (low, high) in WHOLE.items():
+            check_whole(name, getattr(self, name), low, high)
+        for name, (least, most) in NUMBERS.items():
+            check_number(name, getattr(self, name), least, most)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"{name} = {getattr(self, name)!r}: not one of {', '.join(map(str, allowed))}"
+                )
+        self._check_channels()
+        self._check_noise_range()
+        multiple = self.pixel_unshuffle * 2 ** (len(self.channels) - 1)
+        if self.crop % multiple:
+            raise InputError(f"crop = {self.crop}: not a multiple of {multiple}, as this network needs")
+        if self.batch * self.crop**2 > MOST_PIXELS:
+            raise InputError(f"batch = {self.batch}: too many crops of {self.crop} pixels at once")
+
+    def _check_channels(self) -> None:
+        if not isinstance(self.channels, tuple) or not 1 <= len(self.channels) <= MOST_LEVELS:
+            raise InputError(f"channels = {self.channels!r}: a list of 1 to {MOST_LEVELS} numbers is needed")
+        for count in self.channels:
+            check_whole("channels", count, 1, MOST_CHANNELS)
+            if count % self.norm_groups:
+                raise InputError(
+                    f"norm_groups = {self.norm_groups}: does not divide {count}, one of channels"
+                )
+
+    def _check_noise_range(self) -> None:
+        if not isinstance(self.low_noise_range, tuple) or len(self.low_noise_range) != 2:
+            raise InputError(f"low_noise_range = {self.low_noise_range!r}: two numbers are needed")
+        for level in self.low_noise_range:
+            check_number("low_noise_range", level, LEAST_NOISE, MOST_NOISE)
+        if self.low_noise_range[0] > self.low_noise_range[1]:
+            raise InputError(f"low_noise_range = {self.low_noise_range!r}: the lower number comes first")
+
+
+MOST_LEVELS, MOST_CHANNELS, MOST_PIXELS = 8, 4096, 2**28
+LEAST_NOISE, MOST_NOISE = 0.01, 10_000.0  # grey levels of 255
+WHOLE = {
+    "layers_per_block": (1, 16),
+    "norm_groups": (1, MOST_CHANNELS),
+    "pixel_unshuffle": (1, 16),
+    "crop": (8, 8192),
+    "batch": (1, 65_536),
+    "steps": (1, 10**9),
+    "warmup_steps": (0, 10**9),
+    "seed": (0, 2**63 - 1),
+}
+NUMBERS = {
+    "native_scale": (0, 1),
+    "inverted": (0, 1),
+    "low_noise": (0, 1),
+    "learning_rate": (1e-12, 100),
+    "weight_decay": (0, 100),
+    "clip_norm": (1e-12, 1e12),
+    "ema_decay": (0, 1),
+}
+CHOICES: dict[str, tuple[str | bool, ...]] = {
+    "beta_schedule": ("linear", "squaredcos_cap_v2"),
+    "prediction_type": ("epsilon", "v_prediction"),
+    "bf16": (False, True),
+}
+
+
+def check_whole(name: str, value: Any, low: int, high: int) -> None:
+    """Raise InputError unless it is a whole number within the limits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InputError(f"{name} = {shown(value)}: must be a whole number from {low} to {high}")
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> None:
+    """Raise InputError unless it is a number within the limits."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InputError(f"{name} = {shown(value)}: must be a number from {low:g} to {high:g}")
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message can hold it: Python has no text of numbers of very many digits."""
+    if isinstance(value, int) and not -(10**20) < value < 10**20:
+        return "a number of more than 20 digits"
+    return repr(value)[:80]
+
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a TOML recipe; raises InputError if it is missing, malformed or names unknown settings."""
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a readable recipe ({error})") from error
+    """Read a TOML recipe.
+
+    Raises InputError if it is missing, malformed, or names settings that there are not or cannot be.
+    """
+    text = read_text(path, "a recipe (TOML)", MOST_RECIPE_BYTES)
+    with decoding(str(path), "not a readable recipe"):
+        values = tomllib.loads(text)
     known = {field.name for field in fields(Recipe)}
     if unknown := sorted(set(values) - known):
         raise InputError(
             f"{path}: unknown setting {unknown[0]!r}; a recipe may set {', '.join(sorted(known))}"
         )
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Recipe(**settings)
+    try:
+        return Recipe(**settings)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -24,14 +24,26 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ddfm.devices import is_fast_at_bfloat16
 from ddfm.errors import InputError
+from ddfm.formats.atomic import prepare_folder, write_whole
+from ddfm.formats.files import decoding, exists
+from ddfm.formats.tensors import all_finite, load_tensors
 from ddfm.priors.diffusion import Prior, predict
 from ddfm.priors.network import UNet, use_channels_last
 from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.saving import save_whole
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.crops import Crops, central_crops
-from ddfm.training.pictures import draw_losses, draw_samples
+from ddfm.training.pictures import QUARTERS, draw_losses, draw_samples
 from ddfm.training.recipe import Recipe
 
+CHECKPOINT = {
+    "recipe": dict,
+    "step": int,
+    "history": list,
+    "network": dict,
+    "average": dict,
+    "optimizer": dict,
+}
 LIVE_EVERY = 10  # steps between two reports of progress
 
 
@@ -131,7 +143,7 @@ def train(
     if recipe.batch % processes:
         raise InputError(f"batch = {recipe.batch} cannot be shared out evenly between {processes} processes")
     checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists() and not resume:
+    if exists(checkpoint) and not resume:
         raise InputError(f"{folder}: holds a training run already; --resume continues it")
     torch.manual_seed(recipe.seed)
     prior, average = build_prior(recipe).to(device), build_prior(recipe).to(device)
@@ -140,16 +152,14 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
     )
-    start, history = 0, []
+    start = 0
+    history: list[dict[str, Any]] = []
     if checkpoint.exists():
         state = load_checkpoint(checkpoint, recipe, device)
-        network.load_state_dict(state["network"])
-        average.network.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        start, history = state["step"], state["history"]
+        start, history = restore(state, checkpoint, network, average.network, optimizer)
     crops = Crops(images, recipe, prior.sigmas)
     measured = central_crops(held_out, recipe.crop) if held_out else None
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
     loss_of: nn.Module = DiffusionLoss(prior)
     if processes > 1:
         loss_of = DistributedDataParallel(loss_of)
@@ -181,9 +191,14 @@ def train(
         due = (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps
         if rank > 0 or not (due or (step + 1) % LIVE_EVERY == 0):
             continue
+        mean_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(mean_loss):
+            raise InputError(
+                f"step {step + 1}: the loss is not finite; lower learning_rate ({checkpoint} is of before)"
+            )
         record: dict[str, Any] = {
             "step": step + 1,
-            "loss": float(torch.stack(losses).mean()),
+            "loss": mean_loss,
             "images_per_second": len(losses) * recipe.batch / (time.perf_counter() - clock),
         }
         if due:
@@ -204,7 +219,7 @@ def train(
             clock = time.perf_counter()
         progress(record)
     if rank == 0:
-        average.save(folder / "prior")
+        save_whole(average, folder / "prior")
     return average
 
 
@@ -212,9 +227,9 @@ def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
     """Write the checkpoint, the log and the pictures of a run so far."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(folder / "checkpoint.pt", buffer.getvalue())
+    write_whole(folder / "checkpoint.pt", buffer.getvalue())
     log = "".join(json.dumps(record) + "\n" for record in state["history"])
-    write_atomically(folder / "log.jsonl", log.encode())
+    write_whole(folder / "log.jsonl", log.encode())
     draw_losses(state["history"], folder / "loss.png")
     draw_samples(average, folder / "samples.png")
 
@@ -237,23 +252,44 @@ def process_group(device: str) -> Iterator[str]:
 
 
 def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
-    """The state of a run; raises InputError if it is damaged or of another recipe."""
+    """Return the state of a run; raises InputError if it is damaged, not finite or of another recipe."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ...
-        raise InputError(
-            f"{path}: not a checkpoint that can be resumed ({str(error).splitlines()[0]})"
-        ) from error
+        state = load_tensors(path, device)
+    except InputError as error:
+        raise InputError(f"{path}: not a checkpoint that can be resumed ({error})") from error
+    whole = isinstance(state, dict) and all(
+        isinstance(state.get(key), kind) for key, kind in CHECKPOINT.items()
+    )
+    if not whole or not all(is_record(record) for record in state["history"]):
+        raise InputError(f"{path}: not a checkpoint that can be resumed (it lacks parts of one)")
     if state["recipe"] != asdict(recipe):
         raise InputError(f"{path}: was made with another recipe; resume it with its own")
+    if not 0 <= state["step"] <= recipe.steps:
+        raise InputError(f"{path}: not a checkpoint that can be resumed (step {state['step']})")
+    if not all_finite(state):
+        raise InputError(f"{path}: not a checkpoint that can be resumed (its weights are not finite)")
     return state
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Leave either the old file or the new one, whatever happens meanwhile."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def is_record(record: Any) -> bool:
+    """Tell whether it is an entry of a run's log."""
+    if not isinstance(record, dict):
+        return False
+    held_out = record.get("held_out", [0.0] * len(QUARTERS))
+    numbers = [record.get("step"), record.get("loss"), *(held_out if isinstance(held_out, list) else [])]
+    return len(numbers) == 2 + len(QUARTERS) and all(isinstance(n, int | float) for n in numbers)
+
+
+def restore(
+    state: dict[str, Any],
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, list[dict[str, Any]]]:
+    """Put a checkpoint's state where it was taken from; returns step and history. Raises InputError."""
+    with decoding(str(path), "not a checkpoint that can be resumed"):
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["history"]

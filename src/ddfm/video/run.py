@@ -18,7 +18,8 @@ import torch
 
 from ddfm.devices import threads, use_threads
 from ddfm.errors import InputError
-from ddfm.formats.atomic import prepare_folder
+from ddfm.formats.atomic import check_target, prepare_folder
+from ddfm.formats.paths import check_paths
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
 from ddfm.fusion.task import Choice, choose_task
@@ -29,10 +30,13 @@ from ddfm.video.overlap import Behind, prefetch
 from ddfm.video.planes import Frame, read_planes
 from ddfm.video.reading import Reader, in_step, pyav
 from ddfm.video.steady import SteadyFusion
-from ddfm.video.writing import FORMATS, Writer, partial_path
+from ddfm.video.writing import FORMATS, Writer, partial_paths
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
+
+
+MOST_EVERY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ def fuse_videos(
 
     The result has the times of the frames of the first source in colour (of ``a`` if none is), each of
     them fused with the frame of the other source that is nearest in time; times count from the start
-    of each file. It runs while both do. Until it is complete it is called OUT.partial.mp4 (or .mkv):
-    a file cut off by a crash or Ctrl-C still plays.
+from ddfm.video.steady import SteadyFusion
+from ddfm.video.writing import FORMATS, Writer, partial_paths
 
     Args:
         a: the first source, the infrared one: anything that FFmpeg decodes.
@@ -243,9 +247,8 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
 
 
 def check_cut(every: int, start: float, duration: float | None) -> None:
-    """Raise InputError for what is no part of a video."""
-    if every < 1:
-        raise InputError(f"every {every}: must be 1 (all frames) or more")
+from ddfm.video.steady import SteadyFusion
+from ddfm.video.writing import FORMATS, Writer, partial_paths
     if not 0 <= start < math.inf:
         raise InputError(f"start {start:g}: must be 0 seconds or more")
     if duration is not None and not 0 < duration < math.inf:
@@ -256,11 +259,8 @@ def check_output(output: Path, inputs: Sequence[Path]) -> None:
     """Raise InputError if the output has an unknown suffix, is an input, or cannot be encoded."""
     if output.suffix.lower() not in FORMATS:
         raise InputError(f"{output}: unknown output format; use one of {', '.join(FORMATS)}")
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder; name a file in it")
-    for taken in (output, partial_path(output)):
-        if taken.exists() and any(path.exists() and taken.samefile(path) for path in inputs):
-            raise InputError(f"{taken}: is one of the sources; name another output")
+    check_paths(inputs, [output, *partial_paths(output)])
+    check_target(output)
     if "libx264" not in pyav().codecs_available:
         raise InputError("this build of PyAV has no libx264 encoder; the one of pip install av has")
 
