@@ -48,6 +48,7 @@ def test_sizes_and_modes(pairs: dict[str, Scene]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_same_bytes_each_time_and_no_network(
     pairs: dict[str, Scene], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,9 +152,7 @@ def _table(point: Array, way: Array, balls: Sequence[Ball], window: bool) -> Arr
     normal = np.broadcast_to(np.array((0, 1, 0), np.float32), point.shape)
     mirrored = way * np.array((1, -1, 1), np.float32)
     shine = 0.04 + 0.5 * (1 - mirrored[:, 1] / np.linalg.norm(mirrored, axis=-1)) ** 5
-    return albedo * _lamp(point, normal, balls, window) + shine[:, None] * _seen(
-        point, mirrored, balls, window
-    )
+    return albedo * _lamp(point, normal, balls, window) + shine[:, None] * _seen(point, mirrored, window)
 
 
 def _glazed(ball: Ball, point: Array, way: Array, balls: Sequence[Ball], window: bool) -> Array:
@@ -170,7 +168,7 @@ def _glazed(ball: Ball, point: Array, way: Array, balls: Sequence[Ball], window:
     cosine = -(way * normal).sum(-1, keepdims=True)
     mirrored = way + 2 * cosine * normal
     shine = 0.04 + 0.6 * (1 - cosine.clip(0, 1)) ** 5
-    light = albedo * _lamp(point, normal, others, window) + shine * _seen(point, mirrored, others, window)
+    light = albedo * _lamp(point, normal, others, window) + shine * _seen(point, mirrored, window)
     if not window:  # the lamp itself, mirrored
         lamp = np.array((-2.6, 3.4, 1.2), np.float32) - point
         lamp /= np.linalg.norm(lamp, axis=-1, keepdims=True)
@@ -178,8 +176,8 @@ def _glazed(ball: Ball, point: Array, way: Array, balls: Sequence[Ball], window:
     return light
 
 
-def _seen(point: Array, way: Array, balls: Sequence[Ball], window: bool) -> Array:
-    """Return the light that arrives along ``way`` reversed: of the wall, a table without shine, or the room."""
+def _seen(point: Array, way: Array, window: bool) -> Array:
+    """Return the light that arrives along ``way`` reversed: of wall, table or room."""
     seen = np.full(point.shape, 0.01 if window else 0.10, np.float32)
     ahead = way[:, 2] > 1e-3
     far = (WALL - point[ahead, 2]) / way[ahead, 2]
