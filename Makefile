@@ -16,7 +16,7 @@ test: $(INSTALLED) lint
 
 # The long and rare tests that `make test` leaves out.
 test-all: $(INSTALLED)
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -340,6 +340,7 @@ def test_version_and_help_load_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count", "colour"), [("tno", 17, False), ("roadscene", 171, True)])
 def test_whole_sets_in_one_run(
     ddfm: Command, data: Path, tmp_path: Path, name: str, count: int, colour: bool

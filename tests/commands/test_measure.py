@@ -136,6 +136,7 @@ def test_help_has_examples(ddfm: Command) -> None:
         assert f"Example: ddfm {command}" in done.stdout
 
 
+@pytest.mark.slow
 def test_real_pairs_beside_published_methods(ddfm: Command, data: Path, tmp_path: Path) -> None:
     """Two pairs of TNO: the outputs of nine published methods, measured before by their authors' code."""
     tno = data / "ivf" / "tno"

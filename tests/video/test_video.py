@@ -462,6 +462,7 @@ def test_a_truncated_source_ends_the_result(
             assert " of 3.00 s; the result ends there" in result.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_what_a_kill_leaves_can_be_played(pair: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
     """SIGKILL at frame 78 of 80: all but what the encoder holds and the last fragments are there."""
