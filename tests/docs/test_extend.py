@@ -66,8 +66,8 @@ def test_an_own_prior_is_asked_at_the_noise_levels_of_the_steps(page: dict[str, 
 
 def test_a_prior_that_is_none(page: dict[str, Any]) -> None:
     module = torch.nn.Conv2d(1, 1, 1)
-    with pytest.raises(InputError, match="a Conv2d is no prior; .*from_function"):
-        fuse(page["a"], page["b"], prior=module, steps=1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"a Conv2d is no prior; .*from_function"):
+        fuse(page["a"], page["b"], prior=module, steps=1)
     wrong = from_function(lambda x, sigma: x[..., ::2])
     with pytest.raises(InputError, match="prior function: returned shape"):
         fuse(page["a"], page["b"], prior=wrong, steps=1, task="infrared")

@@ -79,8 +79,8 @@ def fuse_videos(
 
     The result has the times of the frames of the first source in colour (of ``a`` if none is), each of
     them fused with the frame of the other source that is nearest in time; times count from the start
-from ddfm.video.steady import SteadyFusion
-from ddfm.video.writing import FORMATS, Writer, partial_paths
+    of each file. It runs while both do. Until it is complete its name is OUT.partial-XXXXXXXX.mp4 (or .mkv):
+    a file cut off by a crash or Ctrl-C still plays.
 
     Args:
         a: the first source, the infrared one: anything that FFmpeg decodes.
@@ -247,8 +247,9 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
 
 
 def check_cut(every: int, start: float, duration: float | None) -> None:
-from ddfm.video.steady import SteadyFusion
-from ddfm.video.writing import FORMATS, Writer, partial_paths
+    """Raise InputError for what is no part of a video."""
+    if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every <= MOST_EVERY:
+        raise InputError(f"every {every}: must be a whole number from 1 (all frames) to {MOST_EVERY}")
     if not 0 <= start < math.inf:
         raise InputError(f"start {start:g}: must be 0 seconds or more")
     if duration is not None and not 0 < duration < math.inf:
