@@ -28,11 +28,17 @@ KINDS = {
 }
 
 
+def files_written(folder: Path) -> list[Path]:
+    """Return the files that `write` makes or replaces."""
+    return [folder / name for name in ("results.json", "results.csv", "report.html")]
+
+
 def write(benchmark: Benchmark, folder: Path) -> None:
     """Write report.html, results.json and results.csv into an existing folder; raises InputError."""
-    write_text(folder / "results.json", as_json(benchmark.as_dict()))
-    write_csv(benchmark.evaluation, folder / "results.csv")
-    write_text(folder / "report.html", render(benchmark))
+    results, table, page = files_written(folder)
+    write_text(results, as_json(benchmark.as_dict()))
+    write_csv(benchmark.evaluation, table)
+    write_text(page, render(benchmark))
 
 
 def render(benchmark: Benchmark) -> str:
