@@ -95,7 +95,7 @@ class FolderBars:
         """Show this much progress."""
         with self.lock:
             if progress.name not in self.known:
-                title = escape(progress.name) or "pictures"
+                title = label(progress.name) or "pictures"
                 self.known[progress.name] = self.bars.add_task(title, total=progress.total)
             self.bars.update(self.known[progress.name], completed=progress.done, total=progress.total)
             if progress.name and progress.done >= progress.total:
@@ -105,7 +105,7 @@ class FolderBars:
 def tell_task(what: str, task: str, why: str) -> None:
     """Say which task was chosen, and why; nothing if it was given."""
     if why:
-        print(f"{what}: task {task} ({why}); --task says otherwise", file=sys.stderr)
+        tell(f"{what}: task {task} ({why}); --task says otherwise")
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from ddfm.devices import is_fast_at_bfloat16
 from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder, write_whole
 from ddfm.formats.files import decoding, exists
+from ddfm.formats.paths import check_paths
 from ddfm.formats.tensors import all_finite, load_tensors
 from ddfm.priors.diffusion import Prior, predict
 from ddfm.priors.network import UNet, use_channels_last
@@ -143,6 +144,7 @@ def train(
     if recipe.batch % processes:
         raise InputError(f"batch = {recipe.batch} cannot be shared out evenly between {processes} processes")
     checkpoint = folder / "checkpoint.pt"
+    check_paths([*images, *(held_out or [])], files_written(folder))
     if exists(checkpoint) and not resume:
         raise InputError(f"{folder}: holds a training run already; --resume continues it")
     torch.manual_seed(recipe.seed)
@@ -221,6 +223,11 @@ def train(
     if rank == 0:
         save_whole(average, folder / "prior")
     return average
+
+
+def files_written(folder: Path) -> list[Path]:
+    """Return the files and the folder that a run makes or replaces."""
+    return [folder / name for name in ("checkpoint.pt", "log.jsonl", "loss.png", "samples.png", "prior")]
 
 
 def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
