@@ -93,10 +93,10 @@ def _drawn(
     u = ((np.arange(width * SUPER, dtype=np.float32) + 0.5) / SUPER - width / 2) / focal
     v = ((np.arange(height * SUPER, dtype=np.float32) + 0.5) / SUPER - horizon) / focal
     u, v = np.broadcast_arrays(u[None, :], v[:, None])
-    way = np.stack([u, -v, np.ones_like(u)], -1)
+    way: Array = np.stack([u, -v, np.ones_like(u)], -1).astype(np.float32)
     # 1. The wall, and the table before it.
     z = np.where(v * WALL > EYE, EYE / v.clip(1e-6), WALL).astype(np.float32)
-    point = way * z[..., None] + np.array((0, EYE, 0), np.float32)
+    point: Array = way * z[..., None] + np.array((0, EYE, 0), np.float32)
     on_table = z < WALL
     light = _wall(point[..., 0], point[..., 1], window)
     light[on_table] = _table(point[on_table], way[on_table], balls, window)

@@ -26,10 +26,10 @@ from ddfm.fusion.task import Choice, choose_task
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.image import MINIMUM_SIDE, Image
 from ddfm.video.frames import FrameFusion, PreparedFrame
-from ddfm.video.overlap import Behind, ahead
+from ddfm.video.overlap import Behind, prefetch
 from ddfm.video.planes import Frame, read_planes
 from ddfm.video.reading import Reader, in_step, pyav
-from ddfm.video.steady import Noise, SteadyFusion
+from ddfm.video.steady import SteadyFusion, VideoNoise
 from ddfm.video.writing import FORMATS, Writer, partial_path
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def fuse_videos(
     seed: int = 3407,
     task: str = "auto",
     prior: str | os.PathLike[str] | Prior | Callable[[], Prior] = "natural",
-    noise: Noise | None = None,
+    noise: VideoNoise | None = None,
     stretch: str = "auto",
     device: str = "auto",
     dtype: str = "auto",
@@ -156,7 +156,7 @@ def fuse_videos(
     prepare_folder(output.parent)
 
     def prepared() -> Iterator[tuple[Frame, PreparedFrame | None]]:
-        """The frames that give the times, each with what is to be fused then, if anything is."""
+        """Yield the frames that give the times, each with its prepared sources, if it is to be fused."""
         use_threads(share)
         both = in_step(lead.frames(start, end), other.frames(start, early=True), other.interval)
         for index, frames in enumerate(both):
@@ -172,7 +172,7 @@ def fuse_videos(
     with Writer(output, lead, start, end, every) as writer, torch.inference_mode(), threads(share):
         writer.keep_audio(next((reader for reader in readers if reader.has_audio), None))
         with Behind() as behind:
-            for frame, ready in ahead(prepared()):
+            for frame, ready in prefetch(prepared()):
                 last = frame.time
                 if ready is None:
                     continue
@@ -210,7 +210,7 @@ def fuse_videos(
 
 
 def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
-    """The task by the first frames; see `choose_task`."""
+    """Choose the task by the first frames; see `choose_task`."""
     scene = []
     for reader in readers:
         for frame in reader.frames(start, early=True):
@@ -225,7 +225,7 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
 
 
 def check_cut(every: int, start: float, duration: float | None) -> None:
-    """Raises InputError for what is no part of a video."""
+    """Raise InputError for a part that no video has."""
     if every < 1:
         raise InputError(f"every {every}: must be 1 (all frames) or more")
     if not 0 <= start < math.inf:
@@ -235,7 +235,7 @@ def check_cut(every: int, start: float, duration: float | None) -> None:
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Raises InputError if the output has an unknown suffix, is an input, or cannot be encoded."""
+    """Raise InputError if the output has an unknown suffix, is an input, or cannot be encoded."""
     if output.suffix.lower() not in FORMATS:
         raise InputError(f"{output}: unknown output format; use one of {', '.join(FORMATS)}")
     if output.is_dir():
@@ -248,7 +248,7 @@ def check_output(output: Path, inputs: Sequence[Path]) -> None:
 
 
 def check_sizes(readers: Sequence[Reader]) -> None:
-    """Raises InputError unless all have one size, that of pictures that can be fused."""
+    """Raise InputError unless all have one size, large enough to be fused."""
     if any(reader.size != readers[0].size for reader in readers):
         sizes = " and ".join(f"{r.path} is {r.size[1]}x{r.size[0]}" for r in readers)
         raise InputError(f"{sizes} pixels; videos must be aligned and of one size")
@@ -261,7 +261,7 @@ def check_sizes(readers: Sequence[Reader]) -> None:
 
 
 def expected_frames(readers: Sequence[Reader], interval: float, start: float, end: float) -> int | None:
-    """How many frames the result will have, as far as the inputs tell."""
+    """Count the frames that the result will have, as far as the inputs tell."""
     lengths = [reader.expected for reader in readers if reader.expected is not None]
     if not lengths and end == math.inf:
         return None
@@ -269,7 +269,7 @@ def expected_frames(readers: Sequence[Reader], interval: float, start: float, en
 
 
 def check_start(readers: Sequence[Reader], start: float) -> None:
-    """Raises InputError if a video is known to end before."""
+    """Raise InputError if a video is known to end before."""
     for reader in readers:
         if reader.expected is not None and start >= reader.expected:
             raise InputError(f"start {start:g}: {reader.path} is only {reader.expected:.2f} s long")

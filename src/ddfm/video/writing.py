@@ -82,14 +82,14 @@ class Writer:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """What goes wrong with writing, as an InputError."""
+        """Turn errors of writing into InputError."""
         try:
             yield
         except pyav().error.FFmpegError as error:
             raise InputError(f"{self.output}: cannot be written ({error.strerror})") from error
 
     def keep_audio(self, reader: Reader | None) -> None:
-        """Copy the audio of that input, as it is, along with the frames."""
+        """Copy the audio of that input unchanged along with the frames."""
         if reader is None:
             return
         container = reader.opened()
@@ -106,7 +106,7 @@ class Writer:
         self.audio = Audio(container, source, target, self.start, self.end)
 
     def write(self, pts: int, planes: Planes) -> None:
-        """A frame with luma in [0, 1] and chroma in [-1, 1], at a time in the lead's units."""
+        """Write a frame with luma in [0, 1] and chroma in [-1, 1], at a time in the lead's units."""
         height, width = self.lead.size
         video = pyav().VideoFrame(width, height, self.pixels)
         luma = (planes.luma[0, 0] * 219 + 16).round().to("cpu", torch.uint8)
@@ -127,7 +127,7 @@ class Writer:
             self.container.mux(self.stream.encode(video))
 
     def finish(self, end: float) -> None:
-        """Write what the encoder still holds, and the audio up to that time."""
+        """Write the frames that the encoder still holds, and the audio up to that time."""
         with self.explained():
             self.container.mux(self.stream.encode(None))
             if self.audio is not None:
@@ -151,14 +151,14 @@ class Audio:
         self.waiting = self.next()
 
     def next(self) -> Any:
-        """The next packet with a time; None behind the last, and behind one that cannot be read."""
+        """Return the next packet with a time; None behind the last, and behind one that cannot be read."""
         try:
             return next((packet for packet in self.packets if packet.dts is not None), None)
         except pyav().error.FFmpegError:
             return None
 
     def copy(self, output: Any, until: float) -> None:
-        """What comes before that time, in seconds from the start of its file."""
+        """Copy the packets before that time, in seconds from the start of its file."""
         while (packet := self.waiting) is not None:
             time = float(packet.dts * self.unit - self.origin)
             if time >= min(until, self.end):
@@ -173,5 +173,5 @@ class Audio:
 
 
 def partial_path(output: Path) -> Path:
-    """Where the output lies while it is not complete: with its suffix last, so that players take it."""
+    """Return the output's path while it is incomplete: its suffix comes last, so that players open it."""
     return output.with_name(f"{output.stem}.partial{output.suffix}")
