@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ddfm.benchmark.evaluation import as_table, evaluate_folders, read_image, write_csv, write_json
+from ddfm.benchmark.evaluation import as_table, evaluate_folders, read_8_bits, write_csv, write_json
 from ddfm.errors import InputError
 from ddfm.metrics import METRICS, evaluate
 
@@ -50,7 +50,7 @@ def test_values_are_those_of_the_metrics_and_means_their_means(
     result = evaluate_folders(a, b, fused, convention)  # type: ignore[arg-type]
     assert list(result.methods) == ["copy", "noise"]
     assert list(result.methods["noise"].images) == sorted(STEMS)
-    images = [read_image(p) for p in (a / "night.png", b / "night.bmp", fused[1] / "night.tif")]
+    images = [read_8_bits(p) for p in (a / "night.png", b / "night.bmp", fused[1] / "night.tif")]
     assert [image.shape[1] for image in images] == [1, 3, 3]
     a_image, b_image, f_image = images
     expected = {name: value.item() for name, value in evaluate(a_image, b_image, f_image, convention).items()}  # type: ignore[arg-type]
@@ -175,6 +175,6 @@ def test_doubtful_files_are_refused(folders: tuple[Path, Path, list[Path]], tmp_
 def test_palette_and_alpha_images_are_read_as_colour(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     Image.fromarray(pixels).convert("RGBA").save(tmp_path / "alpha.png")
-    assert torch.equal(read_image(tmp_path / "alpha.png")[0].permute(1, 2, 0), torch.from_numpy(pixels))
+    assert torch.equal(read_8_bits(tmp_path / "alpha.png")[0].permute(1, 2, 0), torch.from_numpy(pixels))
     Image.fromarray(pixels).quantize(16).save(tmp_path / "palette.png")
-    assert read_image(tmp_path / "palette.png").shape == (1, 3, 8, 9)
+    assert read_8_bits(tmp_path / "palette.png").shape == (1, 3, 8, 9)

@@ -50,7 +50,7 @@ class Evaluation:
     mean_rank: dict[str, float] | None
 
     def as_dict(self) -> dict[str, object]:
-        """Ready for JSON.
+        """Return everything, ready for JSON.
 
         One method: ``{"convention", "mean", "images"}``. Several:
         ``{"convention", "methods": {name: {"mean", "images"}}, "mean_rank"}``.
@@ -93,10 +93,10 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
 
     images: dict[str, dict[str, dict[str, float]]] = {name: {} for name in outputs}
     for stem in stems:
-        pair = read_image(sources_a[stem]), read_image(sources_b[stem])
+        pair = read_8_bits(sources_a[stem]), read_8_bits(sources_b[stem])
         for name, files in outputs.items():
             try:
-                values = evaluate(*pair, read_image(files[stem]), convention)
+                values = evaluate(*pair, read_8_bits(files[stem]), convention)
             except InputError as error:
                 raise InputError(f"{files[stem]}: {error}") from error
             images[name][stem] = {metric: value.item() for metric, value in values.items()}
@@ -106,24 +106,24 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
     return Evaluation(convention, methods, mean_ranks(methods) if len(methods) > 1 else None)
 
 
-def read_image(path: Path) -> Tensor:
+def read_8_bits(path: Path) -> Tensor:
     """Read an 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
     pixels = torch.from_numpy(read_8bit(path))
     return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
 def as_json(values: object) -> str:
-    """Indented JSON; infinite values (a perfect PSNR) become null, which JSON can hold."""
+    """Return indented JSON; infinite values (a perfect PSNR) become null, which JSON can hold."""
     return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
-    """:meth:`Evaluation.as_dict` as JSON."""
+    """Write :meth:`Evaluation.as_dict` as JSON."""
     write_text(path, as_json(evaluation.as_dict()))
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """A row for each method and image, then one with the method's mean, its image called ``(mean)``."""
+    """Write a row for each method and image, then one with the method's mean, its image called ``(mean)``."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = metric_names(evaluation)
@@ -141,7 +141,7 @@ def cell(text: str) -> str:
 
 
 def as_table(evaluation: Evaluation) -> Table:
-    """Mean values for the terminal: a row for each metric, a column for each method, the best in bold."""
+    """Return mean values for the terminal: a row a metric, a column a method, the best in bold."""
     count = len(next(iter(evaluation.methods.values())).images)
     title = f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}"
     table = Table(title=title, min_width=len(title))  # a title is wrapped to its table's width
@@ -169,7 +169,7 @@ def as_text(evaluation: Evaluation) -> str:
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """The images that can be measured, by stem; raises InputError if there are none, or two of one stem."""
+    """List the images that can be measured, by stem; raises InputError for none, or two of one stem."""
     found = images_by_stem(folder, SUFFIXES)
     if not found:
         raise InputError(f"{folder} holds no images")
@@ -182,12 +182,12 @@ def _some(stems: list[str]) -> str:
 
 
 def mean_values(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each metric over images."""
+    """Return the mean of each metric over images."""
     return {name: fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
-    """Each method's rank by mean value (1 the best, ties share theirs), averaged over the metrics."""
+    """Return each method's rank by mean value, averaged over the metrics; ties share theirs, 1 is best."""
     ranks: dict[str, list[float]] = {name: [] for name in methods}
     for metric in next(iter(methods.values())).mean:
         sign = -1 if METRICS[metric].higher_is_better else 1
@@ -199,7 +199,7 @@ def mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
 
 
 def metric_names(evaluation: Evaluation) -> list[str]:
-    """The metrics measured, in the order of the registry."""
+    """List the metrics measured, in the order of the registry."""
     return list(next(iter(evaluation.methods.values())).mean)
 
 

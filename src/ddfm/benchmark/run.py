@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.benchmark.datasets import Dataset
-from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
+from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_8_bits
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.benchmark.published import published_for
 from ddfm.devices import ITEM_FAILURES, is_items_fault
 from ddfm.errors import InputError, reason_of
-from ddfm.formats.pictures import read_image as read_source
+from ddfm.formats.pictures import read_image
 from ddfm.fusion.sources import match_sizes
 from ddfm.jobs.matching import Group
 from ddfm.metrics import Convention, metric_names
@@ -83,7 +83,7 @@ class Benchmark:
     about: dict[str, Any]
 
     def as_dict(self) -> dict[str, object]:
-        """Everything but the pictures, ready for JSON."""
+        """Return everything but the pictures, ready for JSON."""
         settings = {method.name: method.settings for method in self.methods}
         return {
             "dataset": {
@@ -142,8 +142,8 @@ def run(
     failures, examples = [], []
     for pair in pairs:
         try:
-            sources = match_sizes([read_source(path) for path in pair.files], resize=False)
-            references = read_image(pair.files[0]), read_image(pair.files[1])
+            sources = match_sizes([read_image(path) for path in pair.files], resize=False)
+            references = read_8_bits(pair.files[0]), read_8_bits(pair.files[1])
         except InputError as error:
             failures.append(Failure(pair.stem, "", str(error)))
             for method in methods:
@@ -153,7 +153,7 @@ def run(
         for method in methods:
             try:
                 if method.fuse is None:
-                    fused = read_image(method.outputs[pair.stem])
+                    fused = read_8_bits(method.outputs[pair.stem])
                     picture = fused[0].movedim(0, -1).numpy()
                 else:
                     with Meter() as meter:
@@ -191,7 +191,7 @@ def run(
 def summarise(
     values: dict[str, dict[str, dict[str, float]]], convention: Convention, failures: Sequence[Failure]
 ) -> Evaluation:
-    """Means and ranks over the images that every method has values of; raises InputError if none has."""
+    """Summarise the images that every method has values of; raises InputError if there are none."""
     alive = {name: images for name, images in values.items() if images}
     common = set.intersection(*(set(images) for images in alive.values())) if alive else set()
     if not common:
@@ -205,7 +205,7 @@ def summarise(
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """(H, W, C) to (1, C, H, W), uint8."""
+    """Convert (H, W, C) to (1, C, H, W), uint8."""
     return torch.from_numpy(picture).movedim(-1, 0)[None]
 
 
@@ -245,7 +245,7 @@ def _reset_resident_peak() -> None:
 
 
 def _resident(field: str) -> int | None:
-    """A line of the process's status in bytes."""
+    """Return a line of the process's status in bytes; None if there is none."""
     try:
         lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:
@@ -254,7 +254,7 @@ def _resident(field: str) -> int | None:
 
 
 def checksums(root: Path, pairs: Sequence[Group]) -> dict[str, str]:
-    """SHA-256 of every source, by its path below ``root``."""
+    """Return the SHA-256 of every source, by its path below ``root``."""
     files = sorted(path for pair in pairs for path in pair.files)
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
@@ -262,7 +262,7 @@ def checksums(root: Path, pairs: Sequence[Group]) -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """When and with what the run was made."""
+    """Describe when and with which versions the run was made."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -49,7 +49,7 @@ LIVE_EVERY = 10  # steps between two reports of progress
 
 
 def build_prior(recipe: Recipe) -> Prior:
-    """A fresh network with the recipe's layout: convolutions only, no attention, any image size."""
+    """Make a fresh network with the recipe's layout: convolutions only, no attention, any image size."""
     depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
     config = UNetConfig(
         in_channels=folded,
@@ -70,7 +70,7 @@ def build_prior(recipe: Recipe) -> Prior:
 
 
 def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
-    """abar at fractional timesteps, log-linear in sigma: the inverse of `timestep_of`, shape (B,)."""
+    """Return abar at fractional timesteps, log-linear in sigma: the inverse of `timestep_of`, shape (B,)."""
     low = timesteps.long().clamp(0, len(sigmas) - 2)
     log_sigma = sigmas.log()
     weight = timesteps.double() - low
@@ -86,7 +86,7 @@ class DiffusionLoss(nn.Module):
         self.network, self.prior = prior.network, prior
 
     def forward(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """Loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
+        """Return the loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
         abar = alpha_cumprod_at(timesteps.cpu(), self.prior.sigmas).reshape(-1, 1, 1, 1)
         signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
         target = noise if self.prior.prediction_type == "epsilon" else signal * noise - sigma * clean
@@ -96,7 +96,7 @@ class DiffusionLoss(nn.Module):
 
 @torch.no_grad()
 def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
-    """Mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
+    """Measure the mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
     generator = torch.Generator().manual_seed(0)
     loss_of = DiffusionLoss(prior)
     quarter, losses = len(prior.sigmas) / 4, []
@@ -110,7 +110,7 @@ def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 1 % of the peak."""
+    """Return the learning rate: linear warm-up, then half a cosine down to 1 % of the peak."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
