@@ -34,8 +34,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path, list[Path]]:
     a, b, copy, noise = (tmp_path / name for name in ("a", "b", "copy", "noise"))
     for seed, stem in enumerate((*STEMS, "extra")):
         save(a / f"{stem}.png", seed)
-        save(b / f"{stem}.bmp", seed + 10, channels=3)
-        if stem in STEMS:
+        if stem in STEMS:  # the extra one has no partner, and counts for nothing
+            save(b / f"{stem}.bmp", seed + 10, channels=3)
             save(copy / f"{stem}.png", seed, contrast=15)
             save(noise / f"{stem}.tif", seed + 20, channels=3)
     (a / "notes.txt").write_text("not an image")
@@ -141,15 +141,49 @@ def test_what_is_missing_is_named(folders: tuple[Path, Path, list[Path]], tmp_pa
     with pytest.raises(InputError, match="no folder of fused images"):
         evaluate_folders(a, b, [])
     (fused[1] / "street.tif").unlink()
-    with pytest.raises(InputError, match="noise has no image called street"):
+    with pytest.raises(InputError, match=r"noise: 1 of 3 results missing \(street\); --allow-missing"):
         evaluate_folders(a, b, fused)
     (a / "tower.png").unlink()
-    with pytest.raises(InputError, match="a has no image called tower"):
+    with pytest.raises(InputError, match=r"copy: .*a and .*b have no pair called tower"):
         evaluate_folders(a, b, fused)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="empty holds no images"):
         evaluate_folders(a, b, [empty])
+
+
+def test_missing_results_may_be_allowed(folders: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:
+    a, b, fused = folders
+    whole = evaluate_folders(a, b, fused)
+    (fused[1] / "street.tif").unlink()
+    done: list[tuple[int, int]] = []
+    part = evaluate_folders(a, b, fused, allow_missing=True, progress=lambda *counts: done.append(counts))
+    assert done == [(1, 2), (2, 2)]
+    assert part.missing == {"noise": ["street"]}
+    assert part.as_dict()["missing"] == {"noise": ["street"]}
+    for name, result in part.methods.items():
+        rest = {stem: values for stem, values in whole.methods[name].images.items() if stem != "street"}
+        assert result.images == rest
+    for stem in STEMS:
+        (fused[1] / f"{stem}.tif").unlink(missing_ok=True)
+    save(fused[1] / "street.tif", 1)
+    (fused[0] / "street.png").unlink()
+    with pytest.raises(InputError, match="no pair has a result of every method"):
+        evaluate_folders(a, b, fused, allow_missing=True)
+
+
+def test_metrics_by_name(folders: tuple[Path, Path, list[Path]]) -> None:
+    a, b, fused = folders
+    all_of_them = evaluate_folders(a, b, fused)
+    some = evaluate_folders(a, b, fused, metrics=["VIF", "EN", "FMI"])
+    for name, result in some.methods.items():
+        assert list(result.mean) == ["VIF", "EN", "FMI"]
+        assert "FMI" not in all_of_them.methods[name].mean
+        assert {result.mean[m] == all_of_them.methods[name].mean[m] for m in ("VIF", "EN")} == {True}
+    with pytest.raises(InputError, match="unknown metric LPIPS; known: EN"):
+        evaluate_folders(a, b, fused, metrics=["LPIPS"])
+    with pytest.raises(InputError, match="no metric given"):
+        evaluate_folders(a, b, fused, metrics=[])
 
 
 def test_doubtful_files_are_refused(folders: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:

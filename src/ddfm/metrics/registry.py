@@ -122,15 +122,22 @@ def evaluate(
     Raises:
         InputError: unknown names, or images that do not fit together or a metric.
     """
-    check_convention(convention)
-    if metrics is None:
-        metrics = metric_names(convention)
-    if unknown := [name for name in metrics if name not in METRICS]:
-        raise InputError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+    metrics = check_metrics(check_convention(convention), metrics)
     if convention == "paper":
         a, b, fused = to_grey(a), to_grey(b), to_grey(fused)
     a, b, fused = (image.double() for image in (a, b, fused))
     return {name: METRICS[name].compute(a, b, fused) for name in metrics}
+
+
+def check_metrics(convention: Convention, metrics: Sequence[str] | None) -> Sequence[str]:
+    """Return the metrics, or the convention's own for None; raises InputError for unknown ones, and none."""
+    if metrics is None:
+        return metric_names(convention)
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise InputError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+    if not metrics:
+        raise InputError(f"no metric given; known: {', '.join(METRICS)}")
+    return metrics
 
 
 def check_convention(name: str) -> Convention:
