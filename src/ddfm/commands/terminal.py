@@ -58,9 +58,9 @@ def close_output() -> None:
 
 def label(text: object) -> str:
     """Return a name as rich shows it: its brackets are no markup, its hidden characters are escapes."""
-    # A backslash at the end would escape what follows.
-    shown = escape(visible(text))
-    return f"{shown} " if shown.endswith("\\") else shown
+    shown = visible(text)
+    bare = shown.rstrip("\\")
+    return escape(bare) + shown[len(bare) :]  # backslashes at the end escape nothing there
 
 
 def stderr() -> Console:
