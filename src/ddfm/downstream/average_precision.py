@@ -84,7 +84,9 @@ def _evaluation(truth: Sequence[Boxes], found: Sequence[Boxes], classes: int) ->
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
-        raise InputError("average precision needs faster-coco-eval: pip install 'ddfm[downstream]'") from error
+        raise InputError(
+            "average precision needs faster-coco-eval: pip install 'ddfm[downstream]'"
+        ) from error
     images = [{"id": number} for number in range(len(truth))]
     categories = [{"id": number, "name": str(number)} for number in range(classes)]
     labels = {"images": images, "categories": categories, "annotations": _annotations(truth)}

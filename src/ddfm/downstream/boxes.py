@@ -73,7 +73,9 @@ def read_yolo(path: Path, size: tuple[int, int], numbers: Mapping[int, int]) -> 
             values = []
         if len(values) not in (5, 6):
             raise InputError(f"{where}: needs class, centre x, centre y, width and height in numbers")
-        x, y, width, height = (share * size[axis] for share, axis in zip(values[1:5], (1, 0, 1, 0), strict=True))
+        x, y, width, height = (
+            share * size[axis] for share, axis in zip(values[1:5], (1, 0, 1, 0), strict=True)
+        )
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         if values[0] not in numbers:
             raise InputError(f"{where}: class {line.split()[0]} is not one of {sorted(numbers)}")
@@ -87,7 +89,9 @@ def write_yolo(path: Path, boxes: Boxes, size: tuple[int, int], *, scored: bool 
     """Write boxes as `read_yolo` reads them; with their scores if ``scored``."""
     height, width = size
     lines = []
-    for (left, top, right, bottom), number, score in zip(boxes.xyxy, boxes.classes, boxes.scores, strict=True):
+    for (left, top, right, bottom), number, score in zip(
+        boxes.xyxy, boxes.classes, boxes.scores, strict=True
+    ):
         centre = (left + right) / 2 / width, (top + bottom) / 2 / height
         values = (*centre, (right - left) / width, (bottom - top) / height, *((score,) if scored else ()))
         lines.append(f"{number} {' '.join(f'{value:.6f}' for value in values)}\n")
@@ -118,7 +122,9 @@ def read_voc(path: Path, size: tuple[int, int], names: Mapping[str, int]) -> Box
         if name not in names:
             raise InputError(f"{where}: class {name!r} is not one of {', '.join(names)}")
         try:
-            box = tuple(float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax"))
+            box = tuple(
+                float(item.findtext(f"bndbox/{side}") or "") for side in ("xmin", "ymin", "xmax", "ymax")
+            )
         except ValueError as error:
             raise InputError(f"{where}: has no bndbox of four numbers") from error
         rows.append(_checked(box, size, where))

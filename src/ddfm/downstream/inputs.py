@@ -7,8 +7,8 @@ that fused them, so a change of either is computed anew.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -41,12 +41,12 @@ class Input:
     Attributes:
         name: of the row in tables.
         fuse: how a batch of pairs becomes pictures; None if they lie in files.
-        outputs: those files by the pair's stem.
+        folder: where those lie.
     """
 
     name: str
     fuse: Fusion | None = None
-    outputs: dict[str, Path] = field(default_factory=dict)
+    folder: Path | None = None
 
 
 def find_inputs(names: Sequence[str], device: str = "auto") -> list[Input]:
@@ -58,7 +58,9 @@ def find_inputs(names: Sequence[str], device: str = "auto") -> list[Input]:
     for name in names:
         if "=" in name:
             name, folder = name.split("=", 1)
-            made = Input(name, outputs=image_files(Path(folder)))
+            made = Input(name, folder=Path(folder))
+            if not Path(folder).is_dir():
+                raise InputError(f"{folder}: is not a folder; input {name} should have its pictures there")
         elif name in NAMES:
             made = Input(name, _fusion(name, device))
         else:
@@ -76,9 +78,10 @@ def pictures(made: Input, scenes: Sequence[Scene], cached: Path | None = None) -
 
     Raises InputError: a pair without its output, an output of another size than its pair.
     """
+    outputs = {} if made.folder is None else image_files(made.folder)
     for scene in scenes:
         if made.fuse is None:
-            yield _read_output(made, scene)
+            yield _read_output(made.name, outputs, scene)
             continue
         infrared, visible = read_sources(scene)
         yield from fused_pictures(made, [infrared], [visible], cached)
@@ -134,7 +137,9 @@ def _fusion(name: str, device: str) -> Fusion:
         return partial(_ours, cache(load_prior), device)
     if name in RULES:
         rule = partial(on_luminance, RULES[name], SEED)
-        return lambda infrared, visible: [as_picture(rule(a, b)) for a, b in zip(infrared, visible, strict=True)]
+        return lambda infrared, visible: [
+            as_picture(rule(a, b)) for a, b in zip(infrared, visible, strict=True)
+        ]
     chosen = 0 if name == "infrared" else 1
     return lambda *sources: [as_picture(image) for image in sources[chosen]]
 
@@ -155,10 +160,10 @@ def _stacked(images: Sequence[Image]) -> Tensor:
     return torch.stack([array.expand(channels, -1, -1) for array in arrays])
 
 
-def _read_output(made: Input, scene: Scene) -> Picture:
-    path = made.outputs.get(scene.stem)
+def _read_output(name: str, outputs: Mapping[str, Path], scene: Scene) -> Picture:
+    path = outputs.get(scene.stem)
     if path is None:
-        raise InputError(f"{made.name}: has no picture called {scene.stem}; each pair needs its own")
+        raise InputError(f"{name}: has no picture called {scene.stem}; each pair needs its own")
     picture = read_picture(path)
     _, visible = read_sources(scene)
     if picture.shape[:2] != visible.size:

@@ -116,7 +116,9 @@ def read_mask(path: Path, classes: int) -> Mask:
     try:
         with PILImage.open(path) as image:
             if image.mode not in ("L", "P", "1"):
-                raise InputError(f"{path}: labels have one channel of class numbers; this one has {image.mode}")
+                raise InputError(
+                    f"{path}: labels have one channel of class numbers; this one has {image.mode}"
+                )
             mask: Mask = np.array(image, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: not a readable picture of labels ({error})") from error

@@ -43,7 +43,8 @@ def segmentation(root: Path) -> SegmentationSet:
     """Open FMB; raises InputError with what is missing."""
     refuse(_problems(root))
     splits = {
-        split: match_scenes(*(root / split / folder for folder in FOLDERS), suffix=".png") for split in OFFICIAL
+        split: match_scenes(*(root / split / folder for folder in FOLDERS), suffix=".png")
+        for split in OFFICIAL
     }
     return SegmentationSet(TITLE, CLASSES, splits)
 

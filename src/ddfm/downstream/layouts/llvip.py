@@ -37,7 +37,9 @@ def _problems(root: Path) -> list[str]:
     problems = missing_folders(root, [*folders, "Annotations"])
     for split in OFFICIAL:
         names = _names(root, split)
-        problems += missing_names(root / "infrared" / split, names, stems(root / "infrared" / split, SUFFIXES))
+        problems += missing_names(
+            root / "infrared" / split, names, stems(root / "infrared" / split, SUFFIXES)
+        )
         problems += missing_names(root / "Annotations", names, stems(root / "Annotations", {".xml"}))
         if not names:
             problems.append(f"{root / 'visible' / split}: the split is empty")

@@ -44,7 +44,9 @@ def check(root: Path) -> list[str]:
     """Return what is missing below ``root``, and another number of pairs than the published one."""
     count = len(stems(_labels(root), {_suffix(root)}))
     problems = _problems(root)
-    return problems if count == PAIRS else [*problems, f"{TITLE}: has {count} labelled pairs, the set {PAIRS}"]
+    return (
+        problems if count == PAIRS else [*problems, f"{TITLE}: has {count} labelled pairs, the set {PAIRS}"]
+    )
 
 
 def detection(root: Path, *, order: tuple[str, ...] = TARDAL, by_scenes: bool = False) -> DetectionSet:
