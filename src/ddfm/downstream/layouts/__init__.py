@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ddfm.downstream.layouts import fmb, llvip, m3fd, mfnet, msrs, night_drive
+from ddfm.downstream.layouts import flir_crops, fmb, llvip, m3fd, mfnet, msrs, night_drive
 from ddfm.downstream.scenes import DetectionSet, SegmentationSet
 from ddfm.errors import InputError
 
@@ -34,6 +34,7 @@ SEGMENTATION: dict[str, Callable[[Path], SegmentationSet]] = {
     "night-drive": night_drive.segmentation,
 }
 CHECKS: dict[str, Check] = {
+    "flir-crops": flir_crops.check,
     "fmb": fmb.check,
     "llvip": llvip.check,
     "m3fd": m3fd.check,
