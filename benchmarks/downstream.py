@@ -3,10 +3,10 @@
     python benchmarks/downstream.py DATA [--only detection,classification,synthetic]
         [--cache FOLDER] [--out benchmarks/results/downstream] [--reports FOLDER]
 
-DATA holds ivf/msrs (with peers/SeAFusion), detection/msrs/labels, detection/m3fd and classification/flir_crops.
-Fused pictures and trainings are kept in the cache; a change of the fusion's code is computed anew, the rest is
-not. Parts are merged into OUT.json, from which OUT.md is written. Reports (--reports) show data that may not be
-handed on.
+DATA holds ivf/msrs (with peers/SeAFusion), detection/msrs/labels, detection/m3fd and
+classification/flir_crops. Fused pictures and trainings are kept in the cache: what depends on code that has
+changed is computed anew, the rest is not. Parts are merged into OUT.json, from which OUT.md is written.
+Reports (--reports) show data that may not be handed on.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def detections(job: Job) -> list[Table]:
     tables = []
     peer = pictures / "peers/SeAFusion"
     both = [scene for scene in labelled.splits["test"] if (peer / f"{scene.stem}.png").is_file()]
-    with_peer = replace(labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both})
+    with_peer = replace(
+        labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both}
+    )
     streets = m3fd.detection(job.data / "detection/m3fd")
     for name, chosen, inputs in (
         ("msrs", labelled, NAMES),
@@ -68,9 +70,13 @@ def detections(job: Job) -> list[Table]:
     ):
         parts = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
         title = f"{chosen.title}: {chosen.note}"
-        page = detection_page(title, parts, "python benchmarks/downstream.py DATA --only detection", [PERSONS])
+        page = detection_page(
+            title, parts, "python benchmarks/downstream.py DATA --only detection", [PERSONS]
+        )
         pairs, people = page.facts["Pictures"], page.facts["Objects"]
-        tables += [replace(table, note=f"{pairs} pairs, {people} persons.") for table in job.report(name, page)]
+        tables += [
+            replace(table, note=f"{pairs} pairs, {people} persons.") for table in job.report(name, page)
+        ]
     return tables
 
 
@@ -79,7 +85,8 @@ def classifications(job: Job) -> list[Table]:
     root = job.data / "classification/flir_crops"
     found = classify(root, find_inputs(NAMES), range(CLASSIFIER_SEEDS), cached=job.cache, progress=tell)
     page = classification_page(found, "python benchmarks/downstream.py DATA --only classification", [])
-    facts = f"{page.facts['Test crops']} test crops, {CLASSIFIER_SEEDS} seeds, all trainings {page.facts['All trainings']}."
+    crops, seconds = page.facts["Test crops"], page.facts["All trainings"]
+    facts = f"{crops} test crops, {CLASSIFIER_SEEDS} seeds, all trainings {seconds}."
     first, *others = job.report("flir-crops", page)
     return [replace(first, note=f"{facts} {first.note}"), *others]
 
@@ -90,10 +97,16 @@ def synthetic(job: Job) -> list[Table]:
     if not root.exists():
         night_drive.synthesize(root, SCENES)
     inputs, seeds = find_inputs(NAMES), range(SEEDS)
-    masks = segmentation.retrained(SEGMENTATION["night-drive"](root), inputs, seeds, cached=job.cache, progress=tell)
-    page = segmentation_page("night-drive", masks, "python benchmarks/downstream.py DATA --only synthetic", [])
+    masks = segmentation.retrained(
+        SEGMENTATION["night-drive"](root), inputs, seeds, cached=job.cache, progress=tell
+    )
+    page = segmentation_page(
+        "night-drive", masks, "python benchmarks/downstream.py DATA --only synthetic", []
+    )
     tables = job.report("night-drive-segmentation", page)
-    boxes = detection.retrained(DETECTION["night-drive"](root), inputs, seeds, cached=job.cache, progress=tell)
+    boxes = detection.retrained(
+        DETECTION["night-drive"](root), inputs, seeds, cached=job.cache, progress=tell
+    )
     parts = {"points, retrained for each input": boxes}
     page = detection_page("night-drive", parts, "python benchmarks/downstream.py DATA --only synthetic", [])
     return tables + job.report("night-drive-detection", page)

@@ -172,7 +172,7 @@ def test_wrong_labels_are_refused_with_the_file_s_name(tmp_path: Path) -> None:
             labelled.read(labels, sets.SIZE)
     mask = tmp_path / "train" / "Segmentation_labels" / "00001D.png"
     sets.write_mask(mask, [0, 9])
-    with pytest.raises(InputError, match="00001D.png: holds class 9, and classes are 0 to 8"):
+    with pytest.raises(InputError, match=r"00001D.png: holds class 9, and classes are 0 to 8"):
         read_mask(mask, 9)
     Image.new("RGB", (64, 48)).save(mask)
     with pytest.raises(InputError, match=r"00001D.png: labels have one channel"):

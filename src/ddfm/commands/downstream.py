@@ -13,6 +13,7 @@ import typer
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
+    from ddfm.downstream.inputs import Input
     from ddfm.downstream.report import Page
     from ddfm.downstream.training import Recipe
 
@@ -30,8 +31,8 @@ OutputOption = Annotated[
 InputsOption = Annotated[
     str,
     typer.Option(
-        help="visible, infrared, mean, max, ddfm, NAME=FOLDER of fused pictures (evaluate-only: of predictions), "
-        "with commas between."
+        help="visible, infrared, mean, max, ddfm, NAME=FOLDER of fused pictures, with commas between; "
+        "evaluate-only: NAME=PATH of predictions."
     ),
 ]
 SeedsOption = Annotated[int, typer.Option(help="Trainings for each input, with seeds 0, 1, ...")]
@@ -62,7 +63,7 @@ def detection(
     cache: CacheOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure average precision: of a person detector as it is, of one retrained for each input, or of boxes given.
+    """Measure average precision: of a person detector, of one retrained for each input, or of given boxes.
 
     Writes report.html and results.json. Labels may be YOLO text or Pascal VOC, as the set has them.
     """
@@ -111,7 +112,7 @@ def segmentation(
     cache: CacheOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure mean IoU of SegFormer, retrained for each input, or of masks given; background counted and not.
+    """Measure mean IoU of SegFormer, retrained for each input, or of given masks: background counted and not.
 
     Writes report.html and results.json.
     """
@@ -155,10 +156,10 @@ def classification(
     cache: CacheOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure the accuracy of a small network, retrained for each input, or of classes given, by day and night.
+    """Measure the accuracy of a small network, retrained for each input, or of given classes.
 
-    Classes are given as NAME=FILE, a CSV with the columns name (TIME/CLASS/STEM) and class. Writes report.html
-    and results.json.
+    Classes are given as NAME=FILE, a CSV with the columns name (TIME/CLASS/STEM) and class. Day and
+    night are judged apart. Writes report.html and results.json.
     """
     from ddfm.downstream import classification as protocols
     from ddfm.downstream.pages import classification_page
@@ -182,7 +183,7 @@ def synthesize(
     count: Annotated[int, typer.Option("-n", "--count", help="Number of pairs.")] = 400,
     seed: Annotated[int, typer.Option(help="Of the drawing.", min=0)] = 3407,
 ) -> None:
-    """Draw a labelled set of aligned visible and thermal streets, in MFNet's layout, with boxes in YOLO's."""
+    """Draw a labelled set of visible and thermal streets, in MFNet's layout, with boxes in YOLO's."""
     from ddfm.downstream import night_drive
 
     if name != "night-drive":
@@ -196,7 +197,7 @@ def check(
     name: Annotated[str, typer.Argument(help="fmb, llvip, m3fd, mfnet, msrs, night-drive or flir-crops.")],
     root: RootOption,
 ) -> None:
-    """Say what a set lacks, a line each: folders, lists, labels, and splits of another size than published."""
+    """Say what a set lacks, a line each: folders, lists, labels, pairs of the published splits."""
     from ddfm.downstream.layouts import CHECKS
 
     if name not in CHECKS:
@@ -211,7 +212,7 @@ def check(
     print(f"{root}: {name} is complete")
 
 
-def _inputs(names: str, device: str) -> list:
+def _inputs(names: str, device: str) -> list[Input]:
     from ddfm.downstream.inputs import find_inputs
 
     return find_inputs(_split(names), device)

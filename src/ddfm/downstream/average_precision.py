@@ -74,7 +74,7 @@ class Matches:
         return Precision(curves[0].mean(0), curves.mean((0, 1)), recall[0, :, 0, 0])
 
     def curves(self) -> NDArray[np.float64]:
-        """Return the precision of each class at an overlap of .5 for recalls 0, .01, ..., 1: (101, classes)."""
+        """Return precision at an overlap of .5 for recalls 0, .01, ..., 1: float64 (101, classes)."""
         self.precision()
         curves: NDArray[np.float64] = self._evaluation.eval["precision"][0, :, :, 0, 0]
         return curves

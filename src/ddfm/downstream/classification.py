@@ -1,4 +1,4 @@
-"""Classification: one small network, the same recipe and seeds for every input, tested by day and by night."""
+"""Classification: one small network, one recipe and the same seeds for every input, by day and by night."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Classified:
     recipe: Recipe
 
     def matrix(self, trained: str, run: int, chosen: NDArray[np.bool_], shown: str | None = None) -> Matrix:
-        """Return the confusion matrix of a training on some of the test crops, shown as another input or not."""
+        """Return a training's confusion matrix on some test crops, shown as its own or another input."""
         predictions = self.runs[trained][run].predictions[shown or trained]
         return confusion_matrix(self.test.classes[chosen], predictions[chosen], len(CLASSES))
 

@@ -21,7 +21,7 @@ def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int)
     if truth.shape != predicted.shape:
         raise InputError(f"predictions have shape {predicted.shape}, labels {truth.shape}")
     for name, values in (("label", truth), ("prediction", predicted)):
-        if values.size and not (0 <= values.min() and values.max() < classes):
+        if values.size and (values.min() < 0 or values.max() >= classes):
             wrong = int(values.max() if values.max() >= classes else values.min())
             raise InputError(f"{name} {wrong} is outside the classes 0 to {classes - 1}")
     pairs = truth.astype(np.int64).ravel() * classes + predicted.astype(np.int64).ravel()

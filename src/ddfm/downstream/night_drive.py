@@ -263,7 +263,7 @@ def _boxes(street: Street) -> Boxes:
 def _place(
     random: np.random.Generator, depth: float, size: float, across: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """Return where a thing stands and how high it is, in shares of the height: far ones higher up, smaller."""
+    """Return across, foot and height of a thing, in shares: far ones stand higher and are smaller."""
     foot = HORIZON + 0.06 + (0.98 - HORIZON - 0.06) * depth
     return random.uniform(*across), foot, size * (0.2 + 0.8 * depth)
 

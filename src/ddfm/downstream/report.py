@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from ddfm.evaluation import as_json, write_text
 
 PLOT = (360, 220)  # width and height of a curve's frame, in pixels
-DASH = "–"
+DASH = "-"
 MOST_POINTS = 120  # of a curve
 
 

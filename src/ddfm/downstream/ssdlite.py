@@ -54,7 +54,7 @@ class PersonDetector:
         for top in starts(picture.shape[0]):
             for left in starts(picture.shape[1]):
                 found = self.detect(np.ascontiguousarray(picture[top : top + TILE, left : left + TILE]))
-                moved = found.xyxy + (left, top, left, top)
+                moved = found.xyxy + np.array([left, top, left, top])
                 parts.append(Boxes(moved, found.classes, found.scores))
         together = Boxes(
             np.concatenate([part.xyxy for part in parts]),

@@ -80,10 +80,9 @@ class TransformerDetector(nn.Module):
     def detect(self, pictures: Tensor) -> list[Boxes]:
         """Return the boxes in each picture, in its pixels."""
         output = self.model(pixel_values=pictures)
-        if self.kind == "yolos":  # a softmax with "no object" as its last class
-            chances = output.logits.softmax(-1)[..., :-1]
-        else:
-            chances = output.logits.sigmoid()
+        # YOLOS has a softmax with "no object" as its last class.
+        softmax = self.kind == "yolos"
+        chances = output.logits.softmax(-1)[..., :-1] if softmax else output.logits.sigmoid()
         height, width = pictures.shape[-2:]
         scale = torch.tensor([width, height, width, height])
         return [_boxes(*pair, scale) for pair in zip(chances, output.pred_boxes, strict=True)]

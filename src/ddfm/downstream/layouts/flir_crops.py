@@ -55,12 +55,12 @@ def check(root: Path) -> list[str]:
             continue
         with _opened(root, split) as source:
             names = _names(source)
-        for time in TIMES:
-            for kind in CLASSES:
-                if not any(name.startswith(f"{time}/{kind}/") for name in names):
-                    problems.append(
-                        f"{root / split}: has no pair in {time}/rgb/{kind} and {time}/thermal/{kind}"
-                    )
+        problems += [
+            f"{root / split}: has no pair in {time}/rgb/{kind} and {time}/thermal/{kind}"
+            for time in TIMES
+            for kind in CLASSES
+            if not any(name.startswith(f"{time}/{kind}/") for name in names)
+        ]
     return problems
 
 

@@ -69,7 +69,7 @@ def detection(root: Path, *, order: tuple[str, ...] = TARDAL, by_scenes: bool = 
     if _suffix(root) == ".xml":
         read = partial(read_voc, names=names)
     kind = f"blocks of {SCENE} numbers" if by_scenes else "names"
-    note = f"{len(scenes)} of {PAIRS} labelled pairs; no split was published, this one is 8:1:1 by hash of {kind}"
+    note = f"{len(scenes)} of {PAIRS} labelled pairs; no split was published: 8:1:1 by hash of {kind}"
     return DetectionSet(TITLE, order, {**splits, "all": scenes}, read, note)
 
 
