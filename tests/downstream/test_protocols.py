@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def report(folder: Path) -> tuple[str, dict]:  # type: ignore[type-arg]
+def report(folder: Path) -> tuple[str, dict[str, Any]]:
     page = (folder / "report.html").read_text()
     assert page.startswith("<!doctype html>")
     assert "http" not in page.replace("http-equiv", "")  # loads nothing

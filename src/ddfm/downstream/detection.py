@@ -178,6 +178,7 @@ def retrained(
     for name in ("train", "test"):
         check_split(labelled.splits, name, labelled.title)
         splits[name] = list(labelled.splits[name])[:limit]
+    build(model, len(labelled.classes), weights)  # what is wrong with it should come out before any work
     truth = {name: read_truth(labelled, scenes) for name, scenes in splits.items()}
     found = {}
     for made in inputs:

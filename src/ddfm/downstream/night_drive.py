@@ -22,7 +22,7 @@ from ddfm.images import prepare_folder
 
 WIDTH, HEIGHT = 160, 120  # pixels
 HORIZON = 0.38  # of the height
-SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
+SHARES = {"val": 0.1, "test": 0.2}  # the rest is for training
 LEAST_VISIBLE = 0.4  # share of an object that must not be covered for it to keep its box
 LEAST_PIXELS = 12
 NIGHT_LIGHT = 0.13  # of daylight, on what no lamp shines at
@@ -337,11 +337,13 @@ def _blurred(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
 
 def _write_lists(folder: Path, names: list[str]) -> None:
     """Write the splits: the first scenes are for training, the last for testing."""
-    ends = np.cumsum([round(share * len(names) / 2) * 2 for share in SHARES.values()])
-    ends[-1] = len(names)
-    starts = (0, *ends[:-1])
-    for split, start, end in zip(SHARES, starts, ends, strict=True):
-        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names[start:end]))
-    for time, letter in (("day", "D"), ("night", "N")):
-        chosen = [name for name in names[starts[-1] :] if name.endswith(letter)]
-        (folder / f"test_{time}.txt").write_text("".join(f"{name}\n" for name in chosen))
+    val, test = (max(2, round(share * len(names) / 2) * 2) for share in SHARES.values())
+    lists = {
+        "train": names[: -val - test],
+        "val": names[-val - test : -test],
+        "test": names[-test:],
+        "test_day": [name for name in names[-test:] if name.endswith("D")],
+        "test_night": [name for name in names[-test:] if name.endswith("N")],
+    }
+    for split, chosen in lists.items():
+        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in chosen))

@@ -263,7 +263,7 @@ def _loss_charts(losses: Mapping[str, Sequence[Sequence[float]]]) -> list[Chart]
     """Return the chart of training losses, mean over seeds and over 20 steps; none if nothing was trained."""
     curves = {}
     for name, runs in losses.items():
-        if runs:
+        if runs and runs[0]:
             mean = np.mean(runs, 0)
             smooth = [float(mean[max(0, n - 19) : n + 1].mean()) for n in range(len(mean))]
             curves[name] = [Point(step + 1, value) for step, value in enumerate(smooth)]

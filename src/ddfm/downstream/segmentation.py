@@ -124,6 +124,7 @@ def retrained(
         check_split(labelled.splits, name, labelled.title)
         splits[name] = list(labelled.splits[name])[:limit]
     classes = len(labelled.classes)
+    Segmenter(classes, weights)  # what is wrong with it should come out before any work
     truth = {name: [read_mask(s.labels, classes) for s in scenes] for name, scenes in splits.items()}
     for mask, scene in zip(truth["train"] + truth["test"], splits["train"] + splits["test"], strict=True):
         _check_size(mask, scene)
