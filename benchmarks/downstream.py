@@ -32,7 +32,7 @@ from ddfm.images import prepare_folder
 
 SEEDS = 3  # of the synthetic set
 CLASSIFIER_SEEDS = 5
-SCENES = 400  # that are drawn
+SCENES = 320  # that are drawn
 PERSONS = "One class, person; the detector was trained on photographs and not retrained."
 
 
