@@ -3,18 +3,26 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
+
+# One test process a core. They share tests by file, so that a file's fixtures are made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 10
 
 demo: $(INSTALLED)
 	$(BIN)/ddfm demo -o ddfm-demo
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# The long and rare tests that `make test` leaves out.
+test-all: $(INSTALLED)
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

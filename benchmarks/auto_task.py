@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 
-from ddfm.auto_task import choose_task
-from ddfm.batch import match_folders
-from ddfm.colour import luminance
 from ddfm.errors import InputError
-from ddfm.images import Image, read_image
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.task import choose_task
+from ddfm.jobs.matching import match_folders
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
 
 RESULTS = Path(__file__).with_name("results") / "auto_task.json"
 SETS = {

@@ -18,9 +18,10 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from released_way import by_diffusers
 
-from ddfm.layers import plain
-from ddfm.prior import Prior, load_prior
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).parent / "results" / "backends.json"
 SIZES = ((256, 320), (480, 640), (1024, 1024))
@@ -53,7 +54,7 @@ def main() -> None:
             for backend in ("torch", "openvino")
             for dtype in (torch.float32, torch.bfloat16)
         }
-        unchanged = replace(prior, network=plain(prior.network))
+        unchanged = replace(prior, network=by_diffusers(prior.network))
         for dtype in (torch.float32, torch.bfloat16):
             name = f"torch {str(dtype).removeprefix('torch.')}, diffusers' layers"
             variants[name] = unchanged.to("cpu", dtype)

@@ -20,15 +20,16 @@ from typing import Any
 
 import torch
 import yaml
-from diffusers import UNet2DModel
 
-from ddfm.convert import (
+from ddfm.priors.guided_diffusion import (
     OPENAI_256_UNCONDITIONAL,
     convert_guided_diffusion,
     network_config,
     network_names,
     read_guided_diffusion,
 )
+from ddfm.priors.network import UNet
+from ddfm.priors.network_config import UNetConfig
 
 RESULTS = Path(__file__).parent / "results" / "convert_memory.json"
 
@@ -36,7 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "convert_memory.json"
 def write_checkpoint(path: Path, config: dict[str, Any]) -> int:
     """A random checkpoint of that layout; returns its size in bytes."""
     with torch.device("meta"):
-        state = UNet2DModel(**network_config(config)).state_dict()
+        state = UNet(UNetConfig(**network_config(config))).state_dict()
     weights = {}
     for old, new in network_names(config):
         for part in ("weight", "bias"):

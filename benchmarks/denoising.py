@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddfm.geometry import Padding
-from ddfm.prior import load_prior
-from ddfm.train import find_images
+from ddfm.pictures.tiles import Padding
+from ddfm.priors.loading import load_prior
+from ddfm.training.crops import find_images
 
 SIGMAS = (15, 25, 50)
 RESULTS = Path(__file__).parent / "results" / "denoising.json"

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from ddfm.benchmark import run as runner
+from ddfm.benchmark.evaluation import as_json
 from ddfm.downstream import detection, night_drive, segmentation
 from ddfm.downstream.classification import classify
 from ddfm.downstream.inputs import NAMES, find_inputs
 from ddfm.downstream.layouts import DETECTION, SEGMENTATION, m3fd, msrs
 from ddfm.downstream.pages import classification_page, detection_page, segmentation_page
 from ddfm.downstream.report import Page, Table, markdown, write
-from ddfm.evaluation import as_json
-from ddfm.images import prepare_folder
+from ddfm.formats.atomic import prepare_folder
 
 SEEDS = 3  # of the synthetic set
 CLASSIFIER_SEEDS = 5

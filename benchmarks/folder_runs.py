@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from ddfm.batch import match_folders
-from ddfm.images import read_image
+from ddfm.formats.pictures import read_image
+from ddfm.jobs.matching import match_folders
 
 RESULTS = Path(__file__).parent / "results" / "folder_runs.json"
 

@@ -35,13 +35,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ddfm import batch
-from ddfm.batch import Group, Outcome, match_folders
 from ddfm.devices import pick_dtype, use_threads
-from ddfm.fusion import fuse
-from ddfm.images import read_image
-from ddfm.options import DEFAULT_STEPS
-from ddfm.prior import load_prior
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.pipeline import fuse
+from ddfm.jobs import pool
+from ddfm.jobs.matching import Group, match_folders
+from ddfm.jobs.pool import Outcome
+from ddfm.likelihoods.forms import FORMS
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "folders.json"
 BATCHES = (1, 4, 8)
@@ -117,7 +118,7 @@ def computed(data: Path, pairs: int, workers: int, steps: int) -> Times:
     torch.set_num_threads(1)
     groups, _ = match_folders(data / "misaligned/msrs/ir", data / "misaligned/msrs/vi")
     read = {group: [read_image(path) for path in group.files] for group in groups}
-    prior = load_prior().to("cpu", pick_dtype("auto", torch.device("cpu"), "ddfm"))
+    prior = load_prior().to("cpu", pick_dtype("auto", torch.device("cpu"), warm=True))
 
     def work(some: Sequence[Group], stop: Event) -> list[Outcome]:
         for group in some:
@@ -125,7 +126,7 @@ def computed(data: Path, pairs: int, workers: int, steps: int) -> Times:
         return []
 
     def all_of(todo: Sequence[Group]) -> None:
-        batch.run(todo, work, workers=workers, prepare=lambda: use_threads(1))
+        pool.run(todo, work, workers=workers, prepare=lambda: use_threads(1))
 
     all_of(groups[:workers])
     start, busy = time.perf_counter(), time.process_time()
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    pairs, runs, default = arguments.pairs, arguments.runs, DEFAULT_STEPS["ddfm"]
+    pairs, runs, default = arguments.pairs, arguments.runs, FORMS["ddfm"].steps
     results: dict[str, Any] = {"pairs": pairs, "cores": os.cpu_count(), "device": arguments.device}
     with tempfile.TemporaryDirectory() as folder:
         one, many = (copied(arguments.data, Path(folder) / str(n), n) for n in (1, pairs))

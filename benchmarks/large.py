@@ -29,10 +29,11 @@ import torch
 from numpy.typing import NDArray
 from pairs import fused_in_a_fresh_process, mosaic, save
 
-from ddfm.fusion import fuse
-from ddfm.geometry import spans
-from ddfm.options import DEFAULT_STEPS
-from ddfm.prior import OVERLAP, load_prior
+from ddfm.fusion.pipeline import fuse
+from ddfm.likelihoods.forms import FORMS
+from ddfm.pictures.tiles import spans
+from ddfm.priors.diffusion import OVERLAP
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "large.json"
 HEIGHT, WIDTH = 2048, 3072
@@ -67,7 +68,7 @@ def differences(data: Path, sides: list[int]) -> Iterator[dict[str, Any]]:
         result = fuse(source, visible, prior=prior, task="infrared", steps=steps, tile=tile)
         return np.asarray(result.to_array()).astype(np.float64)
 
-    for name, source, steps in (("noisy", noisy, 0), ("as it is", infrared, DEFAULT_STEPS["ddfm"])):
+    for name, source, steps in (("noisy", noisy, 0), ("as it is", infrared, FORMS["ddfm"].steps)):
         whole = fused(source, steps, "off")
         for side in sides:
             tiled = fused(source, steps, side)

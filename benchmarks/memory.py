@@ -1,4 +1,4 @@
-"""Peak memory of the command beside the formula that folder runs reckon with (`ddfm.memory`).
+"""Peak memory of the command beside the formula that folder runs reckon with (`ddfm.jobs.memory`).
 
     python benchmarks/memory.py DATA [--sizes N ...] [--steps N ...]
 
@@ -27,9 +27,9 @@ from typing import Any, NamedTuple
 import torch
 from pairs import fused_in_a_fresh_process, mosaic, save
 
-from ddfm.memory import peak_bytes
-from ddfm.options import DEFAULT_STEPS
-from ddfm.prior import load_prior
+from ddfm.jobs.memory import peak_bytes
+from ddfm.likelihoods.forms import FORMS
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).with_name("results") / "memory.json"
 LEAST, SLACK = 512, 1.5  # of the sides that the formula is held to; of the formula by the measurement
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048, LONG])
-    parser.add_argument("--steps", nargs="+", type=int, default=[0, DEFAULT_STEPS["ddfm"]])
+    parser.add_argument("--steps", nargs="+", type=int, default=[0, FORMS["ddfm"].steps])
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     wanted = list(cases(arguments.sizes, arguments.steps))

@@ -33,8 +33,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ddfm.images import images_by_stem
-from ddfm.noise import GREY_LEVEL, NOISE_GATE, clean_source, estimate_noise, quantisation_step, remove_stripes
+from ddfm.formats.pictures import images_by_stem
+from ddfm.noise.clean import NOISE_GATE, clean_source
+from ddfm.noise.compression import quantisation_step
+from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.stripes import remove_stripes
 
 SETS = (
     "ivf/tno/ir",

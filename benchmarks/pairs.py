@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from ddfm.batch import match_folders
+from ddfm.jobs.matching import match_folders
 
 ENLARGED = 2
 # The first of two runs loads what is loaded once. What it leaves free is given back to the system, and the

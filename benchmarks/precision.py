@@ -28,11 +28,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
-from ddfm.batch import match_folders
-from ddfm.fusion import FusionResult, fuse
-from ddfm.images import read_image
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.pipeline import fuse
+from ddfm.fusion.result import FusionResult
+from ddfm.jobs.matching import match_folders
 from ddfm.metrics import evaluate, metric_names
-from ddfm.prior import Prior, load_prior
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
 
 RESULTS = Path(__file__).parent / "results" / "precision.json"
 REFERENCE = ("torch", "float32")

@@ -18,18 +18,22 @@ import time
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddfm.convert import OPENAI_256_UNCONDITIONAL, network_config
-from ddfm.geometry import Padding
-from ddfm.prior import load_prior
+from ddfm.pictures.tiles import Padding
+from ddfm.priors.foreign import DiffusersUNet
+from ddfm.priors.guided_diffusion import OPENAI_256_UNCONDITIONAL, network_config
+from ddfm.priors.loading import load_prior
+from ddfm.priors.network import UNet
+from ddfm.priors.network_config import UNetConfig
 
 RESULTS = Path(__file__).parent / "results" / "prior_cost.json"
 SIZES = ((480, 640), (1080, 1920))
 
 
-def kilo_macs_per_pixel(network: UNet2DModel, pixel_unshuffle: int, height: int, width: int) -> float:
+def kilo_macs_per_pixel(
+    network: UNet | DiffusersUNet, pixel_unshuffle: int, height: int, width: int
+) -> float:
     """Thousands of multiply-accumulates per image pixel and evaluation."""
     shape = (1, network.config.in_channels, height // pixel_unshuffle, width // pixel_unshuffle)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -57,7 +61,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "natural"
     prior = load_prior(name)
     with torch.device("meta"):
-        paper = UNet2DModel(**network_config(OPENAI_256_UNCONDITIONAL))
+        paper = UNet(UNetConfig(**network_config(OPENAI_256_UNCONDITIONAL)))
     table: dict[str, object] = {
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),

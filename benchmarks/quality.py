@@ -44,16 +44,18 @@ from quality_tables import (
     targets,
 )
 
-from ddfm import hierarchical
 from ddfm.benchmark import run as runner
+from ddfm.benchmark.datasets import get_dataset
+from ddfm.benchmark.evaluation import MethodResult, as_json, mean_values
 from ddfm.benchmark.methods import Method, find_methods
-from ddfm.colour import luminance
-from ddfm.datasets import get_dataset
-from ddfm.evaluation import MethodResult, as_json, mean_values
-from ddfm.fusion import fuse
-from ddfm.hierarchical import LEVELS, TASKS, HierarchicalLikelihood
-from ddfm.images import Image
-from ddfm.prior import Prior, load_prior
+from ddfm.fusion.pipeline import fuse
+from ddfm.likelihoods import hierarchical
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import LEVELS, TASKS
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
 
 NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM_dr2")
 INFRARED = TASKS["infrared"]
@@ -84,7 +86,7 @@ def iterated(name: str, times: int) -> Method:
 
 
 def altered(name: str, prior: Prior, constants: dict[str, Any] | None = None, **task: Any) -> Method:
-    """The likelihood alone with other constants of `ddfm.hierarchical`, or of its infrared task."""
+    """The likelihood alone with other constants of `likelihoods.hierarchical` or of its infrared task."""
 
     def run(a: Image, b: Image) -> Image:
         with (

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from quality_tables import CEILING, LIKELIHOOD, OURS, Job, Measured, Row, Table, measure, ours
 
-from ddfm.batch import Group
 from ddfm.benchmark.methods import Method, as_bytes
-from ddfm.fusion import fuse
-from ddfm.images import Image, from_array, read_image
-from ddfm.prior import Prior
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.pipeline import fuse
+from ddfm.jobs.matching import Group
+from ddfm.pictures.image import Image, from_array
+from ddfm.priors.diffusion import Prior
 
 Bytes = NDArray[np.uint8]
 

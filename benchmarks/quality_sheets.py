@@ -10,13 +10,13 @@ from PIL import Image as PILImage
 from PIL import ImageDraw
 from quality_tables import FEW, LIKELIHOOD, OURS, Job, Table
 
-from ddfm.batch import Group
+from ddfm.benchmark.datasets import find_pairs, get_dataset
 from ddfm.benchmark.methods import RULES, as_bytes, on_luminance
-from ddfm.benchmark.sheet import most_different
-from ddfm.datasets import find_pairs, get_dataset
-from ddfm.fusion import fuse
-from ddfm.images import read_image
-from ddfm.prior import Prior
+from ddfm.benchmark.report.sheet import most_different
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.pipeline import fuse
+from ddfm.jobs.matching import Group
+from ddfm.priors.diffusion import Prior
 
 WIDTH, CAPTION = 360, 18  # of a picture, and the height of its caption, in pixels
 SHEETS = {"tno": 10, "roadscene": 10, "vifb": 6}

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddfm.batch import Group
 from ddfm.benchmark import run as runner
+from ddfm.benchmark.datasets import find_pairs, get_dataset
+from ddfm.benchmark.evaluation import MethodResult, mean_ranks
 from ddfm.benchmark.methods import Method, find_methods
-from ddfm.datasets import find_pairs, get_dataset
-from ddfm.evaluation import MethodResult, mean_ranks
-from ddfm.fusion import fuse
+from ddfm.fusion.pipeline import fuse
+from ddfm.jobs.matching import Group
 from ddfm.metrics import METRICS, Convention
-from ddfm.prior import Prior
+from ddfm.priors.diffusion import Prior
 
 Row = dict[str, float | str]
 Results = dict[str, MethodResult]

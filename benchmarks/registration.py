@@ -29,9 +29,9 @@ import torch
 from numpy.typing import NDArray
 
 from ddfm import fuse
-from ddfm.images import images_by_stem, read_image
+from ddfm.formats.pictures import images_by_stem, read_image
 from ddfm.metrics import evaluate
-from ddfm.registration import LEAST_CONFIDENCE, Model, Registration, register
+from ddfm.registration.estimate import LEAST_CONFIDENCE, Model, Registration, register
 
 Array = NDArray[np.float32]
 RESULTS = Path(__file__).parent / "results" / "registration.json"

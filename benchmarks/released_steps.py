@@ -11,9 +11,9 @@ import csv
 import sys
 from pathlib import Path
 
+from ddfm.benchmark.datasets import DATASETS, find_pairs
 from ddfm.benchmark.methods import find_methods
 from ddfm.benchmark.run import run
-from ddfm.datasets import DATASETS, find_pairs
 
 RESULTS = Path(__file__).parent / "results" / "released_steps.csv"
 

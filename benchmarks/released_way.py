@@ -17,10 +17,11 @@ from diffusers import UNet2DModel
 from skimage.color import rgb2ycbcr, ycbcr2rgb
 from torch import Tensor
 
-from ddfm.layers import plain
-from ddfm.likelihood import ReleasedLikelihood
-from ddfm.prior import Prior
-from ddfm.sampler import Step, sample, spaced_timesteps
+from ddfm.likelihoods.released import ReleasedLikelihood
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.foreign import DiffusersUNet
+from ddfm.priors.network import UNet
+from ddfm.sampling.loop import Step, sample, spaced_timesteps
 
 STEPS = 100
 
@@ -28,16 +29,26 @@ STEPS = 100
 class DefaultLayout:
     """A network that computes in the layout that tensors have by default."""
 
-    def __init__(self, network: UNet2DModel) -> None:
+    def __init__(self, network: DiffusersUNet) -> None:
         self.network, self.dtype = network, network.dtype
 
     def __call__(self, x: Tensor, timestep: Tensor) -> Any:
         return self.network(x.contiguous(), timestep)
 
 
+def by_diffusers(network: UNet | DiffusersUNet) -> DiffusersUNet:
+    """Copy the network into diffusers' layers."""
+    if isinstance(network, DiffusersUNet):
+        return copy.deepcopy(network)
+    model = UNet2DModel.from_config(network.as_json())
+    model.load_state_dict(network.state_dict())
+    return DiffusersUNet(model.to(network.device, network.dtype)).prepare_for_inference()
+
+
 def released_prior(prior: Prior) -> Prior:
     """The prior as the released code has it: diffusers' layers, the default layout, pictures in one piece."""
-    network = copy.deepcopy(plain(prior.network)).to(memory_format=torch.contiguous_format)
+    network = by_diffusers(prior.network)
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's types lack it
     return replace(prior, network=network, tile=None, exported=DefaultLayout(network))  # type: ignore[arg-type]
 
 

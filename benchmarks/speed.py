@@ -39,7 +39,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
 from PIL import Image as PILImage
 from released_way import STEPS, HostLikelihood, released_prior
 from released_way import run as run_released
@@ -47,14 +46,19 @@ from speed_machine import Clock, Growth, Peaks, Power, cost, machine
 from speed_report import write_report
 from torch import Tensor
 
-from ddfm.convert import OPENAI_256_UNCONDITIONAL, network_config, read_guided_diffusion
 from ddfm.demo.scenes import night
 from ddfm.devices import pick_device, pick_dtype
-from ddfm.fusion import fuse
-from ddfm.images import Image, from_pil
-from ddfm.likelihood import ReleasedLikelihood
-from ddfm.prior import Prior, load_prior
-from ddfm.sampler import Step
+from ddfm.formats.pictures import from_pil
+from ddfm.fusion.pipeline import fuse
+from ddfm.likelihoods.released import ReleasedLikelihood
+from ddfm.pictures.image import Image
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.guided_diffusion import OPENAI_256_UNCONDITIONAL, network_config, read_guided_diffusion
+from ddfm.priors.loading import load_prior
+from ddfm.priors.network import UNet
+from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.schedule import NoiseSchedule
+from ddfm.sampling.loop import Step
 
 RESULTS = Path(__file__).with_name("results")
 SIZES = ((256, 256), (480, 640), (1080, 1920))
@@ -85,9 +89,8 @@ def load(network: str) -> Prior:
     """A prior by what stands in the tables: a file, a bundled one's name, or "OpenAI"."""
     if network == "OpenAI":
         torch.manual_seed(0)
-        unet = UNet2DModel(**network_config(OPENAI_256_UNCONDITIONAL)).eval().requires_grad_(False)
-        unet.to(memory_format=torch.channels_last)
-        return Prior(unet, DDPMScheduler(clip_sample=False), name=network)
+        unet = UNet(UNetConfig(**network_config(OPENAI_256_UNCONDITIONAL))).prepare_for_inference()
+        return Prior(unet, NoiseSchedule(), name=network)
     return read_guided_diffusion(Path(network)) if network.endswith(".pt") else load_prior(network)
 
 
@@ -96,7 +99,7 @@ def load(network: str) -> Prior:
 
 def prepared(prior: Prior, device: torch.device, dtype: str = "auto", backend: str = "torch") -> Prior:
     """As `fuse` would have it, so that it is not made ready anew for every image."""
-    return prior.to(device, pick_dtype(dtype, device, "ddfm"), backend)
+    return prior.to(device, pick_dtype(dtype, device, warm=True), backend)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.devices import is_fast_at_bfloat16
-from ddfm.geometry import Padding
-from ddfm.prior import Prior, predict
-from ddfm.sampler import Step
+from ddfm.pictures.tiles import Padding
+from ddfm.priors.diffusion import Prior, predict
+from ddfm.sampling.loop import Step
 
 LARGE = {"cpu": (2048, 2**26), "cuda": (8192, 2**30)}  # side of the matrices, floats of the copy
 

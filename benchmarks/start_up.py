@@ -5,8 +5,9 @@
 Every line is run in a fresh process, 15 times, the lines taking turns so that other work on the machine
 meets all of them: seconds on the clock and of the processor, minimum, median and maximum. The pictures are
 the street of `ddfm demo`. What is imported on the way to the network is listed by package, each without what
-it imports in turn (``python -X importtime``, which itself takes time; the median of five). Written to
-results/start_up.json.
+it imports in turn (``python -X importtime``, which itself takes time; the median of five). What the default
+steps cost beyond none is the processor time of the two lines, run by run, and whether diffusers gets imported
+on the way. Written to results/start_up.json.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from ddfm.demo.scenes import night
 RESULTS = Path(__file__).parent / "results" / "start_up.json"
 RUNS, IMPORT_RUNS = 15, 5
 HEAVIEST = 8
+NO_STEPS, STEPS = "ddfm fuse a.png b.png -o fused.png --steps 0", "ddfm fuse a.png b.png -o fused.png"
 PYTHON = sys.executable
 COMMAND = str(Path(PYTHON).with_name("ddfm"))
-NAMED = ("torch", "torch._dynamo", "scipy.stats", "diffusers.models.unets.unet_2d", "ddfm.prior")
+NAMED = ("torch", "torch._dynamo", "scipy.stats", "diffusers.models.unets.unet_2d", "ddfm.priors.diffusion")
 
 
 def timed(command: Sequence[str]) -> tuple[float, float]:
@@ -77,6 +79,21 @@ def median_imports(statement: str) -> dict[str, dict[str, float]]:
     }
 
 
+def over(runs: Sequence[tuple[float, float]], base: Sequence[tuple[float, float]]) -> list[float]:
+    """Processor time as a multiple of another line's, run by run: minimum, median, maximum."""
+    return summary([run[1] / other[1] for run, other in zip(runs, base, strict=True)])
+
+
+def imports_diffusers(command: Sequence[str]) -> bool:
+    """Whether diffusers is among the modules when the command is done."""
+    script = (
+        "import sys\nfrom ddfm.cli import main\n"
+        "try: main()\nfinally: print('diffusers' in sys.modules, file=sys.__stderr__)"
+    )
+    done = subprocess.run([PYTHON, "-c", script, *command[1:]], check=True, capture_output=True, text=True)
+    return done.stderr.split()[-1] == "True"
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = {
@@ -91,13 +108,14 @@ def main() -> None:
         scene.a.save(files[0])
         scene.b.save(files[1])
         fuse = [COMMAND, "fuse", *files[:2], "-o", files[2]]
-        lines["ddfm fuse a.png b.png -o fused.png --steps 0"] = [*fuse, "--steps", "0"]
-        lines["ddfm fuse a.png b.png -o fused.png"] = fuse
+        lines[NO_STEPS] = [*fuse, "--steps", "0"]
+        lines[STEPS] = fuse
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in lines}
         for number in range(RUNS):
             for name, command in lines.items():
                 seconds[name].append(timed(command))
             print(f"run {number + 1} of {RUNS}", flush=True)
+        diffusers = imports_diffusers(fuse)
     table: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "processors": len(os.sched_getaffinity(0)),
@@ -107,9 +125,13 @@ def main() -> None:
             name: {"wall": summary([w for w, _ in runs]), "processor": summary([p for _, p in runs])}
             for name, runs in seconds.items()
         },
+        "processor time of the default steps over none": over(seconds[STEPS], seconds[NO_STEPS]),
+        "the default steps import diffusers": diffusers,
         "imports of the command": median_imports("import ddfm.cli"),
-        "imports for steps 0": median_imports("import ddfm.fusion"),
-        "imports for the network": median_imports("import ddfm.fusion, ddfm.prior, ddfm.sampler"),
+        "imports for steps 0": median_imports("import ddfm.fusion.pipeline"),
+        "imports for the network": median_imports(
+            "import ddfm.fusion.pipeline, ddfm.priors.loading, ddfm.sampling.loop"
+        ),
     }
     RESULTS.write_text(json.dumps(table, indent=2) + "\n")
     print(RESULTS.read_text(), end="")

@@ -26,16 +26,18 @@ from quality_tables import Job, Measured, Row, Table, markdown_table, rounded
 from tasks_stacks import cost, stacks
 from torch import Tensor
 
-from ddfm.batch import Group
 from ddfm.benchmark import run as runner
+from ddfm.benchmark.datasets import get_dataset
+from ddfm.benchmark.evaluation import MethodResult, as_json, mean_values
 from ddfm.benchmark.methods import Method, as_bytes, find_methods
-from ddfm.colour import chroma, luminance, well_exposed
-from ddfm.datasets import get_dataset
-from ddfm.evaluation import MethodResult, as_json, mean_values
-from ddfm.fusion import fuse
-from ddfm.images import Image, read_image
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.pipeline import fuse
+from ddfm.jobs.matching import Group
 from ddfm.metrics import evaluate
-from ddfm.prior import Prior, load_prior
+from ddfm.pictures.colour import chroma, luminance, well_exposed
+from ddfm.pictures.image import Image
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
 
 OURS, LIKELIHOOD = "ours", "ours, steps 0"
 EXPOSURE = ("MEF_SSIM", "Qabf", "Qcb")

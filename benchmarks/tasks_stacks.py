@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from quality_tables import Job, Row, Table
 
-from ddfm.fusion import fuse
-from ddfm.images import Image, read_image
+from ddfm.formats.pictures import read_image
+from ddfm.fusion.pipeline import fuse
 from ddfm.metrics import mef_ssim, to_grey
+from ddfm.pictures.image import Image
 
 Picture = NDArray[np.uint8]  # (H, W, 3)
 

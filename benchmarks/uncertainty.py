@@ -5,8 +5,8 @@
 DATA is the folder with ivf/. Grey crops of 192x192 pixels from N pairs each of TNO and RoadScene get white
 noise on both sources, which are fused blind, with their uncertainty; the same is done without noise and
 without denoising, and compared: the share of the pixels whose error is within one and two spreads, and the
-factor that would make it 95 % within two. Every other crop had a say in `ddfm.uncertainty.CALIBRATION`; the
-rest had none.
+factor that would make it 95 % within two. Every other crop had a say in
+`sampling.uncertainty.CALIBRATION`; the rest had none.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm import fuse, load_prior
-from ddfm.batch import match_folders
-from ddfm.colour import WEIGHTS
-from ddfm.images import read_image
+from ddfm.formats.pictures import read_image
+from ddfm.jobs.matching import match_folders
+from ddfm.pictures.colour import WEIGHTS
 
 RESULTS = Path(__file__).with_name("results") / "uncertainty.json"
 SIDE = 192

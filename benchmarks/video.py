@@ -32,9 +32,10 @@ import torch
 from numpy.typing import NDArray
 
 from ddfm.demo.scenes import night
-from ddfm.fusion import fuse
-from ddfm.prior import load_prior
-from ddfm.video import fuse_videos, partial_path
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import fuse
+from ddfm.priors.loading import load_prior
+from ddfm.video import fuse_videos, partial_paths
 from ddfm.video.steady import Noise
 
 RESULTS = Path(__file__).parent / "results" / "video.json"
@@ -108,7 +109,7 @@ def flicker(
     row = {"thermal": change(lumas(a)), "visible": change(lumas(b))}
     modes: dict[str, Noise] = {"--noise auto": "auto", "--noise off": "off"}
     for name, noise in modes.items():
-        fuse_videos(a, b, out, noise=noise)
+        fuse_videos(a, b, out, Options(steps=0, noise=noise))
         row[f"video, {name}"] = change(lumas(out))
         if noise == "auto":
             row["the same, second half"] = change(lumas(out)[count // 2 :])
@@ -137,7 +138,7 @@ def sampled(folder: Path, count: int, steps: int) -> dict[str, float]:
         write(path, frames)
     kept, PATH_OF_TARGET = PATH_OF_TARGET, slice(90, 150)
     prior = load_prior()
-    fuse_videos(a, b, out, steps=steps, prior=prior)
+    fuse_videos(a, b, out, Options(steps=steps), prior=prior)
     row = {"thermal": change(lumas(a)), "visible": change(lumas(b)), "video": change(lumas(out))}
     pairs = pictures(a, b, count)
     fused = [fuse(*pair, steps=steps, noise="off", prior=prior).to_array() for pair in pairs]
@@ -154,7 +155,7 @@ def trail(folder: Path, count: int) -> dict[str, float]:
     for sigma, noise in modes:
         for path, frames in zip((a, b), street(count, sigma, 0.0), strict=True):
             write(path, frames)
-        fuse_videos(a, b, out, noise=noise)
+        fuse_videos(a, b, out, Options(steps=0, noise=noise))
         results.append(lumas(out)[-1])
     left = 20 + 8 * (count - 1)
     behind = (results[0] - results[1])[204:276, max(0, left - 80) : left - 4].mean(0)
@@ -209,7 +210,7 @@ def speed(folder: Path, count: int) -> dict[str, Any]:
         def note(frame: int, total: int | None, clocks: list[tuple[float, float]] = clocks) -> None:
             clocks.append((time.perf_counter(), time.process_time()))
 
-        result = fuse_videos(a, b, folder / "out.mp4", noise=noise, progress=note)
+        result = fuse_videos(a, b, folder / "out.mp4", Options(steps=0, noise=noise), progress=note)
         wall, processor = (end - start for start, end in zip(clocks[0], clocks[-1], strict=True))
         rows[name] = {
             "frames a second": round((len(clocks) - 1) / wall, 1),
@@ -233,7 +234,8 @@ def crash(folder: Path, count: int) -> dict[str, int]:
         out = folder / f"crash{suffix}"
         done = subprocess.run([sys.executable, "-c", code, a, b, out], check=False)
         assert done.returncode == -signal.SIGKILL
-        row[f"frames left in {partial_path(out).name}"] = len(lumas(partial_path(out)))
+        (partial,) = partial_paths(out)
+        row[f"frames left of {out.name}"] = len(lumas(partial))
     return row
 
 

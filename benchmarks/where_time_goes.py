@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from ddfm.demo.scenes import night
-from ddfm.stages import stage
+from ddfm.timing import stage
 
 RESULTS = Path(__file__).parent / "results" / "where_time_goes.txt"
 COMMAND = Path(sys.executable).with_name("ddfm")

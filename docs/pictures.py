@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from ddfm.demo.scenes import night
-from ddfm.fusion import fuse
-from ddfm.prior import Prior, load_prior
-from ddfm.train_pictures import draw_samples
+from ddfm.fusion.pipeline import fuse
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
+from ddfm.training.pictures import draw_samples
 
 IMAGES = Path(__file__).parent / "images"
 

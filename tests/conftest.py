@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -11,15 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each, theirs included
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
+import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from ddfm.cli import main
-from ddfm.convert import convert_guided_diffusion, read_config
+from ddfm.priors.guided_diffusion import convert_guided_diffusion, read_config
+from tests.priors.checkpoints import TINY, random_checkpoint
+
+# How many examples hypothesis tries at most: few in `make test`, more in `make test-all`.
+settings.register_profile("quick", max_examples=8, deadline=None)
+settings.register_profile("slow", max_examples=100, deadline=None)
+settings.load_profile("quick")
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., "Finished"]
+
+
+def examples(most: int) -> settings:
+    """Decorate a test of hypothesis that gets so many examples, or as few as the profile allows."""
+    return settings(max_examples=min(most, settings().max_examples))
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +59,26 @@ def data(shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_prior(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The golden guided-diffusion network as a prior folder: RGB, learned variance, multiples of 4."""
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A guided-diffusion checkpoint with random weights; its configuration lies beside it, as .json."""
+    path = tmp_path_factory.mktemp("checkpoints") / "tiny.pt"
+    torch.save(random_checkpoint(TINY), path)
+    path.with_suffix(".json").write_text(json.dumps(TINY))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That network as a prior folder: RGB, learned variance, multiples of 4."""
     folder = tmp_path_factory.mktemp("priors") / "tiny"
+    convert_guided_diffusion(tiny_checkpoint, folder, TINY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_prior(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network that made the golden arrays, as a prior folder."""
+    folder = tmp_path_factory.mktemp("priors") / "golden"
     config = read_config(golden / "guided_diffusion_tiny.json")
     convert_guided_diffusion(golden / "guided_diffusion_tiny.pt", folder, config)
     return folder

@@ -16,8 +16,9 @@ from ddfm.commands.fuse import fuse
 from ddfm.commands.info import info
 from ddfm.commands.measure import benchmark, evaluate
 from ddfm.commands.priors import convert_guided_diffusion, priors, train
+from ddfm.commands.terminal import prepare_streams, say, tell
 from ddfm.commands.video import video
-from ddfm.errors import InputError
+from ddfm.errors import InputError, one_line
 
 app = typer.Typer(
     help="Image fusion with a diffusion prior.",
@@ -30,7 +31,12 @@ convert = typer.Typer(help="Turn other projects' checkpoints into priors.", no_a
 
 
 def main() -> None:
-    """Entry point of the ``ddfm`` command."""
+    """Run the ``ddfm`` command.
+
+    What is wrong with a file, an option or a disk is one plain line and exit status 2. Anything else that is
+    raised is a fault of this program, and keeps its traceback.
+    """
+    prepare_streams()
     try:
         code = app(standalone_mode=False)
     except typer.TyperException as error:
@@ -45,16 +51,16 @@ def main() -> None:
 
 
 def fail(message: str) -> None:
-    """One plain line, exit status 2."""
-    print(f"ddfm: {' '.join(message.split())}", file=sys.stderr)
+    """Print one plain line and exit with status 2."""
+    tell(f"ddfm: {one_line(message)}")
     sys.exit(2)
 
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        from ddfm import __version__
+        from importlib.metadata import version
 
-        print(__version__)
+        say(version("ddfm"))
         raise typer.Exit
 
 
@@ -63,7 +69,19 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Pixels that a file may have, all its pages or slices together.",
+            show_default="134217728",
+        ),
+    ] = None,
 ) -> None:
+    if max_pixels is not None:
+        from ddfm.formats.limits import set_max_pixels
+
+        set_max_pixels(max_pixels)
     # Nothing a user could act on comes out of the libraries' warnings and progress bars; what the
     # fusion logs, the commands print.
     warnings.filterwarnings("ignore")

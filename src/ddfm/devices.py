@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
+import psutil
 import torch
 
-from ddfm.errors import InputError
+from ddfm.errors import InputError, reason_of
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BACKENDS = ("torch", "openvino")
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu")  # kinds that compute: "meta" holds no numbers
+setting_threads = Lock()
 
 
 def pick_device(name: str, backend: str = "torch") -> torch.device:
-    """``auto`` is a CUDA GPU, else Apple's, else the CPU; for backend openvino it is the CPU.
+    """Return a device by name; ``auto`` is a CUDA GPU, else Apple's, else the CPU.
 
-    Raises InputError if there is none such.
+    For the backend openvino ``auto`` is the CPU. Raises InputError if there is no such device.
     """
     if name == "auto":
         apple = torch.backends.mps.is_available()
@@ -25,27 +30,30 @@ def pick_device(name: str, backend: str = "torch") -> torch.device:
         name = name if backend == "torch" else "cpu"
     try:
         # A tensor's device, because that one has its index: "cuda" and "cuda:0" do not compare equal.
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}: not available here ({str(error).splitlines()[0]})") from error
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise InputError(f"device {name!r}: not available here ({reason_of(error)[:200]})") from error
+    if device.type not in DEVICES:
+        raise InputError(f"device {name!r}: nothing is computed there; use one of {', '.join(DEVICES)}")
+    return device
 
 
-def pick_dtype(name: str, device: torch.device, form: str) -> torch.dtype:
-    """The network's number format by name. Raises InputError for others.
+def pick_dtype(name: str, device: torch.device, warm: bool) -> torch.dtype:
+    """Return the network's number format by name. Raises InputError for others.
 
-    ``auto`` is bfloat16 where the device is fast at it, for form ``"ddfm"``, else float32. The older forms
-    start from pure noise, where the network's errors are multiplied in the clean image.
+    ``auto`` is bfloat16 where the device is fast at it and sampling starts warm, else float32. From pure
+    noise on, the network's errors would be multiplied in the clean image.
     """
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if name == "auto":
-        return torch.bfloat16 if form == "ddfm" and is_fast_at_bfloat16(device) else torch.float32
+        return torch.bfloat16 if warm and is_fast_at_bfloat16(device) else torch.float32
     if name not in dtypes:
         raise InputError(f"dtype {name!r}: not one of {', '.join(dtypes)}, auto")
     return dtypes[name]
 
 
 def is_fast_at_bfloat16(device: torch.device) -> bool:
-    """Whether it has instructions for it; others emulate it, slower than float32."""
+    """Tell whether the device has instructions for bfloat16; others emulate it, slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     # Of versions of torch that cannot tell (2.6, say) none is taken for fast.
@@ -56,15 +64,20 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
 
 
 def use_threads(count: int) -> None:
-    """Have torch compute on so many threads wherever the calling one asks it to."""
-    # A thread takes the number over from those before it when it first needs one: after this, not then.
-    torch.get_num_threads()
-    torch.set_num_threads(count)
+    """Have torch compute on so many threads wherever the calling one asks it to, and nowhere else."""
+    if count == torch.get_num_threads():
+        return
+    # A thread takes over the number that any thread set last when it first needs one. So another one puts
+    # back what it finds.
+    with setting_threads, ThreadPoolExecutor(1) as other:
+        found = other.submit(torch.get_num_threads).result()
+        torch.set_num_threads(count)
+        other.submit(torch.set_num_threads, found).result()
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Within it, `use_threads`."""
+    """Set the number of threads within the context, as `use_threads` does."""
     before = torch.get_num_threads()
     use_threads(count)
     try:
@@ -73,8 +86,45 @@ def threads(count: int) -> Iterator[None]:
         use_threads(before)
 
 
+@contextmanager
+def own_settings(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Compute with torch as it comes, whatever the caller has set: default type and device, autocast.
+
+    They decide what new tensors are and how products are rounded, and so what a picture looks like. The
+    number of threads stays the caller's.
+
+    Args:
+        device: where the network computes; autocast is switched off there and on the CPU.
+    """
+    dtype, other = torch.get_default_dtype(), torch.device(device).type
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"), torch.autocast("cpu", enabled=False):
+            if other == "cpu":
+                yield
+            else:
+                with torch.autocast(other, enabled=False):
+                    yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+ITEM_FAILURES = (InputError, OSError, MemoryError, RuntimeError)
+
+
+def is_items_fault(error: BaseException) -> bool:
+    """Tell whether one item of many is to blame, so that the others are worth going on with.
+
+    That is a file that is wrong, a disk that refuses, and memory that ran out: the others may be smaller.
+    torch has no exception of its own for the latter on CPUs. All else is a fault of this program.
+    """
+    if isinstance(error, InputError | OSError | MemoryError | torch.OutOfMemoryError):
+        return True
+    return type(error) is RuntimeError and any(words in str(error).lower() for words in NO_MEMORY)
+
+
 def synchronise() -> None:
-    """Wait until the GPUs that this process has something on have done what they were given."""
+    """Wait until all GPUs that this process uses have finished."""
     if torch.cuda.is_initialized():
         for index in range(torch.cuda.device_count()):
             if torch.cuda.memory_allocated(index):  # the others would only now be set up
@@ -84,19 +134,14 @@ def synchronise() -> None:
 
 
 def memory_at_hand(device: torch.device) -> int:
-    """Bytes that can be had where the network computes, beside what other programs use."""
+    """Return the bytes that are free on the device, or, for a CPU, in main memory."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):  # not Linux: half of what there is
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return min(free, _left_in_container())
+    return min(int(psutil.virtual_memory().available), _left_in_container())
 
 
 def _left_in_container() -> int:
-    """Bytes below the limit that a container's control group (Linux, version 2) sets, if it does."""
+    """Return the bytes left below the limit of a container's control group (Linux, version 2)."""
     group = Path("/sys/fs/cgroup")
     try:
         return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ddfm.benchmark.datasets import DATASETS
 from ddfm.benchmark.methods import Method
 from ddfm.benchmark.run import Benchmark, Cost, Example, Failure, summarise
-from ddfm.datasets import DATASETS
 from ddfm.metrics import Convention
 from tests.conftest import picture
 

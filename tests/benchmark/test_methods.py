@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
+from ddfm.benchmark.datasets import DATASETS
 from ddfm.benchmark.methods import BASELINES, Method, as_bytes, find_methods
-from ddfm.datasets import DATASETS
 from ddfm.errors import InputError
-from ddfm.images import Image, from_array
+from ddfm.pictures.image import Image, from_array
 from tests.conftest import picture
 
 TNO, MEFB = DATASETS["tno"], DATASETS["mefb"]

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from ddfm.batch import Group
+from ddfm.benchmark.datasets import DATASETS
+from ddfm.benchmark.evaluation import evaluate_folders, read_image
 from ddfm.benchmark.methods import Method, find_methods
-from ddfm.benchmark.plots import box, short
 from ddfm.benchmark.published import load_published, published_for
+from ddfm.benchmark.report.plots import box, short
+from ddfm.benchmark.report.sheet import Window, most_different
 from ddfm.benchmark.run import Failure, Meter, run, summarise
-from ddfm.benchmark.sheet import Window, most_different
-from ddfm.datasets import DATASETS
 from ddfm.errors import InputError
-from ddfm.evaluation import evaluate_folders, read_image
-from ddfm.images import Image
+from ddfm.jobs.matching import Group
 from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey
+from ddfm.pictures.image import Image
 from tests.conftest import picture
 
 FOLDER = DATASETS["folder"]
@@ -126,18 +126,21 @@ def test_mean_ranks_of_a_made_up_table() -> None:
 
 
 def test_the_meter_sees_time_and_memory() -> None:
+    mebibytes = 256
+    begun = time.perf_counter()
     with Meter() as meter:
-        block = np.ones(64 * 2**20, np.uint8)
+        entered = time.perf_counter()
+        block = np.ones(mebibytes * 2**20, np.uint8)
         del block
-        time.sleep(0.05)
-    assert 0.05 <= meter.seconds < 2
-    if meter.peak_mib is None:
-        pytest.skip("peak memory is known on Linux and CUDA only")
-    assert 60 < meter.peak_mib < 100
+        left = time.perf_counter()
+    assert left - entered <= meter.seconds <= time.perf_counter() - begun
     with Meter() as after:
         pass
-    assert after.peak_mib is not None
-    assert after.peak_mib < 10  # the peak of one block is not that of the next
+    if meter.peak_mib is None or after.peak_mib is None:
+        pytest.skip("peak memory is known on Linux and CUDA only")
+    # Half of the block is room for what else the process takes or gives back meanwhile.
+    assert abs(meter.peak_mib - mebibytes) < mebibytes / 2
+    assert after.peak_mib < mebibytes / 2  # the peak of one block is not that of the next
 
 
 def test_the_window_lies_where_the_sources_differ() -> None:

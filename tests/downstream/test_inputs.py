@@ -13,7 +13,7 @@ from ddfm.downstream import inputs
 from ddfm.downstream.inputs import NAMES, find_inputs, fused_pictures, pictures
 from ddfm.downstream.layouts import SEGMENTATION
 from ddfm.errors import InputError
-from ddfm.images import from_array
+from ddfm.pictures.image import from_array
 from tests.downstream import sets
 
 

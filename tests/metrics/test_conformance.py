@@ -48,6 +48,7 @@ def read_image(path: Path) -> Tensor:
     return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_vifb_agrees_to_every_printed_digit(data: Path, scene: str) -> None:
     published = read_table(data / "vifb/published_values.csv")[scene]

@@ -6,12 +6,13 @@ from math import inf, isnan, nan
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.metrics import METRICS, Metric, evaluate, to_grey
+from tests.conftest import examples
 from tests.metrics.pictures import constant, picture, triple
 
 EVERY = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -102,7 +103,7 @@ def test_the_order_of_the_sources_does_not_matter(metric: Metric) -> None:
     levels=st.sampled_from((2, 16, 256)),
     kind=st.sampled_from(("mean", "copy", "unrelated", "inverse", "black", "noise")),
 )
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_values_stay_in_the_declared_range(seed: int, levels: int, kind: str) -> None:
     a, b = picture(seed, 42, 45, levels), picture(seed + 1, 42, 45, levels)
     noise = torch.randint(0, 256, a.shape, generator=torch.Generator().manual_seed(seed)).double()

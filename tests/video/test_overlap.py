@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ddfm.video.overlap import WAITING, Behind, ahead
+from ddfm.video.overlap import WAITING, Behind, prefetch
 
 
 def test_items_come_in_order_and_are_made_on_one_other_thread() -> None:
@@ -16,7 +16,7 @@ def test_items_come_in_order_and_are_made_on_one_other_thread() -> None:
             threads.add(threading.current_thread())
             yield n
 
-    assert list(ahead(items())) == list(range(20))
+    assert list(prefetch(items())) == list(range(20))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
 
@@ -29,7 +29,7 @@ def test_no_more_is_made_than_may_wait() -> None:
             made.append(n)
             yield n
 
-    coming = ahead(items())
+    coming = prefetch(items())
     assert next(coming) == 0
     coming.close()  # type: ignore[attr-defined]  # it is a generator
     assert len(made) <= 1 + WAITING
@@ -40,7 +40,7 @@ def test_an_error_comes_after_what_was_made_before() -> None:
         yield 1
         raise ValueError("broken")
 
-    coming = ahead(items())
+    coming = prefetch(items())
     assert next(coming) == 1
     with pytest.raises(ValueError, match="broken"):
         next(coming)

@@ -16,16 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddfm.colour import blend_chroma, combine, luminance
-from ddfm.datasets import Dataset
+from ddfm.benchmark.datasets import Dataset
+from ddfm.benchmark.evaluation import image_files
 from ddfm.errors import InputError
-from ddfm.evaluation import image_files
-from ddfm.fusion import fuse
-from ddfm.images import Image
-from ddfm.likelihood import FORMS
-from ddfm.options import check_options
-from ddfm.prior import Prior, load_prior
-from ddfm.pyramid import compose, decompose
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import Fusion
+from ddfm.likelihoods.forms import FORMS
+from ddfm.pictures.colour import blend_chroma, combine, luminance
+from ddfm.pictures.image import Image
+from ddfm.pictures.pyramid import compose, decompose
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
 
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """Two luminances (1, H, W) in [0, 1] and a seed to a fused luminance, to be clipped to [0, 1]."""
@@ -199,14 +200,19 @@ def _diffusion(
 ) -> Method:
     """``ddfm`` at its defaults for the data's task (found out if it may be any), or ``ddfm:<form>``."""
     # In float32 everywhere, so that numbers of different machines can be compared.
-    options: dict[str, Any] = {"steps": steps, "seed": seed, "device": device, "dtype": "float32"}
-    options["form"] = "ddfm" if name == "ddfm" else name.removeprefix("ddfm:")
-    options["task"] = "auto" if dataset.task == "any" else dataset.task
-    check_options(scheduler="ddim", noise=None, stretch="auto", **options)
+    options = Options(
+        form="ddfm" if name == "ddfm" else name.removeprefix("ddfm:"),
+        task="auto" if dataset.task == "any" else dataset.task,
+        steps=steps,
+        seed=seed,
+        device=device,
+        dtype="float32",
+    )
+    fusion = Fusion(options, prior)
     settings: dict[str, Any] = {}
 
     def run(a: Image, b: Image) -> Image:
-        result = fuse(a, b, prior=prior, **options)
+        (result,) = fusion.of([[a, b]])
         settings.update(result.settings)
         return result.image
 

@@ -14,7 +14,7 @@ class Published:
     Attributes:
         method: what was measured.
         source: who published it, and where.
-        datasets: names in `ddfm.datasets.DATASETS` that it stands for; several if they were one set there.
+        datasets: names in `datasets.DATASETS` that it stands for; several if they were one set there.
         values: by metric: names of `ddfm.metrics.METRICS`, or ``mIoU`` and ``mAP50`` in percent.
         note: what to know before comparing.
     """

@@ -18,17 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddfm import __version__
-from ddfm.batch import Group
+from ddfm.benchmark.datasets import Dataset
+from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.benchmark.published import published_for
-from ddfm.datasets import Dataset
-from ddfm.errors import InputError
-from ddfm.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
-from ddfm.images import read_image as read_source
+from ddfm.devices import ITEM_FAILURES, is_items_fault
+from ddfm.errors import InputError, reason_of
+from ddfm.formats.pictures import read_image as read_source
+from ddfm.fusion.sources import match_sizes
+from ddfm.jobs.matching import Group
 from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure
-from ddfm.sources import match_sizes
 
 Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
 EXAMPLES = 4  # pairs kept for the report's contact sheet
@@ -161,10 +161,12 @@ def run(
                     picture = as_bytes(image)
                     fused = to_tensor(picture)
                 measured = measure(*references, fused, convention, metrics)
-            except Exception as error:  # out of memory, say: the other pairs may be smaller
+            except ITEM_FAILURES as error:
+                if not is_items_fault(error):
+                    raise
                 where = f"{method.outputs[pair.stem]}: " if method.outputs else ""
                 kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-                failures.append(Failure(pair.stem, method.name, f"{where}{kind}{error}"))
+                failures.append(Failure(pair.stem, method.name, f"{where}{kind}{reason_of(error)}"))
             else:
                 values[method.name][pair.stem] = {name: value.item() for name, value in measured.items()}
                 outputs[method.name] = picture
@@ -265,7 +267,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
-            "ddfm": __version__,
+            "ddfm": version("ddfm"),
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "diffusers", "numpy", "pillow")},
         },

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ddfm.commands.options import DeviceOption
+from ddfm.commands.terminal import say
 
 
 def demo(
@@ -17,5 +18,5 @@ def demo(
     """Fuse three scenes that the project draws itself: a night street, two focus distances, two exposures."""
     from ddfm import demo as demonstration
 
-    sheet = demonstration.run(output, device, progress=lambda line: print(line, flush=True))
-    print(f"Pictures are in {output.resolve()}; look at {sheet.resolve()}")
+    sheet = demonstration.run(output, device, progress=say)
+    say(f"Pictures are in {output.resolve()}; look at {sheet.resolve()}")

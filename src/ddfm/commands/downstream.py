@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddfm.commands.terminal import say, tell
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def detection(
     if protocol == "evaluate-only":
         parts = {"boxes as given": protocols.given(labelled, _folders(inputs), limit)}
     elif protocol == "pretrained":
-        parts = protocols.pretrained(labelled, _inputs(inputs, device), _cache(cache, output), limit, _tell)
+        parts = protocols.pretrained(labelled, _inputs(inputs, device), _cache(cache, output), limit, tell)
     else:
         recipe = _recipe(protocols.RECIPE, steps)
         found = protocols.retrained(
@@ -89,7 +90,7 @@ def detection(
             cached=_cache(cache, output),
             limit=limit,
             device=_device(device),
-            progress=_tell,
+            progress=tell,
         )
         parts = {f"{model}, retrained for each input": found}
     _write(
@@ -134,7 +135,7 @@ def segmentation(
             cached=_cache(cache, output),
             limit=limit,
             device=_device(device),
-            progress=_tell,
+            progress=tell,
         )
     _write(
         segmentation_page(f"Segmentation on {labelled.title}: {protocol}", found, _command(), _limits(limit)),
@@ -172,7 +173,7 @@ def classification(
     else:
         recipe = _recipe(protocols.RECIPE, steps)
         cached = _cache(cache, output)
-        found = protocols.classify(root, _inputs(inputs, device), range(seeds), recipe, cached, _tell)
+        found = protocols.classify(root, _inputs(inputs, device), range(seeds), recipe, cached, tell)
     _write(classification_page(found, _command(), _limits(None)), output)
 
 
@@ -189,7 +190,7 @@ def synthesize(
     if name != "night-drive":
         raise InputError(f"unknown set {name!r}; night-drive is the one that can be drawn")
     night_drive.synthesize(output, count, seed)
-    print(f"{output}: {count} pairs, masks and boxes")
+    say(f"{output}: {count} pairs, masks and boxes")
 
 
 @datasets.command(epilog="Example: ddfm datasets check mfnet --root data/MFNet")
@@ -206,10 +207,10 @@ def check(
         raise InputError(f"{root} is not a folder; it should be where {name} lies")
     problems = CHECKS[name](root)
     for line in problems:
-        print(line)
+        say(line)
     if problems:
         raise typer.Exit(1)
-    print(f"{root}: {name} is complete")
+    say(f"{root}: {name} is complete")
 
 
 def _inputs(names: str, device: str) -> list[Input]:
@@ -273,14 +274,10 @@ def _limits(limit: int | None) -> list[str]:
 def _write(page: Page, output: Path) -> None:
     """Write the report; print its tables."""
     from ddfm.downstream.report import markdown, write
-    from ddfm.images import prepare_folder
+    from ddfm.formats.atomic import prepare_folder
 
     prepare_folder(output)
     write(page, output)
     for table in page.tables:
-        print(markdown(table))
-    print(output / "report.html")
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        say(markdown(table))
+    say(output / "report.html")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
 
-from ddfm.commands.folders import fuse_folders
 from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
@@ -19,18 +20,20 @@ from ddfm.commands.options import (
     PriorOption,
     RangeOption,
     TaskOption,
-    checked_prior,
     parse_noise,
     parse_ranges,
+    parse_register,
     parse_tile,
 )
-from ddfm.commands.pictures import Places, check_outputs, read_sources, write_result
-from ddfm.commands.terminal import progress_bars, tell_task, tell_times
-from ddfm.commands.volumes import are_volumes, fuse_volumes
+from ddfm.commands.terminal import FolderBars, progress_bars, tell_task, tell_times
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
-    from ddfm.volumes import VolumeRange
+    from ddfm.formats.volumes import VolumeRange
+    from ddfm.fusion.options import Options
+    from ddfm.jobs.files import Outputs
+    from ddfm.jobs.folders import FolderResult
+    from ddfm.jobs.pool import Outcome
 
 
 def fuse(
@@ -122,79 +125,184 @@ def fuse(
     finished ones are kept, and bad ones do not stop the rest. Volumes (NIfTI, multi-page TIFF, a folder
     with a DICOM series) are fused slice by slice and written as what the first one is.
     """
+    with tell_times(profile):
+        wanted, kind = parse_ranges(ranges or [], len(sources)), kind_of(sources)
+        with importing():
+            from ddfm.fusion.options import Options
+            from ddfm.jobs.files import Outputs
+
+        options = Options(
+            steps=steps,
+            seed=seed,
+            form=form,
+            scheduler=scheduler,
+            task=task,
+            colour_from=colour_from,
+            noise=parse_noise(noise),
+            stretch=stretch,
+            uncertainty=uncertainty is not None,
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            tile=parse_tile(tile),
+            register=parse_register(register, register_report),
+            resize=resize,
+            sources=len(sources),
+        )
+        outputs = Outputs(output, uncertainty, register_report)
+        check_overwriting(sources, outputs)
+        if kind == "volumes":
+            run_volumes(sources, output, options, prior, wanted, copy_patient)
+        elif kind == "folders":
+            run_folders(sources, outputs, options, prior, wanted, overwrite, batch)
+        else:
+            run_files(sources, outputs, options, prior, wanted)
+
+
+def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
+    """Return what the sources are. Raises InputError for too few, missing or mixed ones."""
     if len(sources) < 2:
         raise InputError(f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT")
-    options: dict[str, Any] = {
-        "steps": steps,
-        "seed": seed,
-        "form": form,
-        "scheduler": scheduler,
-        "task": task,
-        "colour_from": colour_from,
-        "noise": parse_noise(noise),
-        "stretch": stretch,
-        "uncertainty": uncertainty is not None,
-        "device": device,
-        "dtype": dtype,
-        "backend": backend,
-        "tile": parse_tile(tile),
-        "register": register,
-        "resize": resize,
-    }
-    if register_report and not register:
-        raise InputError(f"{register_report}: --register-report needs --register")
     for path in sources:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    with tell_times(profile):
-        wanted = parse_ranges(ranges or [], len(sources))
-        if are_volumes(sources):
-            fuse_volumes(sources, output, uncertainty, prior, wanted, copy_patient, options)
-            return
-        folders = [path.is_dir() for path in sources]
-        if any(folders) and not all(folders):
-            mixed = " and ".join(map(str, sources))
-            raise InputError(f"{mixed}: either files or folders are needed, not some of each")
-        places = Places(output, uncertainty, register_report)
-        for written in (output, uncertainty, register_report):
-            if written and written.exists() and any(written.samefile(path) for path in sources):
-                raise InputError(f"{written}: is one of the sources; name another output")
-        if folders[0]:
-            fuse_folders(sources, places, prior, wanted, overwrite, batch, options)
-        else:
-            fuse_files(sources, places, prior, wanted, options)
+    with importing():
+        from ddfm.formats.volumes import is_volume
+
+    volumes = [is_volume(path) for path in sources]
+    if any(volumes) and not all(volumes):
+        raise InputError(
+            f"{sources[volumes.index(True)]}: is a volume and {sources[volumes.index(False)]} is none; all "
+            "or none of the sources have to be"
+        )
+    folders = [path.is_dir() for path in sources]
+    if not all(volumes) and any(folders) and not all(folders):
+        mixed = " and ".join(map(str, sources))
+        raise InputError(f"{mixed}: either files or folders are needed, not some of each")
+    return "volumes" if all(volumes) else "folders" if all(folders) else "files"
 
 
-def fuse_files(
+def check_overwriting(sources: Sequence[Path], outputs: Outputs) -> None:
+    """Raise InputError if an output is one of the sources."""
+    for written in outputs.named:
+        if written.exists() and any(written.samefile(path) for path in sources):
+            raise InputError(f"{written}: is one of the sources; name another output")
+
+
+def run_files(
     paths: Sequence[Path],
-    places: Places,
+    outputs: Outputs,
+    options: Options,
     prior: str,
     ranges: Sequence[VolumeRange],
-    options: dict[str, Any],
 ) -> None:
-    """One set of sources, with a progress bar over the steps."""
+    """Fuse one set of files, with a progress bar over the steps."""
     with importing():
-        from ddfm.fusion import fuse as fuse_images
-        from ddfm.images import range_remarks
-        from ddfm.options import DEFAULT_STEPS
+        from ddfm.fusion.pipeline import Fusion
+        from ddfm.jobs.files import fuse_files
+        from ddfm.pictures.image import range_remarks
 
     start = time.perf_counter()
-    model = checked_prior(prior, options, len(paths))
-    images = read_sources(paths, ranges, options, places.report)
+    with progress_bars() as bars:
+        bar = bars.add_task(escape(outputs.fused.name), total=options.evaluations)
+        result, images = fuse_files(
+            paths, outputs, Fusion(options, prior), ranges, lambda step: bars.advance(bar)
+        )
     for image in images:
         for remark in range_remarks([image]):
             print(f"{image.name}: {remark}", file=sys.stderr)
-    check_outputs(places, images, options["colour_from"])
-    steps = DEFAULT_STEPS[options["form"]] if options["steps"] is None else options["steps"]
-    with progress_bars() as bars:
-        bar = bars.add_task(places.fused.name, total=steps)
-        done = {**options, "register": None}  # that was when they were read
-        result = fuse_images(*images, prior=model, callback=lambda step: bars.advance(bar), **done)
-    write_result(places, result)
-    if result.settings["why"]:
-        print(tell_task(str(places.fused), result.settings["task"], result.settings["why"]), file=sys.stderr)
+    tell_task(str(outputs.fused), result.settings["task"], result.settings["why"])
     for path, level in zip(paths, result.settings["denoised"], strict=True):
         if level:
             print(f"{path}: noise of {level:.1f} grey levels taken out", file=sys.stderr)
     height, width = result.image.size
-    print(f"{places.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
+    print(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
+
+
+def run_volumes(
+    paths: Sequence[Path],
+    output: Path,
+    options: Options,
+    prior: str,
+    ranges: Sequence[VolumeRange],
+    copy_patient: bool,
+) -> None:
+    """Fuse volumes, with a progress bar over the slices."""
+    with importing():
+        from ddfm.jobs.volumes import fuse_volumes
+
+    start = time.perf_counter()
+    with progress_bars() as bars:
+        bar = bars.add_task("slices", total=None)
+        result = fuse_volumes(
+            paths,
+            output,
+            options,
+            prior=prior,
+            ranges=ranges,
+            copy_patient=copy_patient,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    for remark in result.remarks:
+        print(remark, file=sys.stderr)
+    tell_task(str(output), result.choice.task, result.choice.why)
+    depth, height, width = result.volume.shape
+    seconds = time.perf_counter() - start
+    print(f"{output}: {width}x{height}, {depth} slices, {result.volume.slices[0].depth}, {seconds:.1f} s")
+
+
+def run_folders(
+    folders: Sequence[Path],
+    outputs: Outputs,
+    options: Options,
+    prior: str,
+    ranges: Sequence[VolumeRange],
+    overwrite: bool,
+    batch: int | None,
+) -> None:
+    """Fuse folders, with progress bars; raises Exit(1) after naming the pictures that failed."""
+    with importing():
+        from ddfm.jobs.folders import fuse_folders
+
+    def tell_beginning(result: FolderResult, total: int) -> None:
+        for path in result.unmatched:
+            print(f"no partner: {path}", file=sys.stderr)
+        if result.kept:
+            print(
+                f"{result.kept} of {total} finished before, kept (--overwrite makes them again)",
+                file=sys.stderr,
+            )
+
+    with progress_bars() as bars:
+        result = fuse_folders(
+            folders,
+            outputs.fused,
+            options,
+            prior=prior,
+            uncertainty=outputs.std,
+            register_report=outputs.report,
+            ranges=ranges,
+            overwrite=overwrite,
+            batch=batch,
+            progress=FolderBars(bars),
+            begin=tell_beginning,
+        )
+    tell_folders(outputs.fused, result)
+
+
+def tell_folders(output: Path, result: FolderResult) -> None:
+    """Print what was done and what was not; raises Exit(1) if anything failed."""
+    tasks: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in result.outcomes:
+        if outcome.settings:
+            tasks[outcome.settings["task"]].append(outcome)
+    for task, made in tasks.items():
+        others = f" and {len(made) - 1} more" if made[1:] else ""
+        assert made[0].settings
+        tell_task(f"{made[0].group.stem}{others}", task, made[0].settings["why"])
+    failed = result.failed
+    print(f"{output}: {len(result.outcomes) - len(failed)} fused, {result.kept} kept, {len(failed)} failed")
+    for outcome in failed:
+        print(f"failed: {outcome.group.stem}: {outcome.failure}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ddfm.stages import stage
+from ddfm.timing import stage
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """Around the imports of a command: timed as such, and out of the garbage collector's way.
 
-    torch and diffusers make some hundred thousand objects as they are imported, nearly all of which stay:
+    Importing torch makes some hundred thousand objects, nearly all of which stay:
     going through them in search of garbage, now, later and when the command ends, is lost time.
     """
     collecting, known = gc.isenabled(), len(sys.modules)

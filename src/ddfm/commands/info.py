@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddfm.commands.options import RangeOption, parse_ranges
-from ddfm.errors import InputError
+from ddfm.commands.terminal import say, tell
+from ddfm.errors import InputError, visible
 
 
 def info(
@@ -23,7 +23,7 @@ def info(
     """
     import json
 
-    from ddfm.info import describe
+    from ddfm.jobs.info import describe
 
     chosen = parse_ranges(ranges or [], len(files))
     described, refused = [], []
@@ -31,12 +31,12 @@ def info(
         try:
             described.append(describe(path, value_range))
         except InputError as error:
-            refused.append(" ".join(str(error).split()))
+            refused.append(str(error))
     if as_json:
-        print(json.dumps([found.as_dict() for found in described], indent=2))
+        say(json.dumps([found.as_dict() for found in described], indent=2))
     else:
-        print("\n".join(line for found in described for line in found.lines()))
+        say("\n".join(visible(line) for found in described for line in found.lines()))
     for reason in refused:
-        print(f"ddfm: {reason}", file=sys.stderr)
+        tell(f"ddfm: {reason}")
     if refused:
         raise typer.Exit(2)

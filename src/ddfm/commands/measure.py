@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ddfm.commands.terminal import progress_bars
-from ddfm.errors import InputError
+from ddfm.commands.terminal import progress_bars, say, tell
+from ddfm.errors import InputError, one_line
 
 ConventionOption = Annotated[str, typer.Option(help="Whose metric definitions: paper or vifb.")]
 
@@ -31,25 +31,28 @@ def evaluate(
 
     With several --fused folders the methods are ranked as well; each goes by its folder's name.
     """
-    from rich.console import Console
-
-    from ddfm import evaluation
+    from ddfm.benchmark import evaluation
+    from ddfm.formats.atomic import check_target, prepare_folder
+    from ddfm.formats.files import is_folder
+    from ddfm.formats.paths import check_paths, files_below
     from ddfm.metrics import check_convention
 
-    for path in (json_file if json_file != "-" else None, csv_file):
-        if path is not None and not Path(path).absolute().parent.is_dir():
-            raise InputError(f"{path}: cannot be written ({Path(path).parent} is not a folder)")
-        if path is not None and Path(path).is_dir():
-            raise InputError(f"{path}: is a folder; name a file in it")
+    written = [Path(path) for path in (json_file if json_file != "-" else None, csv_file) if path is not None]
+    check_paths(files_below([a, b, *fused]), written)
+    for path in written:
+        if not is_folder(path.absolute().parent):
+            raise InputError(f"{path}: cannot be written ({path.parent} is not a folder)")
+        check_target(path)
+        prepare_folder(path.absolute().parent)
     result = evaluation.evaluate_folders(a, b, fused, check_convention(convention))
     if csv_file:
         evaluation.write_csv(result, csv_file)
     if json_file == "-":
-        print(evaluation.as_json(result.as_dict()), end="")
+        say(evaluation.as_json(result.as_dict()), end="")
         return
     if json_file:
         evaluation.write_json(result, Path(json_file))
-    Console().print(evaluation.as_table(result))
+    say(evaluation.as_text(result), end="")
 
 
 def benchmark(
@@ -70,23 +73,29 @@ def benchmark(
     stretched-mean, clipped-sum, mean-noise, a-only, b-only), and folders with one output a pair. The
     baselines are always in the table. An unknown DATASET gets a list of the known ones.
     """
-    from ddfm import batch, datasets, evaluation
+    from ddfm.benchmark import datasets, evaluation, report
     from ddfm.benchmark import methods as comparable
-    from ddfm.benchmark import report
     from ddfm.benchmark.run import run
-    from ddfm.images import prepare_folder
+    from ddfm.formats.atomic import check_target, prepare_folder
+    from ddfm.formats.paths import check_paths
+    from ddfm.jobs.matching import match_folders
     from ddfm.metrics import check_convention
 
     chosen, rules = datasets.get_dataset(dataset), check_convention(convention)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: must be at least 1")
-    pairs, lonely = batch.match_folders(*datasets.find_folders(chosen, root))
+    pairs, lonely = match_folders(*datasets.find_folders(chosen, root))
     pairs = pairs[:limit]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     found = comparable.find_methods(names, chosen, [pair.stem for pair in pairs], steps=steps)
+    reads = [root, *(file for pair in pairs for file in pair.files)]
+    reads += [path for method in found for path in method.outputs.values()]
+    check_paths(reads, [output, *report.files_written(output)])
+    for path in report.files_written(output):
+        check_target(path)
     prepare_folder(output)
     for path in lonely:
-        print(f"no partner: {path}", file=sys.stderr)
+        tell(f"no partner: {path}")
     options = {"command": shlex.join(["ddfm", *sys.argv[1:]]), "seed": comparable.SEED, "limit": limit}
     with progress_bars() as bars:
         task = bars.add_task("images", total=len(pairs) * len(found))
@@ -95,15 +104,14 @@ def benchmark(
         )
     report.write(result, output)
     if print_json:
-        print(evaluation.as_json(result.as_dict()), end="")
+        say(evaluation.as_json(result.as_dict()), end="")
     else:
         ranks = result.evaluation.mean_rank or {}
-        print("mean rank, best first")
+        say("mean rank, best first")
         for name in sorted(ranks, key=lambda name: ranks[name]):
-            print(f"{ranks[name]:9.2f}  {name}")
-        print(f"{output / 'report.html'}: {len(pairs)} pairs, {len(found)} methods")
+            say(f"{ranks[name]:9.2f}  {name}")
+        say(f"{output / 'report.html'}: {len(pairs)} pairs, {len(found)} methods")
     for failure in result.failures:
-        reason = " ".join(failure.reason.split())
-        print(f"failed: {failure.stem}: {failure.method or 'sources'}: {reason}", file=sys.stderr)
+        tell(f"failed: {failure.stem}: {failure.method or 'sources'}: {one_line(failure.reason)}")
     if result.failures:
         raise typer.Exit(1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,9 +12,10 @@ from ddfm.commands.importing import importing
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
-    from ddfm.options import Noise
-    from ddfm.prior import Prior
-    from ddfm.volumes import VolumeRange
+    from ddfm.formats.volumes import VolumeRange
+    from ddfm.fusion.options import NoiseLevels
+    from ddfm.pictures.tiles import Tile
+    from ddfm.registration.models import Registering
 
 BackendOption = Annotated[str, typer.Option(help="What evaluates the network: torch or openvino.")]
 DtypeOption = Annotated[
@@ -37,9 +39,9 @@ RangeOption = Annotated[
 
 
 def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
-    """The range asked for of each source; None where none is. Raises InputError."""
+    """Return the range asked for of each source; None where none is. Raises InputError."""
     with importing():
-        from ddfm.ranges import check_range
+        from ddfm.pictures.ranges import check_range
 
     chosen: list[VolumeRange] = [None] * sources
     for text in texts:
@@ -61,8 +63,8 @@ def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     return chosen
 
 
-def parse_noise(text: str | None) -> Noise | None:
-    """auto and off as they are, "10,2.5" as numbers."""
+def parse_noise(text: str | None) -> NoiseLevels | None:
+    """Return auto and off as they are, "10,2.5" as numbers."""
     if text is None:
         return None
     if text == "auto":
@@ -77,44 +79,22 @@ def parse_noise(text: str | None) -> Noise | None:
         ) from None
 
 
-def parse_tile(text: str) -> str | int:
-    """auto and off as they are, "512" as a number."""
+def parse_tile(text: str) -> Tile:
+    """Return auto and off as they are, "512" as a number."""
     if text in ("auto", "off"):
-        return text
+        return cast("Tile", text)
     if not text.isdecimal():
         raise InputError(f"--tile {text}: not auto, off or a number of pixels, as in 512")
     return int(text)
 
 
-def checked_prior(name: str, options: dict[str, Any], sources: int) -> Callable[[], Prior]:
-    """What loads the prior once for all and moves it where it will work, if it is needed.
-
-    Raises InputError for bad options and, if the prior surely is needed, for one that will not do.
-    """
-    from functools import cache
-    from threading import Lock
-
+def parse_register(model: str | None, report: Path | None) -> Registering | None:
+    """Return the model of registration. Raises InputError for an unknown one, or a report without one."""
     with importing():
-        from ddfm.devices import pick_device, pick_dtype
-        from ddfm.fusion import check_steps
-        from ddfm.options import check_options
+        from ddfm.registration.models import REGISTRATIONS
 
-    loading = Lock()  # folders are fused by several threads
-
-    @cache
-    def load() -> Prior:
-        with importing():
-            from ddfm.prior import load_prior
-
-        place = pick_device(options["device"], options["backend"])
-        number = pick_dtype(options["dtype"], place, options["form"])
-        return load_prior(name).to(place, number, options["backend"])
-
-    def loaded() -> Prior:
-        with loading:
-            return load()
-
-    check_options(**options, sources=sources)
-    if options["steps"] != 0:
-        check_steps(loaded(), options["form"], options["steps"])
-    return loaded
+    if report and not model:
+        raise InputError(f"{report}: --register-report needs --register")
+    if model is not None and model not in REGISTRATIONS:
+        raise InputError(f"register {model!r}: not one of {', '.join(REGISTRATIONS)}")
+    return cast("Registering | None", model)

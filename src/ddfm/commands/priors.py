@@ -8,21 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from ddfm.commands.options import DeviceOption
-from ddfm.commands.terminal import stderr
+from ddfm.commands.terminal import say, stderr
 
 
 def priors(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
     """List the priors that --prior takes by name: bundled, cached from the hub, and to be had elsewhere."""
     import json
 
-    from ddfm.prior import list_priors
+    from ddfm.priors.loading import list_priors
 
     rows = list_priors()
     if as_json:
-        print(json.dumps(rows, indent=2))
+        say(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['name']:<28} {row['where']:<8} {row['what']}")
+        say(f"{row['name']:<28} {row['where']:<8} {row['what']}")
 
 
 def convert_guided_diffusion(
@@ -36,11 +36,11 @@ def convert_guided_diffusion(
     ] = None,
 ) -> None:
     """Turn an OpenAI guided-diffusion checkpoint into a prior for --prior."""
-    from ddfm import convert as converter
+    from ddfm.priors import guided_diffusion as converter
 
     settings = converter.read_config(config) if config else None
     prior = converter.convert_guided_diffusion(checkpoint, output, settings)
-    print(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
+    say(f"{output}: {sum(p.numel() for p in prior.network.parameters()):,} parameters")
 
 
 def train(
@@ -57,10 +57,12 @@ def train(
 
     Several GPUs or machines: torchrun --nproc-per-node N -m ddfm.cli train ... (the batch is shared out).
     """
-    from ddfm import train as trainer
     from ddfm.devices import pick_device
+    from ddfm.training import run
+    from ddfm.training.crops import find_images
+    from ddfm.training.recipe import Recipe, read_recipe
 
-    settings = trainer.read_recipe(recipe) if recipe else trainer.Recipe()
+    settings = read_recipe(recipe) if recipe else Recipe()
 
     def show(record: dict[str, Any]) -> None:
         left = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
@@ -70,18 +72,18 @@ def train(
         )
         if "held_out" in record:
             losses = " ".join(f"{loss:.4f}" for loss in record["held_out"])
-            print(f"{line}  held out {losses}", flush=True)
+            say(f"{line}  held out {losses}")
         else:
             live.update(line)
 
-    with stderr().status("first steps") as live, trainer.process_group(str(pick_device(device))) as place:
-        trainer.train(
-            trainer.find_images(images),
+    with stderr().status("first steps") as live, run.process_group(str(pick_device(device))) as place:
+        run.train(
+            find_images(images),
             output,
             settings,
-            held_out=trainer.find_images(held_out) if held_out else None,
+            held_out=find_images(held_out) if held_out else None,
             device=place,
             resume=resume,
             progress=show,
         )
-    print(f"{output / 'prior'}: done")
+    say(f"{output / 'prior'}: done")

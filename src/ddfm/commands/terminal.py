@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 
-from ddfm import stages
+from ddfm import timing
+from ddfm.errors import InputError, reason_of, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
+
+    from ddfm.jobs.folders import Progress as FolderProgress
+
+
+def prepare_streams() -> None:
+    """Have characters that a terminal lacks (one of ASCII, say) printed as escapes, not raised as errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(text: object = "", *, end: str = "\n") -> None:
+    """Print lines to standard output at once, hidden characters as escapes.
+
+    Raises InputError if it cannot be written: a full disk, a pipe that nobody reads any more.
+    """
+    try:
+        print("\n".join(visible(line) for line in str(text).split("\n")), end=end, flush=True)
+    except OSError as error:
+        close_output()
+        raise InputError(f"standard output: cannot be written ({reason_of(error)})") from error
+
+
+def tell(text: object) -> None:
+    """Print a line to standard error, hidden characters as escapes; nothing if it cannot be written."""
+    with suppress(OSError):
+        print(visible(text), file=sys.stderr, flush=True)
+
+
+def close_output() -> None:
+    """Let what is left for standard output go nowhere: Python would try again as it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def label(text: object) -> str:
+    """Return a name as rich shows it: its brackets are no markup, its hidden characters are escapes."""
+    # A backslash at the end would escape what follows.
+    shown = escape(visible(text))
+    return f"{shown} " if shown.endswith("\\") else shown
 
 
 def stderr() -> Console:
@@ -36,18 +83,39 @@ def progress_bars() -> Progress:
     )
 
 
-def tell_task(what: str, task: str, why: str) -> str:
-    return f"{what}: task {task} ({why}); --task says otherwise"
+class FolderBars:
+    """Show the progress of a folder run: a bar over all pictures, and one for each that is being fused."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.known: dict[str, TaskID] = {}
+        self.lock = Lock()
+
+    def __call__(self, progress: FolderProgress) -> None:
+        """Show this much progress."""
+        with self.lock:
+            if progress.name not in self.known:
+                title = escape(progress.name) or "pictures"
+                self.known[progress.name] = self.bars.add_task(title, total=progress.total)
+            self.bars.update(self.known[progress.name], completed=progress.done, total=progress.total)
+            if progress.name and progress.done >= progress.total:
+                self.bars.remove_task(self.known.pop(progress.name))
+
+
+def tell_task(what: str, task: str, why: str) -> None:
+    """Say which task was chosen, and why; nothing if it was given."""
+    if why:
+        print(f"{what}: task {task} ({why}); --task says otherwise", file=sys.stderr)
 
 
 @contextmanager
 def tell_times(wanted: bool) -> Iterator[None]:
-    """After what is done within, a table of where the time went, if wanted; not of what was refused."""
+    """Print, after what is done within, a table of where the time went, if that is wanted."""
     if not wanted:
         yield
         return
     failed: typer.Exit | None = None
-    with stages.profile() as times:
+    with timing.profile() as times:
         try:
             yield
         except typer.Exit as some:  # items that failed, and are named; the others took their time

@@ -49,11 +49,22 @@ def video(
     """Fuse two aligned videos of one scene, in step by their timestamps and without flicker.
 
     Frame times follow the video in colour. The sound is kept. Until it is complete the output is called
-    OUT.partial.mp4 (or .mkv); what an interruption leaves there can be played.
+    OUT.partial-<random>.mp4 (or .mkv); what an interruption leaves there can be played.
     """
-    from ddfm.video import fuse_videos, partial_path
+    from ddfm.fusion.options import Options
+    from ddfm.video import fuse_videos, partial_paths
 
     began = time.perf_counter()
+    options = Options(
+        task=task,
+        steps=steps,
+        seed=seed,
+        noise=parse_noise(noise),
+        stretch=stretch,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+    )
     try:
         with progress_bars() as bars:
             bar = bars.add_task("frames", total=None)
@@ -61,26 +72,18 @@ def video(
                 a,
                 b,
                 output,
+                options,
+                prior=prior,
                 every=every,
                 start=start,
                 duration=duration,
-                steps=steps,
-                seed=seed,
-                task=task,
-                prior=prior,
-                noise=parse_noise(noise),
-                stretch=stretch,
-                device=device,
-                dtype=dtype,
-                backend=backend,
                 progress=lambda frame, total: bars.update(bar, completed=frame, total=total),
             )
     except KeyboardInterrupt:
-        if (partial := partial_path(output)).exists():
+        for partial in partial_paths(output):
             print(f"interrupted: what is done can be played, {partial}", file=sys.stderr)
         raise
-    if result.settings["why"]:
-        print(tell_task(str(output), result.settings["task"], result.settings["why"]), file=sys.stderr)
+    tell_task(str(output), result.settings["task"], result.settings["why"])
     for note in result.notes:
         print(note, file=sys.stderr)
     height, width = result.size

@@ -22,7 +22,7 @@ from ddfm.downstream.layouts import flir_crops
 from ddfm.downstream.layouts.flir_crops import CLASSES, Crops
 from ddfm.downstream.training import Recipe, seeded, train
 from ddfm.errors import InputError
-from ddfm.images import from_array
+from ddfm.pictures.image import from_array
 
 RECIPE = Recipe(steps=540, batch=64, learning_rate=4e-3)  # six epochs of 5,729 crops
 SHIFT = 4  # pixels that a training crop is moved by, at most

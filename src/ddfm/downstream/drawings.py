@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ddfm.benchmark.sheet import data_uri
+from ddfm.benchmark.report.sheet import data_uri
 from ddfm.downstream.boxes import Boxes, intersection_over_union
 from ddfm.downstream.scenes import Mask, Picture
 

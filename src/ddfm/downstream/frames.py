@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddfm.downstream.boxes import Boxes
 from ddfm.downstream.scenes import Picture
-from ddfm.images import prepare_folder
+from ddfm.formats.atomic import prepare_folder
 
 MULTIPLE = 8  # pixels that height and width are rounded down to
 SAMPLES = 200  # pictures that mean and standard deviation are measured on, at most

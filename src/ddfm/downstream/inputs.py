@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 import ddfm
+from ddfm.benchmark.evaluation import image_files
 from ddfm.benchmark.methods import RULES, SEED, as_bytes, on_luminance
 from ddfm.downstream.scenes import Picture, Scene, as_picture, read_picture, read_sources
 from ddfm.errors import InputError
-from ddfm.evaluation import image_files
-from ddfm.fusion import fuse
-from ddfm.images import Image, from_array, prepare_folder, write_image
-from ddfm.prior import load_prior
+from ddfm.formats.atomic import prepare_folder
+from ddfm.formats.pictures import write_image
+from ddfm.fusion.pipeline import fuse
+from ddfm.pictures.image import Image, from_array
+from ddfm.priors.loading import load_prior
 
 Fusion = Callable[[Sequence[Image], Sequence[Image]], list[Picture]]
 """Infrared and visible images, all of one size, to a picture of each pair."""
@@ -31,7 +33,7 @@ Fusion = Callable[[Sequence[Image], Sequence[Image]], list[Picture]]
 OURS = "ddfm"
 NAMES = ("visible", "infrared", "mean", "max", OURS)
 BATCH_PIXELS = 2**18  # in one fusion: crops are fused many at a time, a camera's picture alone
-NOT_FUSING = ("downstream", "benchmark", "commands", "demo", "metrics", "cli.py", "evaluation.py")
+NOT_FUSING = ("downstream", "benchmark", "commands", "demo", "jobs", "metrics", "training", "video", "cli.py")
 
 
 @dataclass(frozen=True)

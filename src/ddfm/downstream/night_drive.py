@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from ddfm.downstream.boxes import Boxes, make_boxes, write_yolo
 from ddfm.downstream.layouts.night_drive import BOXES, CLASSES, OBJECTS
 from ddfm.errors import InputError
-from ddfm.images import prepare_folder
+from ddfm.formats.atomic import prepare_folder
 
 WIDTH, HEIGHT = 160, 120  # pixels
 HORIZON = 0.38  # of the height

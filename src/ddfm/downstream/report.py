@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
-from ddfm.evaluation import as_json, write_text
+from ddfm.benchmark.evaluation import as_json, write_text
 
 PLOT = (360, 220)  # width and height of a curve's frame, in pixels
 DASH = "-"
@@ -104,8 +104,8 @@ def render(page: Page) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(files(__package__).joinpath("report.html.j2").read_text("utf-8"))
-    style = files("ddfm.benchmark").joinpath("report.css").read_text("utf-8")
+    template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text("utf-8"))
+    style = files("ddfm.benchmark.report").joinpath("page.css").read_text("utf-8")
     return template.render(page=page, style=style, plot=PLOT)
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.benchmark.methods import as_bytes
-from ddfm.colour import luminance
 from ddfm.downstream.boxes import Boxes
 from ddfm.errors import InputError
-from ddfm.images import Image, images_by_stem, read_image
+from ddfm.formats.pictures import images_by_stem, read_image
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
 
 Picture = NDArray[np.uint8]  # (H, W, 3), red, green, blue
 Mask = NDArray[np.uint8]  # (H, W), the class of each pixel

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddfm.errors import InputError
-from ddfm.train import write_atomically
+from ddfm.formats.atomic import write_whole
 
 Loss = Callable[[NDArray[np.intp], np.random.Generator], Tensor]
 """Numbers of the examples of a batch, and a generator for its augmentation, to the mean loss."""
@@ -133,7 +133,7 @@ def _save(path: Path, key: dict[str, Any], model: nn.Module, optimizer: Any, los
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "losses": losses, "key": key}
     torch.save(state, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def _load(path: Path, key: dict[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.hierarchical import HierarchicalLikelihood, Task
-from ddfm.noise import GREY_LEVEL
-from ddfm.restore import chroma_weights, fused_chroma
+from ddfm.fusion.restore import chroma_weights, fused_chroma
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import Task
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
 from ddfm.video.steady import NoiseLevels, Prepared, SteadyFusion, TimeFilter
 
@@ -114,7 +115,7 @@ def blended(
 
 
 def within_gamut(luma: Tensor, chroma: Tensor, matrix: int) -> Tensor:
-    """As much of the chroma as fits the luma, as in `ddfm.colour.combine`: hue and luma are kept."""
+    """As much of the chroma as fits the luma, as in `ddfm.pictures.colour.combine`: hue and luma are kept."""
     red, blue = RED_AND_BLUE.get(matrix, RED_AND_BLUE_BT601)
     r, b = (1 - red) * chroma[:, 1:], (1 - blue) * chroma[:, :1]
     g = -(red * r + blue * b) / (1 - red - blue)

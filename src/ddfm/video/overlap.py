@@ -13,7 +13,7 @@ WAITING = 2  # frames between two threads, so that neither has to wait for the o
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
     """The items, made on another thread while those before are used; its errors come in their place."""
     end = object()
     with ThreadPoolExecutor(1) as thread:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from ddfm.video.reading import Reader
 
 NEUTRAL = 2.5 / 112  # chroma (of 1) up to which a picture is grey
 HIGH = 576  # rows above which a video that does not tell its matrix is BT.709, else BT.601
@@ -75,10 +72,14 @@ class Planes(NamedTuple):
     group: int = 0
 
 
-def read_planes(frame: Frame, lead: Reader, place: torch.device) -> Planes:
-    """A frame as planes, upright, its colours in the matrix of the leading video, whatever they were in.
+def read_planes(frame: Frame, size: tuple[int, int], matrix: int, device: torch.device) -> Planes:
+    """Read a frame as upright planes on a device.
 
-    Chroma has half the resolution, or the full one if height or width is odd.
+    Args:
+        frame: decoded, in any format.
+        size: height and width of the leading video. Chroma gets half the resolution if both are even.
+        matrix: of the leading video; all colours are brought into it.
+        device: where the planes are wanted.
     """
     video = frame.video
     name = video.format.name
@@ -86,28 +87,28 @@ def read_planes(frame: Frame, lead: Reader, place: torch.device) -> Planes:
         full = video.color_range != STUDIO
         video = video if name == "gray" else video.reformat(format="gray")
     else:
-        video, full = planar(video, lead)
+        video, full = planar(video, size, matrix)
     turn = orientation(frame.video)
-    luma, *chroma = (turn.apply(plane.to(place).float()) for plane in samples(video))
+    luma, *chroma = (turn.apply(plane.to(device).float()) for plane in samples(video))
     luma = luma / 127.5 - 1 if full else (luma - 16) / 109.5 - 1
     if not chroma:
         return Planes(luma[None, None], None, frame.group)
     return Planes(luma[None, None], (torch.stack(chroma)[None] - 128) / (127.5 if full else 112), frame.group)
 
 
-def planar(video: Any, lead: Reader) -> tuple[Any, bool]:
-    """A colour frame in 8-bit planes of the lead's matrix, and whether they have the full range."""
+def planar(video: Any, size: tuple[int, int], matrix: int) -> tuple[Any, bool]:
+    """Return a colour frame in 8-bit planes of a matrix, and whether they have the full range."""
     name = video.format.name
     full = name.startswith("yuvj") or video.color_range == FULL
-    wanted = "yuv420p" if is_even(lead.size) else "yuv444p"
+    wanted = "yuv420p" if is_even(size) else "yuv444p"
     rgb = video.format.is_rgb or name == "pal8"
-    matrix = lead.matrix if video.colorspace == UNSPECIFIED else video.colorspace
-    if not rgb and matrix == lead.matrix and name.replace("yuvj", "yuv") == wanted:
+    own = matrix if video.colorspace == UNSPECIFIED else video.colorspace
+    if not rgb and own == matrix and name.replace("yuvj", "yuv") == wanted:
         return video, full
     planes = video.reformat(
         format=wanted,
-        src_colorspace=None if rgb else scaler_matrix(matrix),
-        dst_colorspace=scaler_matrix(lead.matrix),
+        src_colorspace=None if rgb else scaler_matrix(own),
+        dst_colorspace=scaler_matrix(matrix),
         src_color_range="JPEG" if rgb or full else "MPEG",
         dst_color_range="JPEG" if full and not rgb else "MPEG",
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,12 +13,40 @@ from typing import Any
 
 import torch
 
-from ddfm.errors import InputError
+from ddfm.errors import InputError, reason_of
+from ddfm.formats import tiff
+from ddfm.formats.files import open_regular
+from ddfm.formats.limits import check_decoded, most_pixels
 from ddfm.video.planes import UPRIGHT, Frame, is_coloured, matrix_of, orientation, read_planes
 
 ROUNDING = 0.0005  # seconds by which timestamps may be off: Matroska counts milliseconds
 MISSING = 0.5  # seconds from which on an end is early
 ATTACHED_PICTURE = 0x400  # disposition of a cover, which is a video stream to FFmpeg
+BUFFER = 2**20  # bytes read at once
+SLOWEST, FASTEST = Fraction(1, 1000), Fraction(10_000)  # frames a second: a header may say anything
+# FFmpeg's names of what holds a video by itself. Lists of files (concat, hls, dash, ...), pictures, subtitles
+# and devices are not among them.
+CONTAINERS = (
+    *(
+        "mov",
+        "matroska",
+        "avi",
+        "mpegts",
+        "mpeg",
+        "flv",
+        "ogg",
+        "asf",
+        "mxf",
+        "nut",
+        "gxf",
+        "wtv",
+        "rm",
+        "dv",
+    ),
+    *("h264", "hevc", "vvc", "m4v", "mpegvideo", "mjpeg", "ivf", "av1", "obu", "yuv4mpegpipe", "gif"),
+)
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
+PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
 LOOKED_AT = 5  # frames that tell whether a video is in colour
 
 
@@ -52,16 +82,10 @@ class Reader:
         self.path = path
         self.ended = False
         self.damaged, self.last = 0, 0.0
-        if not path.exists():
-            raise InputError(f"{path}: no such file")
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder, a video file is needed")
-        if path.stat().st_size == 0:
-            raise InputError(f"{path}: is empty (0 bytes)")
         with self.opened() as container:
             stream = self.stream_of(container)
             rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            self.rate = Fraction(rate).limit_denominator(10_000)
+            self.rate = min(max(Fraction(rate).limit_denominator(10_000), SLOWEST), FASTEST)
             self.interval = float(1 / self.rate)
             self.time_base = Fraction(stream.time_base)
             self.has_audio = bool(container.streams.audio)
@@ -88,23 +112,28 @@ class Reader:
             self.aspect = Fraction(shape) if shape else Fraction(1)
             if self.orientation.transposed:
                 self.aspect = 1 / self.aspect
-            planes = [read_planes(Frame(0.0, 0, frame), self, torch.device("cpu")) for frame in frames]
+            cpu = torch.device("cpu")
+            planes = [read_planes(Frame(0.0, 0, frame), self.size, self.matrix, cpu) for frame in frames]
             self.in_colour = any(part.chroma is not None and is_coloured(part.chroma) for part in planes)
 
     def opened(self) -> Any:
-        """The container; raises InputError if it is none."""
+        """Return the container; raises InputError if it is none.
+
+        Only containers are opened, never a list of other files or addresses, whatever the name says.
+        """
         av = pyav()
+        with open_regular(self.path, "a video file") as file:
+            # The container closes its own copy when it is let go.
+            kept = Input(os.dup(file.fileno()), "rb")
         try:
-            container = av.open(str(self.path))
+            return av.open(
+                kept,
+                options={"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": ""},
+                metadata_errors="replace",
+                buffer_size=BUFFER,
+            )
         except av.error.FFmpegError as error:
             raise InputError(f"{self.path}: {why_unreadable(self.path, error)}") from error
-        name = container.format.name
-        if name in ("image2", "tty", "srt", "ass", "webvtt") or name.endswith("_pipe"):
-            container.close()
-            picture = name == "image2" or name.endswith("_pipe")
-            what = "is a picture, not a video; ddfm fuse takes pictures" if picture else "is not a video"
-            raise InputError(f"{self.path}: {what}")
-        return container
 
     def stream_of(self, container: Any) -> Any:
         """The video stream, ready to decode on several threads."""
@@ -113,6 +142,10 @@ class Reader:
                 continue
             if stream.codec_context is None:
                 raise InputError(f"{self.path}: its codec is not known to this build of FFmpeg")
+            context = stream.codec_context
+            pixels = context.width * context.height
+            check_decoded(str(self.path), pixels, 4 * pixels, self.path.stat().st_size)
+            context.options = {"max_pixels": str(most_pixels())}
             stream.thread_type = "AUTO"
             return stream
         raise InputError(f"{self.path}: has no video stream")
@@ -198,7 +231,7 @@ def expected_seconds(container: Any, stream: Any) -> float | None:
             (stream.duration + (stream.start_time or 0)) * stream.time_base - first_second(container)
         )
     stated = stream.metadata.get("DURATION", "")  # of Matroska, whose other duration is also the sound's
-    if re.fullmatch(r"\d+:\d\d:\d\d(\.\d+)?", stated):
+    if re.fullmatch(r"[0-9]{1,4}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,12})?", stated):
         hours, minutes, seconds = stated.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     return container.duration / 1e6 if container.duration else None
@@ -217,13 +250,24 @@ def seek(container: Any, seconds: float | Fraction) -> None:
         container.seek(0)
 
 
+class Input(io.FileIO):
+    """A file that closes itself when nobody has it any more."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def why_unreadable(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
+    """Return why a file is not opened as a video."""
+    with open_regular(path) as file:
+        head = file.read(32)
     if head[4:8] == b"ftyp":
         return "is cut short or damaged: its index (moov) is missing, without which nothing can be decoded"
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"is not a video that FFmpeg can read ({reason})"
+    if head.startswith((*PICTURES, *tiff.MAGIC)) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
+        return "is a picture, not a video; ddfm fuse takes pictures"
+    if head.lstrip(b"\xef\xbb\xbf").startswith(PLAYLISTS):
+        return "is a list of other files, not a video; name the video itself"
+    return f"is not a video that FFmpeg can read ({reason_of(error)})"
 
 
 def in_step(lead: Iterator[Frame], other: Iterator[Frame], interval: float) -> Iterator[tuple[Frame, Frame]]:

@@ -10,34 +10,38 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ddfm.auto_task import Choice, choose_task
-from ddfm.devices import pick_device, pick_dtype, threads, use_threads
+from ddfm.devices import threads, use_threads
 from ddfm.errors import InputError
-from ddfm.fusion import as_prior, check_steps
-from ddfm.hierarchical import TASKS
-from ddfm.images import MINIMUM_SIDE, Image, prepare_folder
-from ddfm.options import check_options
+from ddfm.formats.atomic import check_target, prepare_folder
+from ddfm.formats.paths import check_paths
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import Fusion
+from ddfm.fusion.task import Choice, choose_task
+from ddfm.pictures.image import MINIMUM_SIDE, Image
+from ddfm.threads import fair_threads, follow_load
 from ddfm.video.frames import FrameFusion, PreparedFrame
-from ddfm.video.overlap import Behind, ahead
+from ddfm.video.overlap import Behind, prefetch
 from ddfm.video.planes import Frame, read_planes
 from ddfm.video.reading import Reader, in_step, pyav
-from ddfm.video.steady import Noise, SteadyFusion
-from ddfm.video.writing import FORMATS, Writer, partial_path
+from ddfm.video.steady import SteadyFusion
+from ddfm.video.writing import FORMATS, Writer, partial_paths
 
 if TYPE_CHECKING:
-    from ddfm.prior import Prior
+    from ddfm.priors.lazy import PriorSource
+
+
+MOST_EVERY = 1_000_000
 
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What `fuse_videos` made.
+    """Tell what `fuse_videos` made.
 
     Attributes:
         path: the file.
@@ -63,48 +67,34 @@ def fuse_videos(
     a: str | os.PathLike[str],
     b: str | os.PathLike[str],
     output: str | os.PathLike[str],
+    options: Options | None = None,
     *,
+    prior: PriorSource = "natural",
     every: int = 1,
     start: float = 0.0,
     duration: float | None = None,
-    steps: int = 0,
-    seed: int = 3407,
-    task: str = "auto",
-    prior: str | os.PathLike[str] | Prior | Callable[[], Prior] = "natural",
-    noise: Noise | None = None,
-    stretch: str = "auto",
-    device: str = "auto",
-    dtype: str = "auto",
-    backend: str = "torch",
     progress: Callable[[int, int | None], None] = lambda frame, total: None,
 ) -> VideoResult:
     """Fuse two aligned videos of one scene into one, in step and without flicker.
 
     The result has the times of the frames of the first source in colour (of ``a`` if none is), each of
     them fused with the frame of the other source that is nearest in time; times count from the start
-    of each file. It runs while both do. Until it is complete it is called OUT.partial.mp4 (or .mkv):
-    what a crash or Ctrl-C leaves there can be played.
+    of each file. It runs while both do. Until it is complete its name is OUT.partial-XXXXXXXX.mp4 (or .mkv):
+    a file cut off by a crash or Ctrl-C still plays.
 
     Args:
         a: the first source, the infrared one: anything that FFmpeg decodes.
         b: the second source, the visible one, of the same size once both are upright.
         output: .mp4, .m4v, .mov or .mkv. H.264, upright, YUV 4:2:0 (4:4:4 if height or width is odd,
             which 4:2:0 cannot hold), with the audio of the first source that has any.
+        options: task, steps, seed, noise, stretch, device, dtype and backend as for `ddfm.fuse`; the
+            others are not for videos. None for the defaults with 0 steps, which load no network. The task
+            is chosen by the first frames. Noise is averaged over time; if there are steps, sources above
+            the gate are denoised by the prior first.
+        prior: as for `ddfm.fuse`; not loaded for 0 steps.
         every: fuse every n-th frame only.
         start: seconds to leave out at the start.
         duration: seconds to fuse; None for all.
-        steps: network evaluations a frame; 0 for the likelihood alone, which loads no network.
-        seed: of the starting noise, the same for every frame.
-        task: as for `ddfm.fuse`; ``"auto"`` looks at the first frames.
-        prior: as for `ddfm.fuse`; not loaded if ``steps`` is 0.
-        noise: ``"auto"`` to find out how noisy each source is and to average that away over time (if
-            ``steps`` is not 0, sources above the gate are denoised by the prior first); ``"off"``; or
-            the standard deviation in each source, in 8-bit grey levels. None for ``"auto"``, but ``"off"``
-            for medical pictures.
-        stretch: ``"auto"`` or ``"none"``, as for `ddfm.fuse`.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, ...
-        dtype: of the network, as for `ddfm.fuse`.
-        backend: what evaluates it, as for `ddfm.fuse`.
         progress: called after every frame with how many are done and how many there will be; None
             if the inputs do not tell.
 
@@ -114,64 +104,83 @@ def fuse_videos(
             nothing is left of the output.
     """
     paths, output = (Path(a), Path(b)), Path(output)
-    check_options(
-        form="ddfm",
-        scheduler="ddim",
-        steps=steps,
-        seed=seed,
-        task=task,
-        noise=noise,
-        stretch=stretch,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-    )
+    options = Options(steps=0) if options is None else options
+    check_video_options(options)
     check_cut(every, start, duration)
     check_output(output, paths)
-    place = pick_device(device, backend)
-    number = pick_dtype(dtype, place, "ddfm")
-
-    @cache
-    def model() -> Prior:
-        return as_prior(prior).to(place, number, backend)
-
-    if steps:
-        check_steps(model(), "ddfm", steps)
+    fusion = Fusion(options, prior)
+    fusion.check_prior()
     readers = [Reader(path) for path in paths]
-    leader = 1 if readers[1].in_colour and not readers[0].in_colour else 0
-    lead, other = readers[leader], readers[1 - leader]
     check_sizes(readers)
     check_start(readers, start)
-    task, why = choose_for_videos(readers, start) if task == "auto" else (task, "")
-    if noise is None:
-        noise = "off" if task == "medical" else "auto"
-    end = math.inf if duration is None else start + duration
-    total = expected_frames(readers, lead.interval * every, start, end)
-    fusion = FrameFusion(
-        TASKS[task],
-        SteadyFusion(TASKS[task], model, steps=steps, noise=noise, stretch=stretch == "auto", seed=seed),
+    choice = choose_for_videos(readers, start) if options.finds_task else fusion.chosen([])
+    task = fusion.rules(choice)
+    steady = SteadyFusion(
+        task,
+        fusion.prior,
+        steps=options.evaluations,
+        noise=options.noise_for(task),
+        stretch=options.stretch == "auto",
+        seed=options.seed,
     )
-    count, last = 0, start
+    frames = FrameFusion(task, steady)
+    cut = Cut(every, start, math.inf if duration is None else start + duration)
+    count, end, notes = write_frames(readers, frames, options.torch_device, cut, output, progress)
+    return VideoResult(
+        path=output,
+        frames=count,
+        seconds=end - start,
+        size=readers[0].size,
+        notes=notes,
+        settings={
+            "prior": fusion.prior().name if options.evaluations else None,
+            "steps": options.evaluations,
+            "seed": options.seed,
+            "task": choice.task,
+            "why": choice.why,
+            "noise": frames.noise,
+            "stretch": options.stretch,
+            "device": str(options.torch_device),
+            "dtype": str(options.torch_dtype).removeprefix("torch."),
+            "backend": options.backend,
+        },
+    )
+
+
+class Cut(NamedTuple):
+    """Say which frames are fused: every n-th, from ``start`` up to ``end``, both in seconds."""
+
+    every: int
+    start: float
+    end: float
+
+
+def write_frames(
+    readers: Sequence[Reader],
+    fusion: FrameFusion,
+    device: torch.device,
+    cut: Cut,
+    output: Path,
+    progress: Callable[[int, int | None], None],
+) -> tuple[int, float, tuple[str, ...]]:
+    """Fuse and write all frames; return their number, the second they end at, and what to tell the user."""
+    leader = 1 if readers[1].in_colour and not readers[0].in_colour else 0
+    lead, other = readers[leader], readers[1 - leader]
+    total = expected_frames(readers, lead.interval * cut.every, cut.start, cut.end)
+    count, last = 0, cut.start
     prepare_folder(output.parent)
-
-    def prepared() -> Iterator[tuple[Frame, PreparedFrame | None]]:
-        """The frames that give the times, each with what is to be fused then, if anything is."""
-        use_threads(share)
-        both = in_step(lead.frames(start, end), other.frames(start, early=True), other.interval)
-        for index, frames in enumerate(both):
-            ready = None
-            if index % every == 0:
-                with torch.inference_mode():
-                    planes = [read_planes(frame, lead, place) for frame in frames]
-                    ready = fusion.prepare(planes if leader == 0 else planes[::-1], frames[0].time)
-            yield frames[0], ready
-
     # One thread prepares frames and one fuses them, and threads that wait for others' cores are slow.
     share = max(1, torch.get_num_threads() // 2)
-    with Writer(output, lead, start, end, every) as writer, torch.inference_mode(), threads(share):
+    with (
+        Writer(output, lead, cut.start, cut.end, cut.every) as writer,
+        torch.inference_mode(),
+        threads(share),
+        fair_threads(),
+    ):
         writer.keep_audio(next((reader for reader in readers if reader.has_audio), None))
         with Behind() as behind:
-            for frame, ready in ahead(prepared()):
+            for frame, ready in prefetch(prepared_frames(readers, leader, fusion, device, cut, share)):
+                follow_load()
                 last = frame.time
                 if ready is None:
                     continue
@@ -179,41 +188,56 @@ def fuse_videos(
                 count += 1
                 progress(count, None if total is None else max(total, count))
         if not count:
-            raise InputError(f"{lead.path} and {other.path}: have no frames in common after {start:g} s")
-        writer.finish(min(last + lead.interval, end))
-    notes = [note for reader in readers for note in reader.notes(end)]
+            raise InputError(f"{lead.path} and {other.path}: have no frames in common after {cut.start:g} s")
+        end = min(last + lead.interval, cut.end)
+        writer.finish(end)
+    notes = [note for reader in readers for note in reader.notes(cut.end)]
     if other.ended and not lead.ended and not notes:
         notes.append(f"{other.path}: is shorter than {lead.path.name}; the result ends with it")
     turned = [
         f"{reader.path}: rotation applied, the result is upright" for reader in readers if reader.turned
     ]
-    return VideoResult(
-        path=output,
-        frames=count,
-        seconds=min(last + lead.interval, end) - start,
-        size=lead.size,
-        notes=(*notes, *turned, *writer.notes),
-        settings={
-            "prior": model().name if steps else None,
-            "steps": steps,
-            "seed": seed,
-            "task": task,
-            "why": why,
-            "noise": fusion.noise,
-            "stretch": stretch,
-            "device": str(place),
-            "dtype": str(number).removeprefix("torch."),
-            "backend": backend,
-        },
-    )
+    return count, end, (*notes, *turned, *writer.notes)
+
+
+def prepared_frames(
+    readers: Sequence[Reader],
+    leader: int,
+    fusion: FrameFusion,
+    device: torch.device,
+    cut: Cut,
+    share: int,
+) -> Iterator[tuple[Frame, PreparedFrame | None]]:
+    """Yield the frames that give the times, each with what is to be fused then, if anything is."""
+    use_threads(share)
+    lead, other = readers[leader], readers[1 - leader]
+    both = in_step(lead.frames(cut.start, cut.end), other.frames(cut.start, early=True), other.interval)
+    for index, frames in enumerate(both):
+        ready = None
+        if index % cut.every == 0:
+            with torch.inference_mode():
+                planes = [read_planes(frame, lead.size, lead.matrix, device) for frame in frames]
+                ready = fusion.prepare(planes if leader == 0 else planes[::-1], frames[0].time)
+        yield frames[0], ready
+
+
+def check_video_options(options: Options) -> None:
+    """Raise InputError for options that are not for videos."""
+    plain = Options(device=options.device, backend=options.backend)
+    for name in ("form", "scheduler", "sampler", "colour_from", "uncertainty", "tile", "register", "resize"):
+        if getattr(options, name) != getattr(plain, name):
+            raise InputError(f"{name} {getattr(options, name)!r}: is not for videos; leave it out")
+    if options.sources != 2:
+        raise InputError(f"{options.sources} sources: videos are fused two at a time")
 
 
 def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
-    """The task by the first frames; see `choose_task`."""
+    """Return the task by the first frames; see `choose_task`."""
     scene = []
     for reader in readers:
         for frame in reader.frames(start, early=True):
-            luma = (read_planes(frame, readers[0], torch.device("cpu")).luma[0, 0] + 1) / 2
+            planes = read_planes(frame, readers[0].size, readers[0].matrix, torch.device("cpu"))
+            luma = (planes.luma[0, 0] + 1) / 2
             shown = luma.clamp(0, 1)[..., None].expand(-1, -1, 3 if reader.in_colour else 1)
             scene.append(Image(shown.numpy(), np.dtype(np.uint8), name=str(reader.path)))
             break
@@ -223,9 +247,9 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
 
 
 def check_cut(every: int, start: float, duration: float | None) -> None:
-    """Raises InputError for what is no part of a video."""
-    if every < 1:
-        raise InputError(f"every {every}: must be 1 (all frames) or more")
+    """Raise InputError for what is no part of a video."""
+    if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every <= MOST_EVERY:
+        raise InputError(f"every {every}: must be a whole number from 1 (all frames) to {MOST_EVERY}")
     if not 0 <= start < math.inf:
         raise InputError(f"start {start:g}: must be 0 seconds or more")
     if duration is not None and not 0 < duration < math.inf:
@@ -233,20 +257,17 @@ def check_cut(every: int, start: float, duration: float | None) -> None:
 
 
 def check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Raises InputError if the output has an unknown suffix, is an input, or cannot be encoded."""
+    """Raise InputError if the output has an unknown suffix, is an input, or cannot be encoded."""
     if output.suffix.lower() not in FORMATS:
         raise InputError(f"{output}: unknown output format; use one of {', '.join(FORMATS)}")
-    if output.is_dir():
-        raise InputError(f"{output}: is a folder; name a file in it")
-    for taken in (output, partial_path(output)):
-        if taken.exists() and any(path.exists() and taken.samefile(path) for path in inputs):
-            raise InputError(f"{taken}: is one of the sources; name another output")
+    check_paths(inputs, [output, *partial_paths(output)])
+    check_target(output)
     if "libx264" not in pyav().codecs_available:
         raise InputError("this build of PyAV has no libx264 encoder; the one of pip install av has")
 
 
 def check_sizes(readers: Sequence[Reader]) -> None:
-    """Raises InputError unless all have one size, that of pictures that can be fused."""
+    """Raise InputError unless all have one size, that of pictures that can be fused."""
     if any(reader.size != readers[0].size for reader in readers):
         sizes = " and ".join(f"{r.path} is {r.size[1]}x{r.size[0]}" for r in readers)
         raise InputError(f"{sizes} pixels; videos must be aligned and of one size")
@@ -259,7 +280,7 @@ def check_sizes(readers: Sequence[Reader]) -> None:
 
 
 def expected_frames(readers: Sequence[Reader], interval: float, start: float, end: float) -> int | None:
-    """How many frames the result will have, as far as the inputs tell."""
+    """Return how many frames the result will have, as far as the inputs tell."""
     lengths = [reader.expected for reader in readers if reader.expected is not None]
     if not lengths and end == math.inf:
         return None
@@ -267,7 +288,7 @@ def expected_frames(readers: Sequence[Reader], interval: float, start: float, en
 
 
 def check_start(readers: Sequence[Reader], start: float) -> None:
-    """Raises InputError if a video is known to end before."""
+    """Raise InputError if a video is known to end before."""
     for reader in readers:
         if reader.expected is not None and start >= reader.expected:
             raise InputError(f"start {start:g}: {reader.path} is only {reader.expected:.2f} s long")

@@ -5,7 +5,7 @@ likelihood sharpens with the details and which tips its choices; numbers about t
 follow everything that moves in it; and a sampler that starts anew for every frame. So
 
 - `TimeFilter` averages each source over time where it did not change;
-- `Smoother` does so with the numbers, which `ddfm.hierarchical` hands it by name;
+- `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it by name;
 - the sampler starts with the same noise for every frame, from the frame before where nothing moved.
 
 What is kept from frame to frame is a few pictures; it does not grow. Pictures are in [-1, 1], standard
@@ -22,14 +22,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.colour import luminance
-from ddfm.fusion import draw
-from ddfm.hierarchical import HierarchicalLikelihood, Task
-from ddfm.noise import GREY_LEVEL, NOISE_GATE, REMAINS, clean_source, estimate_noise, remove_stripes
-from ddfm.pyramid import expand, reduce, size
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import Task
+from ddfm.noise.clean import NOISE_GATE, REMAINS, clean_source
+from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.stripes import remove_stripes
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.sampling.draw import draw
 
 if TYPE_CHECKING:
-    from ddfm.prior import Prior
+    from ddfm.priors.base import Prior
 
 HOLD = 1.0  # seconds that numbers about the whole picture are averaged over
 CUT = 0.5  # overlap of the histograms of two frames below which they are two scenes
@@ -95,7 +98,7 @@ class SteadyFusion:
     ) -> None:
         """
         Args:
-            task: what kind of sources they are; see `ddfm.hierarchical.TASKS`.
+            task: what kind of sources they are; see `ddfm.likelihoods.tasks.TASKS`.
             model: called for the prior if it is needed, not before.
             steps: network evaluations a frame; with 0 no network is used at all.
             noise: "auto" to find it out; "off" to leave the sources alone; or the standard deviation in
@@ -151,8 +154,8 @@ class SteadyFusion:
             if self.before is not None:
                 still = expand(frame.still.amin(1, keepdim=True), size(f))
                 likelihood.start = torch.lerp(f, self.before, still)
-            f = draw(self.model(), likelihood, self.steps, f, self.seed, "ddim", callback=lambda step: None)
-            f = self.before = luminance(f)
+            (drawn,) = draw(self.model(), [likelihood], self.steps, [f], self.seed)
+            f = self.before = luminance(drawn)
         return likelihood.finish(f, self.stretch), likelihood
 
     def cleaned(self, sources: Tensor, seconds: float, recoded: Sequence[bool]) -> tuple[Tensor, Tensor]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-from ddfm.errors import InputError
+from ddfm.errors import InputError, reason_of
+from ddfm.formats.atomic import DIGITS, create_partial, leftovers, settle, sweep
 from ddfm.video.planes import STUDIO, Planes, is_even, plane_array
 from ddfm.video.reading import ROUNDING, Reader, first_second, pyav, seek
 
@@ -21,11 +24,13 @@ KEYFRAMES = 1.0  # seconds between them; a crash costs two of these at most
 # A crash must leave what can be played: fragments, each complete in itself, of which an index of the
 # whole makes a common file at the end, or clusters no longer than a second. Packets go out at once.
 FRAGMENTS = {"movflags": "hybrid_fragmented+frag_keyframe+empty_moov", "flush_packets": "1"}
-CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1"}
+# Bit-exact: without the random numbers that Matroska gives to files and tracks.
+CLUSTERS = {"cluster_time_limit": "1000", "flush_packets": "1", "fflags": "+bitexact"}
+MOST_NAME_BYTES = 255
 
 
 class Writer:
-    """Writes frames to OUT.partial.mp4, which gets the output's name when it is complete.
+    """Writes frames to OUT.partial-<random>.mp4, which gets the output's name when it is complete.
 
     Used as a context: an error on the way takes the partial file away, but Ctrl-C closes it and leaves it.
 
@@ -34,7 +39,7 @@ class Writer:
     """
 
     def __init__(self, output: Path, lead: Reader, start: float, end: float, every: int) -> None:
-        self.output, self.partial = output, partial_path(output)
+        self.output = output
         self.lead, self.start, self.end = lead, start, end
         self.notes: list[str] = []
         self.audio: Audio | None = None
@@ -42,10 +47,22 @@ class Writer:
         self.reached = start
         # Times count from the start of the part that is fused.
         self.origin = round((lead.origin + Fraction(start)) / lead.time_base)
-        form = FORMATS[output.suffix.lower()]
+        with self.explained():
+            sweep(output.parent, *partial_pattern(output))
+            self.file, self.partial = create_partial(output.parent, *partial_pattern(output))
+        try:
+            self.open_streams(every)
+        except BaseException:
+            self.file.close()
+            self.partial.unlink(missing_ok=True)
+            raise
+
+    def open_streams(self, every: int) -> None:
+        """Set up the container and the encoder. Raises InputError."""
+        lead, form = self.lead, FORMATS[self.output.suffix.lower()]
         with self.explained():
             self.container = pyav().open(
-                str(self.partial), "w", format=form, options=CLUSTERS if form == "matroska" else FRAGMENTS
+                Flushed(self.file), "w", format=form, options=CLUSTERS if form == "matroska" else FRAGMENTS
             )
             self.stream = self.container.add_stream("libx264", rate=lead.rate / every, options=ENCODER)
         self.pixels = "yuv420p" if is_even(lead.size) else "yuv444p"
@@ -68,25 +85,34 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         try:
-            if kind is not None and issubclass(kind, KeyboardInterrupt):
+            if interrupted:
                 self.finish(self.reached)
-        finally:
-            self.container.close()
-            if self.audio is not None:
-                self.audio.container.close()
             if kind is None and self.complete:
-                self.partial.replace(self.output)
-            elif kind is None or not issubclass(kind, KeyboardInterrupt):
+                with self.explained():
+                    settle(self.file, self.partial, self.output)
+        finally:
+            self.close()
+            if not interrupted:  # it has the output's name by now, or is of no use
                 self.partial.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close all files, whatever state they are in."""
+        with suppress(pyav().error.FFmpegError, OSError):  # a full disk was told of before
+            self.container.close()
+        if self.audio is not None:
+            self.audio.container.close()
+        with suppress(OSError):
+            self.file.close()
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """What goes wrong with writing, as an InputError."""
+        """Turn what goes wrong with writing into an InputError."""
         try:
             yield
-        except pyav().error.FFmpegError as error:
-            raise InputError(f"{self.output}: cannot be written ({error.strerror})") from error
+        except (pyav().error.FFmpegError, OSError) as error:
+            raise InputError(f"{self.output}: cannot be written ({reason_of(error)})") from error
 
     def keep_audio(self, reader: Reader | None) -> None:
         """Copy the audio of that input, as it is, along with the frames."""
@@ -172,6 +198,30 @@ class Audio:
             self.waiting = self.next()
 
 
-def partial_path(output: Path) -> Path:
-    """Where the output lies while it is not complete: with its suffix last, so that players take it."""
-    return output.with_name(f"{output.stem}.partial{output.suffix}")
+class Flushed:
+    """A file whose every write goes out at once, as far as FFmpeg's writing needs one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def write(self, data: bytes) -> int:
+        """Write all of it."""
+        written = self.file.write(data)
+        self.file.flush()
+        return written
+
+
+def partial_pattern(output: Path) -> tuple[str, str]:
+    """Return how names of the unfinished output begin and end: with its suffix, so that players take them."""
+    between = ".partial-"
+    room = MOST_NAME_BYTES - len(os.fsencode(between + output.suffix)) - DIGITS
+    stem = os.fsencode(output.stem)[:room].decode(sys.getfilesystemencoding(), "ignore")
+    return stem + between, output.suffix
+
+
+def partial_paths(output: Path) -> list[Path]:
+    """List what interrupted or living runs have of an output: what there is can be played."""
+    if not output.parent.is_dir():
+        return []
+    return leftovers(output.parent, *partial_pattern(output))

@@ -1,0 +1,1 @@
+"""One fusion: read, prepare, sample, restore."""

@@ -1,0 +1,183 @@
+"""The options of a fusion: what it can be told, checked once, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Real
+from typing import Any, Literal
+
+import torch
+
+from ddfm.devices import BACKENDS, pick_device, pick_dtype
+from ddfm.errors import InputError
+from ddfm.likelihoods.forms import Form, named_form
+from ddfm.likelihoods.tasks import TASKS, Task
+from ddfm.pictures.tiles import LEAST_TILE, Tile
+from ddfm.registration.models import REGISTRATIONS, Registering
+from ddfm.sampling.loop import Sampler, sample
+from ddfm.sampling.schedulers import SCHEDULERS, SchedulerFactory
+
+MAX_STEPS = 1000
+MAX_GREY = 255  # grey levels: noise is less than that
+STRETCHES = ("auto", "none")
+NoiseLevels = Literal["auto", "off"] | Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Hold the options of a fusion. `ddfm.fuse` says what each of them means.
+
+    Attributes:
+        sources: how many sources there are; the others are as for `ddfm.fuse`.
+
+    Raises:
+        InputError: at once, for any value that is none of those documented.
+    """
+
+    form: str | Form = "ddfm"
+    task: str | Task = "auto"
+    steps: int | None = None
+    seed: int = 3407
+    scheduler: str | SchedulerFactory = "ddim"
+    sampler: Sampler = sample
+    colour_from: int | None = None
+    noise: NoiseLevels | None = None
+    stretch: str = "auto"
+    uncertainty: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    backend: str = "torch"
+    tile: Tile = "auto"
+    register: Registering | None = None
+    resize: bool = False
+    sources: int = 2
+
+    def __post_init__(self) -> None:
+        form = self.likelihood_form
+        for name, value, known in (
+            ("task", self.task, ("auto", *TASKS)),
+            ("scheduler", self.scheduler, tuple(SCHEDULERS)),
+            ("stretch", self.stretch, STRETCHES),
+            ("backend", self.backend, BACKENDS),
+        ):
+            if isinstance(value, str) and value not in known:
+                raise InputError(f"{name} {value!r}: not one of {', '.join(known)}")
+        self._check_types()
+        if self.register is not None and self.register not in REGISTRATIONS:
+            raise InputError(f"register {self.register!r}: not one of {', '.join(REGISTRATIONS)}")
+        if form.most_sources is not None and self.sources > form.most_sources:
+            most = "two" if form.most_sources == 2 else form.most_sources
+            raise InputError(
+                f"form {form.name}: is for {most} sources, {self.sources} are given; ddfm takes any number"
+            )
+        if self.steps is not None and not form.least_steps <= self.steps <= MAX_STEPS:
+            raise InputError(
+                f"steps {self.steps}: not within {form.least_steps} to {MAX_STEPS} for form {form.name}"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed {self.seed}: not within 0 to 2^63 - 1")
+        if self.colour_from is not None and not 1 <= self.colour_from <= self.sources:
+            raise InputError(
+                f"colour from {self.colour_from}: not within 1 to {self.sources}, the number of a source"
+            )
+        side = None if isinstance(self.tile, str) else self.tile
+        if self.tile not in ("auto", "off") and not (is_whole(side) and side and side >= LEAST_TILE):
+            raise InputError(f"tile {self.tile}: not auto, off or a side of at least {LEAST_TILE} pixels")
+        self._check_noise()
+        if self.backend == "openvino":
+            from ddfm.priors.openvino import check_openvino
+
+            check_openvino(self.torch_device, self.torch_dtype)
+        else:
+            _ = self.torch_device, self.torch_dtype  # refused here if there is none such
+
+    def _check_types(self) -> None:
+        kinds: tuple[tuple[str, Any, bool, str], ...] = (
+            ("task", self.task, isinstance(self.task, str | Task), "a name or a Task"),
+            ("steps", self.steps, self.steps is None or is_whole(self.steps), "a whole number"),
+            ("seed", self.seed, is_whole(self.seed), "a whole number"),
+            ("scheduler", self.scheduler, isinstance(self.scheduler, str) or callable(self.scheduler),
+             "a name or a function"),
+            ("sampler", self.sampler, callable(self.sampler), "a function"),
+            ("colour from", self.colour_from, self.colour_from is None or is_whole(self.colour_from),
+             "the number of a source"),
+            ("stretch", self.stretch, isinstance(self.stretch, str), "a name"),
+            ("backend", self.backend, isinstance(self.backend, str), "a name"),
+            ("device", self.device, isinstance(self.device, str | torch.device), "a name"),
+            ("dtype", self.dtype, isinstance(self.dtype, str), "a name"),
+        )  # fmt: skip
+        for name, value, fits, wanted in kinds:
+            if not fits:
+                raise InputError(f"{name} {value!r}: must be {wanted}")
+
+    def _check_noise(self) -> None:
+        if isinstance(self.noise, str) and self.noise not in ("auto", "off"):
+            raise InputError(f"noise {self.noise!r}: not auto, off or a level for each source")
+        if self.noise is None or isinstance(self.noise, str):
+            return
+        if (
+            not isinstance(self.noise, Sequence)
+            or len(self.noise) != self.sources
+            or not all(isinstance(level, Real) and 0 <= level < MAX_GREY for level in self.noise)
+        ):
+            raise InputError(
+                f"noise {self.noise}: not {self.sources} levels, one for each source, "
+                f"of 0 to {MAX_GREY} grey levels"
+            )
+
+    @property
+    def likelihood_form(self) -> Form:
+        """The form itself, where ``form`` may be its name."""
+        return named_form(self.form)
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations: ``steps``, or the form's own number."""
+        return self.likelihood_form.steps if self.steps is None else self.steps
+
+    @property
+    def scheduler_factory(self) -> SchedulerFactory:
+        """The scheduler itself, where ``scheduler`` may be its name."""
+        return SCHEDULERS[self.scheduler] if isinstance(self.scheduler, str) else self.scheduler
+
+    @property
+    def scheduler_name(self) -> str:
+        """What a result calls the scheduler."""
+        return self.scheduler if isinstance(self.scheduler, str) else name_of(self.scheduler)
+
+    @property
+    def finds_task(self) -> bool:
+        """Whether the task has to be found out from the pictures."""
+        return self.task == "auto" and self.likelihood_form.tasks
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        """Where the network computes. Raises InputError if there is no such device."""
+        return pick_device(str(self.device), self.backend)
+
+    @cached_property
+    def torch_dtype(self) -> torch.dtype:
+        """The network's number format. Raises InputError for an unknown name."""
+        return pick_dtype(self.dtype, self.torch_device, self.likelihood_form.warm)
+
+    def noise_for(self, task: Task) -> NoiseLevels:
+        """Return what is done about noise: as asked, or what form and task do by default."""
+        if self.noise is not None:
+            return self.noise
+        return "auto" if self.likelihood_form.denoises and task.denoises else "off"
+
+    def but(self, **changes: Any) -> Options:
+        """Return these options with some changed, checked anew."""
+        return replace(self, **changes)
+
+
+def is_whole(value: object) -> bool:
+    """Tell whether a value is a whole number; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what a function or class calls itself."""
+    return getattr(function, "__name__", type(function).__name__)

@@ -1,0 +1,122 @@
+"""Prepare the sources: luminance in [-1, 1], without noise, stacked by size."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddfm.noise.clean import Cleaned, clean_source
+from ddfm.noise.level import GREY_LEVEL
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
+
+if TYPE_CHECKING:
+    from ddfm.fusion.options import NoiseLevels
+    from ddfm.noise.clean import Denoiser
+
+Level = Tensor | Literal["auto", "off"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Hold one scene's sources, in an order that is not that of the arguments.
+
+    Attributes:
+        number: its place among all scenes.
+        given: the sources in their given order.
+        order: for each source here, its place among the given ones.
+        pixels: each source, (1, C, H, W) in [0, 1], where it will be computed with.
+    """
+
+    number: int
+    given: Sequence[Image]
+    order: list[int]
+    pixels: list[Tensor]
+
+    @classmethod
+    def of(cls, number: int, given: Sequence[Image], symmetric: bool, device: torch.device) -> Scene:
+        """Return the scene, its sources sorted by their contents if the form is symmetric in them."""
+        order = order_of_contents(given) if symmetric else list(range(len(given)))
+        return cls(number, given, order, [as_tensor(given[k]).to(device) for k in order])
+
+    def coloured(self, colour_from: int | None) -> list[int]:
+        """Return the places of the sources whose chroma counts; ``colour_from`` names one, from 1."""
+        return [
+            k
+            for k, source in enumerate(self.order)
+            if self.given[source].is_colour and colour_from in (None, source + 1)
+        ]
+
+    def in_given_order(self, levels: Sequence[Tensor]) -> list[float]:
+        """Return levels of noise, one a source here, in grey levels and the given order."""
+        return [round(levels[self.order.index(k)].item() / GREY_LEVEL, 2) for k in range(len(levels))]
+
+
+@dataclass(frozen=True)
+class PreparedScenes:
+    """Hold scenes of one size, whose K luminances are stacked.
+
+    Attributes:
+        scenes: which scenes.
+        noisy: the luminances as they came, (B, 1, H, W) in [-1, 1] each.
+        levels: the noise in each that `clean_source` was given.
+        cleaned: what it made of them.
+    """
+
+    scenes: list[Scene]
+    noisy: list[Tensor]
+    levels: list[Level]
+    cleaned: list[Cleaned]
+
+    @property
+    def lumas(self) -> list[Tensor]:
+        """The luminances without noise."""
+        return [source.luma for source in self.cleaned]
+
+    @property
+    def residual_noise(self) -> list[Tensor]:
+        """Standard deviation of the noise left in each, (B,)."""
+        return [source.residual_noise for source in self.cleaned]
+
+
+def by_size(scenes: Sequence[Scene]) -> list[list[Scene]]:
+    """Return the scenes of each size."""
+    sizes: dict[tuple[int, int], list[Scene]] = {}
+    for scene in scenes:
+        sizes.setdefault(scene.given[0].size, []).append(scene)
+    return list(sizes.values())
+
+
+def prepare_scenes(scenes: list[Scene], noise: NoiseLevels, prior: Callable[[], Denoiser]) -> PreparedScenes:
+    """Return scenes of one size with their luminances stacked and denoised."""
+    noisy = [
+        torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
+        for source in zip(*(scene.pixels for scene in scenes), strict=True)
+    ]
+    levels: list[Level] = [
+        noise
+        if isinstance(noise, str)
+        else GREY_LEVEL * torch.tensor([noise[scene.order[k]] for scene in scenes])
+        for k in range(len(noisy))
+    ]
+    cleaned = [clean_source(luma, prior, level) for luma, level in zip(noisy, levels, strict=True)]
+    return PreparedScenes(scenes, noisy, levels, cleaned)
+
+
+def order_of_contents(scene: Sequence[Image]) -> list[int]:
+    """Return the sources' places in an order that depends on their pixels alone.
+
+    Sums round the same then, in whatever order the sources were given.
+    """
+    return sorted(range(len(scene)), key=lambda k: zlib.crc32(np.ascontiguousarray(scene[k].pixels).data))
+
+
+def as_tensor(image: Image) -> Tensor:
+    """Return the pixels, (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(image.pixels).movedim(-1, 0)[None]

@@ -1,0 +1,1 @@
+"""Many fusions at once, in bounded memory: folders and volumes, as functions."""

@@ -1,0 +1,114 @@
+"""Fuse one set of files: read, check, fuse, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddfm.errors import InputError
+from ddfm.formats.heatmap import check_spread, write_spread
+from ddfm.formats.pictures import check_writable, read_image, write_image
+from ddfm.formats.volumes import VolumeRange
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
+from ddfm.fusion.restore import template
+from ddfm.fusion.result import FusionResult
+from ddfm.fusion.sources import match_sizes
+from ddfm.pictures.image import Image, from_array
+from ddfm.registration.bring import registered
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Name the files of one fusion's results, or the folders of many.
+
+    Attributes:
+        fused: the picture.
+        std: how far its luminance can be relied on; None if nobody asked.
+        report: a picture to judge the registration by; None if nobody asked.
+    """
+
+    fused: Path
+    std: Path | None = None
+    report: Path | None = None
+
+    @property
+    def named(self) -> list[Path]:
+        """All that are asked for."""
+        return [path for path in (self.fused, self.std, self.report) if path is not None]
+
+
+def fuse_files(
+    paths: Sequence[Path],
+    outputs: Outputs,
+    fusion: Fusion,
+    ranges: Sequence[VolumeRange],
+    callback: Callback = no_callback,
+) -> tuple[FusionResult, list[Image]]:
+    """Fuse one set of files and write the result; return it with the sources.
+
+    Args:
+        paths: of the sources, in the order of ``ranges``.
+        outputs: files to write.
+        fusion: options and prior; the prior is checked before anything is read.
+        ranges: values that stand for black and white in each source; None for what the file says.
+        callback: called after every sampling step.
+
+    Raises:
+        InputError: a source cannot be read or fused, or an output cannot be written.
+    """
+    fusion.check_prior()
+    images = read_sources(paths, ranges, fusion.options, outputs.report)
+    check_outputs(outputs, images, fusion.options.colour_from)
+    (result,) = fusion.of([images], callback=callback)
+    write_result(outputs, result)
+    return result, images
+
+
+def read_sources(
+    paths: Sequence[Path], ranges: Sequence[VolumeRange], options: Options, report: Path | None
+) -> list[Image]:
+    """Read the sources and bring them to one size and view; draw the registration if that is asked."""
+    images = []
+    for path, wanted in zip(paths, ranges, strict=True):
+        if wanted == "window":
+            raise InputError(f"{path}: has no display window; give the range in numbers, or data")
+        images.append(read_image(path, wanted))
+    if options.register is None:
+        return match_sizes(images, options.resize)
+
+    def write_report(k: int, picture: NDArray[np.uint8]) -> None:
+        if report is not None:
+            path = report_paths(report, len(paths))[k]
+            write_image(path, from_array(picture, str(path)))
+
+    if report is not None:
+        check_writable(report, np.dtype(np.uint8), False)
+    return registered(images, options.register, write_report)
+
+
+def report_paths(report: Path, sources: int) -> list[Path]:
+    """Return, for each source that may be moved, where its registration report goes."""
+    if sources == 2:
+        return [report, report]
+    return [report.with_stem(f"{report.stem}-{k + 1}") for k in range(sources)]
+
+
+def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | None) -> None:
+    """Raise InputError if a result cannot be written as what the outputs' names say."""
+    check_colour([images], colour_from)
+    depth = template(images, colour_from).depth
+    check_writable(outputs.fused, depth, any(image.alpha is not None for image in images))
+    if outputs.std:
+        check_spread(outputs.std, outputs.fused)
+
+
+def write_result(outputs: Outputs, result: FusionResult) -> None:
+    """Write the fused picture and, if it was asked for, its uncertainty."""
+    write_image(outputs.fused, result.image)
+    if outputs.std and result.std is not None:
+        write_spread(outputs.std, result.std)

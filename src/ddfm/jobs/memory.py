@@ -1,0 +1,76 @@
+"""How much memory a picture takes, and who has how much of it: for several that are fused at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition, Lock
+
+from ddfm.fusion.restore import SMOOTH_OVERLAP, SMOOTH_STRIP, STRIP
+from ddfm.likelihoods.tiled import SIDE
+
+# Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
+# the likelihood is computed, the network asked or chroma put back.
+HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
+LIKELIHOOD, LIKELIHOOD_A_SOURCE = 38, 20
+SAMPLING, SAMPLING_A_COLOUR = 50, 6
+CHROMA, CHROMA_A_COLOUR = 95, 75
+MARGINS = 192  # around a part of a large picture
+
+AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size
+BUNDLED_NETWORK = 640  # bytes a pixel that the bundled prior takes, in float32 and in one piece
+
+MEMORY_FRACTION = 1 / 2  # of the free memory, for one folder run
+
+
+def peak_bytes(
+    height: int, width: int, sources: int, in_colour: int = 0, evaluation: int = 0, task: str = "infrared"
+) -> int:
+    """The memory that one set of sources takes at most, from reading to writing.
+
+    Pictures and what is made of them are held; of likelihood, network and chroma one is at work at a time:
+    the likelihood on a part of the picture, the network on a tile, the chroma on a strip.
+
+    Args:
+        height: of the sources, pixels.
+        width: the same.
+        sources: how many there are.
+        in_colour: how many of them are.
+        evaluation: bytes that the network takes, `Prior.evaluation_bytes`; 0 if it is not asked.
+        task: what the sources are; the chroma of exposures is put back in larger strips.
+    """
+    pixels = height * width
+    part = min(height, SIDE + MARGINS) * min(width, SIDE + MARGINS)
+    strip = min(height, SMOOTH_STRIP + SMOOTH_OVERLAP if task == "exposure" else STRIP) * width
+    held = pixels * (HELD + HELD_A_SOURCE * sources + HELD_A_COLOUR * in_colour)
+    likelihood = part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources)
+    sampling = pixels * (SAMPLING + SAMPLING_A_COLOUR * in_colour) + AROUND_NETWORK
+    network = evaluation + sampling if evaluation else 0
+    chroma = strip * (CHROMA + CHROMA_A_COLOUR * in_colour) if in_colour else 0
+    return held + max(likelihood, network, chroma)
+
+
+class Budget:
+    """Bytes that several threads share."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.taken = 0
+        self.next = Lock()  # in turn: who needs much would wait forever if others took little in between
+        self.returned = Condition()
+
+    @contextmanager
+    def taking(self, amount: int) -> Iterator[None]:
+        """Within it the bytes are this thread's. It waits until there are as many, or nobody else has any.
+
+        So who takes all there is, or more, is alone.
+        """
+        with self.next, self.returned:
+            self.returned.wait_for(lambda: not self.taken or self.taken + amount <= self.total)
+            self.taken += amount
+        try:
+            yield
+        finally:
+            with self.returned:
+                self.taken -= amount
+                self.returned.notify_all()

@@ -1,0 +1,47 @@
+"""Bound, stretch and compress the fused luminance within the range that the sources justify."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.tasks import Task
+from ddfm.noise.level import GREY_LEVEL
+
+TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
+SAMPLES = 2**13  # pixels that tell the tails
+TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
+
+
+def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
+    """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
+    within = f.clamp(low, high)
+    return torch.lerp(within, f, overshoot)
+
+
+def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
+    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted."""
+    f = compressed(stretched(luma, task.stretch if stretch else 1.0, steady), task.knee)
+    return ((f + 1) / 2).clamp(0, 1)
+
+
+def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
+    """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
+
+    About the mean, unless that would push what is bright or dark out of the range.
+    """
+    pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
+    tails = steady("tails", torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
+    low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
+    gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
+    offset = (1 - gain) * steady("mean", f.mean((1, 2, 3), keepdim=True))
+    return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
+
+
+def compressed(f: Tensor, knee: float) -> Tensor:
+    """f with what lies beyond the knee bent, so that a grey level from -1 and 1 is never passed (eq. 19)."""
+    if knee >= 1:
+        return f
+    room = 1 - knee - GREY_LEVEL
+    return f.clamp(-knee, knee) + f.sign() * room * ((f.abs() - knee).clamp_min(0) / (1 - knee)).tanh()

@@ -1,0 +1,276 @@
+"""A likelihood that knows what each source has to say: docs/algorithm.md, "form ddfm".
+
+The paper's hierarchical model (Gaussians whose variances are latent, EM) with two changes. It is laid
+on the intensities *and* on the bands of a Laplacian pyramid, instead of the intensities alone; and the
+prior of each latent variance depends on how salient the source is there, where the paper's has one
+scale an image: two sources with one scale each are, to an L1 model, equally right everywhere.
+
+Images are in [-1, 1]. K sources lie along the channel axis, (B, K, H, W), and enter every formula
+through sums, minima and maxima, so that none is privileged. Reducing once halves height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ddfm.likelihoods.contrast import TINY, bounded, finished
+from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.tasks import MAX_GAIN, Task
+from ddfm.pictures.colour import luminance, well_exposed
+from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
+
+UNEXPOSED = 1e-4  # well-exposedness of what is black or white (eq. 15)
+FOCUS_SCALES = 5  # windows of 2 to 32 pixels that sharpness is looked for in (eq. 16)
+COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
+BLURRED = 1e-7  # energy below which nothing is sharp (eq. 17)
+NEARBY = 0.3  # share of a coarser window's energy that is handed on to finer ones (eq. 17)
+HANDED_ON = 3e-4  # energy, some two grey levels squared, that a coarser window's choice counts (eq. 17)
+OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
+OPPOSED, OPPOSED_POWER = 0.6, 3.0  # dark deviations that oppose what is lit fully (eq. 4)
+LIT = (0.3, 0.65)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
+BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction (eq. 5)
+ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
+TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
+INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
+ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
+LEAST_CHROMA = 1e-6  # weight of the chroma of a source that is not chosen
+# Variance of white noise of variance one in each band.
+NOISE_IN_BAND = (0.8894, 0.0529, 0.0101, 0.0024, 0.0006, 0.00015, 0.00004)
+
+
+class HierarchicalLikelihood:
+    """Saliency-informed latent scales for intensities and for details.
+
+    Attributes:
+        start: the luminance that the sources alone give, (B, 1, H, W): one EM iteration from the mean
+            of the sources under the prior weights.
+    """
+
+    def __init__(
+        self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, steady: Steady = as_it_is
+    ) -> None:
+        """
+        Args:
+            sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
+            noise: standard deviation of what noise is left in each, in the same units, (B,).
+            task: what kind of sources they are; see `TASKS`.
+            steady: holds numbers about the whole picture over the frames of a video.
+        """
+        self.task, self.steady = task, steady
+        x = torch.cat(list(sources), 1)
+        variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
+        self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+        self.intensities, trust = Intensities.of(x, variance, task, steady)
+        self.bands = []
+        self.levels = len(task.acutance)
+        for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
+            self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
+            trust = reduce(trust)
+
+    @cached_property
+    def start(self) -> Tensor:
+        return self.solve(self.intensities.mean(self.intensities.weight))
+
+    def rectify(self, f0: Tensor) -> Tensor:
+        """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out (eq. 13)."""
+        luma = luminance(f0)
+        return f0 + (self.solve(luma) - luma) / (1 + ETA)
+
+    def solve(self, f: Tensor) -> Tensor:
+        """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
+        coarsest = self.intensities.fuse(f)
+        for _ in self.bands:
+            coarsest = reduce(coarsest)
+        current, _ = decompose(f, self.levels)
+        details = [
+            band.fuse(d, contrast, self.task.gain)
+            for band, d, contrast in zip(self.bands, current, self.task.acutance, strict=True)
+        ]
+        return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
+
+    def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        return finished(luma, self.task, stretch, self.steady)
+
+    def choice(self) -> Tensor:
+        """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""
+        weight = self.intensities.weight[:, :-1]
+        return expand(weight, size(self.low)).clamp_min(LEAST_CHROMA)
+
+
+def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """E-step: the candidates' expected precisions, made to sum to one (eq. 8).
+
+    E[1/v_k], up to a factor that all k share, of a latent variance v_k with an inverse gamma prior of
+    scale n/2 ``scale / weight``, shared in a neighbourhood of n pixels, given how far the current f is
+    from candidate k there.
+
+    Args:
+        candidates: (B, K, H, W).
+        current: (B, 1, H, W).
+        weight: prior weights, (B, K, h, w) at half the resolution.
+        scale: (B, 1, h, w) or (B, 1, 1, 1), positive.
+
+    Returns:
+        (B, K, h, w).
+    """
+    residual = reduce((current - candidates).square_())
+    precision = weight / (weight * residual + scale)
+    return precision / precision.sum(1, keepdim=True)
+
+
+def weighted_sum(share: Tensor, x: Tensor) -> Tensor:
+    """Of the channels of x, (B, K, H, W), by shares at half the resolution; (B, 1, H, W)."""
+    return expand(share, size(x)).mul_(x).sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """What may explain the intensities: each source alone, or all of them jointly.
+
+    Attributes:
+        candidates: the K sources and their joint explanation, (B, K + 1, H, W).
+        weight: prior weights, summing to one, (B, K + 1, h, w) at half the resolution.
+        scale: prior scale of the latent variances (eq. 8), (B, 1, 1, 1).
+    """
+
+    candidates: Tensor
+    weight: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(
+        cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is
+    ) -> tuple[Intensities, Tensor]:
+        """From the sources (B, K, H, W); and how far each one's details are to be trusted, (B, K, h, w).
+
+        ``noise`` is the variance of what is left in the sources, (B, K, 1, 1).
+
+        Deviations from the mean of all sources are explained by one source, each as far as it is
+        salient, or by all together: their sum, bounded by the sources (eq. 1 to 3). Where bright and
+        dark deviations contradict each other their sum would be grey, and the brightest source is
+        chosen (eq. 4 to 6).
+        """
+        centre = steady("centre", x.mean((1, 2, 3), keepdim=True))
+        a = x - centre
+        local = reduce(a)
+        magnitude = (reduce(a.abs()) + task.magnitude_floor) ** task.magnitude
+        saliency = magnitude * (task.brightness * local).exp()
+        trust = torch.ones_like(saliency)
+        if task.exposedness:
+            exposed = reduce(well_exposed((x + 1) / 2)) + UNEXPOSED
+            saliency = saliency * exposed**task.exposedness
+            trust = exposed / exposed.amax(1, keepdim=True)
+        if task.sharpness:
+            saliency = trust = sharpest(x, noise, task.sharpness)
+        weight = saliency / saliency.sum(1, keepdim=True)
+        joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
+
+        conflict = torch.zeros_like(local[:, :1])
+        if task.brightness and not task.exposedness:
+            apart = local - OWN_MEAN * steady("own means", a.mean((2, 3), keepdim=True))
+            conflict = contradiction(centre + local, apart)
+            weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
+            trust = trust * (1 - conflict * (1 - weight / weight.amax(1, keepdim=True)))
+        share = task.joint * (1 - conflict)
+        intensities = cls(
+            candidates=torch.cat([x, centre + joint], 1),
+            weight=torch.cat([(1 - share) * weight, share], 1),
+            scale=INTENSITY_SCALE * steady("energy", local.square().mean((1, 2, 3), keepdim=True)) + TINY,
+        )
+        return intensities, trust
+
+    def fuse(self, current: Tensor) -> Tensor:
+        """One EM iteration, given the current f, (B, 1, H, W); same shape out."""
+        return self.mean(shares(self.candidates, current, self.weight, self.scale))
+
+    def mean(self, share: Tensor) -> Tensor:
+        """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
+        return weighted_sum(share, self.candidates)
+
+
+def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
+    """How far each source (B, K, H, W) is the sharpest one, 1 where it is, (B, K, h, w), eq. 16 to 18.
+
+    The energy of the finest bands, less what noise of that variance (B, K, 1, 1) contributes, averaged over
+    ever larger windows, is sharpness: fine windows put the borders where they are. The choice of the next
+    coarser window counts as much as some energy, and so decides where finer ones have seen less, so that
+    flat regions go with what surrounds them. Of the energy itself a share is handed on: beside a sharp edge
+    its blurred copy has more of it in fine windows; but texture far away does not outvote weaker texture
+    here.
+    """
+    windows: list[Tensor] = []
+    for level, band in enumerate(decompose(x, FOCUS_SCALES)[0]):
+        own = COARSER**level * (reduce(band.square()) - NOISE_IN_BAND[level] * noise).clamp_min(0)
+        windows.append(own + reduce(windows[-1]) if windows else own)
+    energy = windows.pop() + BLURRED
+    for finer in reversed(windows):
+        choice = energy / energy.sum(1, keepdim=True)
+        energy = finer + expand(HANDED_ON * choice + NEARBY * energy, size(finer))
+    return (energy / energy.amax(1, keepdim=True)) ** firmness
+
+
+def contradiction(x: Tensor, apart: Tensor) -> Tensor:
+    """How far local intensities x contradict each other, 0 to 1, (B, 1, h, w), eq. 4.
+
+    They do where one source is lit, as a sky or a hot target, and another one much darker than it is
+    elsewhere (``apart``: deviations, both (B, K, h, w)). A night scene, darker than its infrared picture
+    everywhere, contradicts nothing.
+    """
+    opposed = ((-apart).clamp_min(0).sum(1, keepdim=True) / OPPOSED).clamp_max(1) ** OPPOSED_POWER
+    lit = (x.amax(1, keepdim=True) - LIT[0]) / (LIT[1] - LIT[0])
+    return opposed * lit.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A detail band of the sources. Energies and weights are local means, at half its resolution.
+
+    Attributes:
+        x: the sources' coefficients, (B, K, h, w).
+        energy: local mean squares, less what noise contributes, (B, K, h/2, w/2).
+        total: energy of all sources together, what they share counted once (eq. 10), (B, 1, h/2, w/2).
+        noise: variance of the noise left in x, (B, K, 1, 1).
+        scale: prior scale of the latent variances (eq. 8), (B, 1, h/2, w/2).
+        weight: prior weight of each source, summing to one over the sources (eq. 7).
+    """
+
+    x: Tensor
+    energy: Tensor
+    total: Tensor
+    noise: Tensor
+    scale: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, noise: Tensor, trust: Tensor, floor: float) -> Band:
+        """From the sources' coefficients, their noise, and the trust in them at half the resolution."""
+        energy = (reduce(x.square()) - noise).clamp_min(0)
+        added = energy.sum(1, keepdim=True)
+        shared = (reduce(x.sum(1, keepdim=True).square()) - noise.sum(1, keepdim=True) - added).clamp_min(0)
+        saliency = (energy + floor) ** ENERGY_POWER * trust**TRUST_POWER
+        return cls(
+            x=x,
+            energy=energy,
+            total=added - shared / x.shape[1],
+            noise=noise,
+            scale=DETAIL_SCALE * (energy + floor).mean(1, keepdim=True),
+            weight=saliency / saliency.sum(1, keepdim=True),
+        )
+
+    def fuse(self, current: Tensor, acutance: float, most: float = MAX_GAIN) -> Tensor:
+        """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
+        share = shares(self.x, current, self.weight, self.scale)
+        # M-step: the mean that those precisions give (eq. 9).
+        d = weighted_sum(share, self.x)
+        # Averaging details that differ loses energy; what the sources have together is given back
+        # (eq. 10), and the finest details get the contrast that eyes miss, but noise gets neither.
+        noise = (share.square() * self.noise).sum(1, keepdim=True)
+        energy = (reduce(d.square()) - noise).clamp_min(0) + TINY
+        gain = ((self.total + TINY) / energy).clamp(1, most).sqrt()
+        gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
+        return expand(gain, size(self.x)).mul_(d)

@@ -1,0 +1,105 @@
+"""The constants of the likelihood that differ between kinds of sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
+MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
+MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Hold what differs between kinds of sources; intensities are in [-1, 1], where a grey level is 2/255.
+
+    Attributes:
+        name: what results and messages call it.
+        joint: weight of the joint explanation of intensities (eq. 3).
+        brightness: how far bright intensities are more salient than dark ones (eq. 2).
+        energy_floor: details below this energy leave the choice between sources open (eq. 7).
+        acutance: contrast of the bands, finest first (eq. 11).
+        overshoot: share kept of what lies outside the sources' range (eq. 12).
+        stretch: how far the contrast may be raised at the end (eq. 14).
+        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2).
+        magnitude_floor: deviation below which it hardly counts (eq. 2).
+        exposedness: power of the well-exposedness in it; above 0 details come from where they are well
+            exposed, too (eq. 15).
+        sharpness: how firmly the sharpest source is chosen; above 0 that choice takes the place of the
+            saliency of intensities, and the details follow it (eq. 16 to 18).
+        gain: most of the energy that is given back where details are averaged (eq. 10).
+        knee: luminance, of 1, from which on the range is compressed rather than clipped (eq. 19).
+        least_chroma: share of the chroma that makes the luminance give way where it does not fit (eq. 20).
+        chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
+        denoises: whether noisy sources are denoised unless the user says otherwise.
+        one_camera: whether all sources come from one camera, so that one range holds for all of them.
+        centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
+        energy: mean square of the local intensities about it, likewise.
+
+    There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
+    than something dark; without it, and among exposures, there are no contradictions (eq. 4 to 6).
+    """
+
+    name: str
+    joint: float
+    brightness: float
+    energy_floor: float
+    acutance: tuple[float, ...]
+    overshoot: float
+    stretch: float
+    magnitude: float = MAGNITUDE_POWER
+    magnitude_floor: float = MAGNITUDE_FLOOR
+    exposedness: float = 0.0
+    sharpness: float = 0.0
+    gain: float = MAX_GAIN
+    knee: float = 1.0
+    least_chroma: float = 0.0
+    chroma: Literal["saturation", "exposure", "choice"] = "saturation"
+    denoises: bool = True
+    one_camera: bool = False
+    centre: float | None = None
+    energy: float | None = None
+
+
+# Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
+# (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
+TASKS = {
+    "infrared": Task("infrared", 0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
+    "medical": Task(
+        "medical", 0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25, denoises=False
+    ),
+    # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
+    # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
+    # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
+    # range, no energy given back.
+    "exposure": Task(
+        name="exposure",
+        joint=0.0,
+        brightness=0.3,
+        energy_floor=1e-5,
+        acutance=(1.0,) * 7,
+        overshoot=0.3,
+        stretch=1.2,
+        magnitude=3.4,
+        magnitude_floor=0.2,
+        exposedness=1.2,
+        gain=1.0,
+        knee=0.85,
+        chroma="exposure",
+        one_camera=True,
+    ),
+    "focus": Task(
+        name="focus",
+        joint=0.0,
+        brightness=0.0,
+        energy_floor=0.001,
+        acutance=(1.0,) * LEVELS,
+        overshoot=0.0,
+        stretch=1.0,
+        sharpness=8.0,
+        gain=1.0,
+        chroma="choice",
+        one_camera=True,
+    ),
+}

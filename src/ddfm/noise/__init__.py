@@ -1,0 +1,1 @@
+"""Clean noisy sources before fusion: noise level, stripes, compression, posterior mean."""

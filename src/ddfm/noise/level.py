@@ -1,0 +1,96 @@
+"""Estimate the standard deviation of white noise in a picture.
+
+Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in the same units.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
+# Noise is measured in blocks: large enough for a stable rms, small enough to lie within one surface.
+BLOCK, STEP = 8, 4
+STRIP = 64  # rows that are filtered at once
+FLATTEST = 0.1  # share of the blocks that noise is measured in
+QUANTILE = 0.3  # of their rms: below the median, because what detail is left only adds
+FEWEST_BLOCKS = 100
+CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
+
+
+def estimate_noise(luma: Tensor) -> Tensor:
+    """Standard deviation of white Gaussian noise in each image.
+
+    The image is filtered with second differences in both directions (Immerkaer 1996, "Fast noise
+    variance estimation"), which leaves no trace of offsets of rows and columns, and the rms of the
+    result is taken over small blocks. To keep detail out, only the flattest blocks count, as judged by
+    gradients at a coarser scale (as Liu et al. 2013, "Single-image noise level estimation"): those are
+    nearly independent of the second differences where there is only noise, so choosing by them does
+    not bias the rms. Blocks too near to black or white, where noise is cut off, do not count either.
+
+    Fine detail all over an image (foliage, film grain), or wherever it is neither black nor white, is
+    taken for noise: there the estimate is high. Noise that is not white (compressed, enlarged or
+    smoothed since) is understated, to less than a half if it was smoothed at all.
+
+    Args:
+        luma: shape (B, 1, H, W).
+
+    Returns:
+        shape (B,), 0 where an image has no room for noise: it is black and white or too small.
+    """
+    if min(luma.shape[-2:]) < BLOCK + 4:
+        return luma.new_zeros(len(luma))
+    # In strips, so that what is computed for each pixel stays in a processor's cache.
+    strips = [
+        F.avg_pool2d(_filtered(luma[..., top : top + STRIP + 4, :]), STEP)
+        for top in range(0, luma.shape[-2] - STEP - 4 + 1, STRIP)
+    ]
+    blocks = F.avg_pool2d(torch.cat(strips, 2), BLOCK // STEP, 1)
+    detail, gradient, mean = blocks.flatten(2).unbind(1)
+    rows = zip(detail.sqrt(), gradient, 1 - mean.abs(), strict=True)
+    return torch.stack([_noise_of_blocks(*row) for row in rows])
+
+
+def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
+    """sigma of one image from its blocks; ``room`` is the distance of their mean to black or white."""
+    farthest = room.topk(min(FEWEST_BLOCKS, len(room))).values[-1]
+    sigma = rms.new_zeros(())
+    for _ in range(3):
+        used = (room >= torch.minimum(CLEARANCE * sigma, farthest)) & (room > GREY_LEVEL / 100)
+        if not used.any():
+            return rms.new_zeros(())
+        gradients = gradient[used]
+        count = max(round(FLATTEST * len(gradients)), min(FEWEST_BLOCKS, len(gradients)))
+        flat = gradients <= gradients.kthvalue(count).values
+        sigma = rms[used][flat].quantile(QUANTILE) / _quantile_of_rms()
+    return sigma
+
+
+def _filtered(luma: Tensor) -> Tensor:
+    """Squared second differences of unit noise gain, the squared gradient of a smoothed image, and the image.
+
+    Shapes (B, 1, H, W) and (B, 3, H - 4, W - 4). The gradient is that of differences at distance 2 after
+    means with (1, 2, 1)/4 along both axes.
+    """
+    inner = luma[..., 1:-1, 1:-1]
+    detail = _three(_three(inner, -2).mT, -2).mT / 6
+    smooth = _three(_three(luma, 2).mT, 2).mT / 16
+    across = smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]
+    along = smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]
+    return torch.cat([detail.square_(), across.square_() + along.square_(), luma[..., 2:-2, 2:-2]], 1)
+
+
+def _three(image: Tensor, middle: float) -> Tensor:
+    """Filtered with (1, middle, 1) along columns."""
+    return torch.add(image[..., :-2, :] + image[..., 2:, :], image[..., 1:-1, :], alpha=middle)
+
+
+@cache
+def _quantile_of_rms() -> float:
+    """`QUANTILE` of the rms that `_filters`' second differences have in blocks of unit white noise."""
+    noise = torch.randn(1, 1, 1602, 1602, generator=torch.Generator().manual_seed(0))
+    squares = _filtered(F.pad(noise, (1, 1, 1, 1)))[:, :1]
+    return float(F.avg_pool2d(squares, BLOCK).sqrt().flatten().quantile(QUANTILE))

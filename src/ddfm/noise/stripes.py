@@ -1,0 +1,121 @@
+"""Remove the offsets that a thermal camera's readout adds to whole columns and rows.
+
+Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in the same units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddfm.noise.level import GREY_LEVEL, estimate_noise
+
+STRIPE_GATE = 2.25 * GREY_LEVEL
+STRIPE_CORRELATION = 0.5
+STRIPE_LAGS = 4
+
+
+def remove_stripes(luma: Tensor, sigma: Tensor | None = None) -> Tensor:
+    """Take out what a sensor's readout adds to whole columns and whole rows.
+
+    Args:
+        luma: shape (B, 1, H, W).
+        sigma: standard deviation of the noise besides, shape (B,); estimated if not given.
+
+    Returns:
+        shape of ``luma``; an image in which no stripes were found comes back unchanged to the bit.
+    """
+    sigma = estimate_noise(luma) if sigma is None else sigma
+    images = [_remove_from(image, float(noise)) for image, noise in zip(luma[:, 0], sigma, strict=True)]
+    return images[0][None, None] if len(images) == 1 else torch.stack(images)[:, None]
+
+
+def _remove_from(image: Tensor, sigma: float) -> Tensor:
+    for _ in range(2):  # columns, then rows: differences along a row are blind to offsets of rows
+        deviation = stripe_deviation(image, sigma)
+        if deviation > STRIPE_GATE:
+            image = image - column_offsets(image, sigma, deviation)
+        image = image.T
+    return image
+
+
+def stripe_deviation(image: Tensor, sigma: float) -> float:
+    """Standard deviation of the offsets of columns that run from top to bottom; 0 if there are none.
+
+    Stripes are what the upper and the lower half of an image have in common: the covariance of their
+    profiles (second differences along the rows, averaged) holds no noise, and of the scene only what
+    is vertical and high enough to be in both. A few such things weigh little, since profiles are
+    limited to twice their median; many, as a palisade, have a lower correlation than stripes.
+
+    Args:
+        image: shape (H, W).
+        sigma: standard deviation of the noise.
+    """
+    half = image.shape[0] // 2
+    limit = _limit(sigma)
+    step = image.diff(dim=1).clamp(-limit, limit)
+    if half < 1 or image.shape[1] < 16:
+        return 0.0
+    profiles = torch.stack([step[:half].mean(0), step[-half:].mean(0)]).diff(dim=1)
+    spread = 1.4826 * profiles.abs().median(1, keepdim=True).values
+    upper, lower = profiles.clamp(-2 * spread, 2 * spread)
+    covariance = float((upper * lower).mean())
+    scale = float(((upper**2).mean() * (lower**2).mean()).sqrt())
+    if covariance <= STRIPE_CORRELATION * scale:
+        return 0.0
+    # Second differences of independent offsets have 6 times their variance, of which the limit at
+    # two standard deviations leaves 0.774.
+    return math.sqrt(covariance / (6 * 0.774))
+
+
+def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
+    """The offset of every column, mean 0, shape (W,).
+
+    Robust means over the rows of x[:, j + k] - x[:, j], k = 1 to 4, are taken for s[j + k] - s[j]
+    with an error that grows with k, since the scene changes too; s itself is taken for independent,
+    with the given standard deviation. The least squares solution is found four times, with less
+    weight each time for differences that disagree with it: vertical edges, which are no stripes.
+
+    Args:
+        image: shape (H, W).
+        sigma: standard deviation of the noise.
+        deviation: standard deviation of the offsets.
+    """
+    height, width = image.shape
+    lags = range(1, min(STRIPE_LAGS, width - 1) + 1)
+    differences = [_robust_mean(image[:, k:] - image[:, :-k], _limit(sigma)).double() for k in lags]
+    offsets = torch.zeros(width, dtype=torch.float64, device=image.device)
+    for iteration in range(4):
+        matrix = torch.eye(width, dtype=torch.float64, device=image.device) / deviation**2
+        vector = torch.zeros_like(offsets)
+        for k, difference in zip(lags, differences, strict=True):
+            variance = k * (GREY_LEVEL**2 + 0.02 * sigma**2) + 2 * sigma**2 / height
+            error = difference - (offsets[k:] - offsets[:-k])
+            spread = 1.4826 * float(error.abs().median())
+            bound = 4 * (spread if iteration == 0 else math.sqrt(spread**2 + variance))
+            weight = (1 - (error / bound) ** 2).clamp_min(0) ** 2 / (variance * len(lags))
+            left = torch.arange(width - k, device=image.device)
+            matrix[left, left] += weight
+            matrix[left + k, left + k] += weight
+            matrix[left, left + k] -= weight
+            matrix[left + k, left] -= weight
+            vector[k:] += weight * difference
+            vector[:-k] -= weight * difference
+        offsets = torch.linalg.solve(matrix, vector)
+    return (offsets - offsets.mean()).to(image)
+
+
+def _limit(sigma: float) -> float:
+    """Differences of neighbours above this are edges, not noise."""
+    return max(10 * GREY_LEVEL, 3 * math.sqrt(2) * sigma)
+
+
+def _robust_mean(values: Tensor, limit: float) -> Tensor:
+    """Tukey's biweight mean over the rows, started at the median."""
+    centre = values.median(0).values
+    for _ in range(3):
+        weight = (1 - ((values - centre) / limit) ** 2).clamp_min(0) ** 2
+        centre = centre + (weight * (values - centre)).sum(0) / weight.sum(0).clamp_min(1e-3)
+    return centre

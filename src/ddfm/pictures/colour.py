@@ -1,0 +1,127 @@
+"""Luminance and chroma: the fusion works on one, the colour source keeps the other.
+
+Full-range BT.601 as in JPEG (JFIF 1.02): Y = .299 R + .587 G + .114 B and, in place of Cb and Cr,
+the three differences R - Y, G - Y, B - Y, which hold the same and need no second matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddfm.pictures.pyramid import expand, reduce, size
+
+WEIGHTS = (0.299, 0.587, 0.114)
+EXPOSURE_SPREAD = 0.2  # of well-exposed values about the middle
+CHROMA_POWER = 0.5  # of the luminance that chroma grows with
+DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
+PALE = 0.02  # a saturation below which saturations are alike
+UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
+FULL = 0.85  # share of the room in the gamut from which on chroma is bent rather than cut
+GREY_LEVEL = 1 / 255  # how far from black and white a channel stays
+
+
+def luminance(image: Tensor) -> Tensor:
+    """Y of an RGB image (..., 3, H, W), shape (..., 1, H, W); a grey image comes back as it is."""
+    if image.shape[-3] == 1:
+        return image
+    red, green, blue = image.unbind(-3)
+    y = (red * WEIGHTS[0]).add_(green * WEIGHTS[1]).add_(blue * WEIGHTS[2])
+    return y.unsqueeze(-3)
+
+
+def chroma(image: Tensor) -> Tensor:
+    """R - Y, G - Y, B - Y of an RGB image, shape (..., 3, H, W)."""
+    return image - luminance(image)
+
+
+def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
+    """One chroma from several colour images, each pixel weighted by how saturated it is there.
+
+    The rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), with one weight a pixel for all
+    components instead of one each, so that the hue stays between those of the sources.
+
+    Args:
+        images: (..., 3, H, W).
+        weights: (..., 1, H, W) each, not negative, to be used instead of the saturations.
+    """
+    parts = [chroma(image) for image in images]
+    if len(parts) == 1:
+        return parts[0]
+    if weights is None:
+        weights = [part.norm(dim=-3, keepdim=True) for part in parts]
+    total = torch.stack(list(weights)).sum(0).clamp_min(torch.finfo(torch.float32).tiny)
+    return torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+
+
+def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
+    """One chroma from several exposures, for a picture with the luminance given, (..., 1, H, W) in [0, 1].
+
+    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows
+    with a power of the luminance. The chroma that each source would have at the luminance given is
+    averaged, weighted by how well the source's channels are exposed and how saturated it is there
+    (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
+    in black or in white, tells a wrong hue and gets next to no weight. Half of each weight (its square
+    root) is that of the neighbourhood, so that no texture shows in the colours; the other half is the
+    pixel's own, so that no clipped white bleeds across its border. No channel is driven into black or
+    white by its chroma (`within_gamut`).
+
+    Args:
+        images: two or more, (B, 3, H, W) in [0, 1].
+        luma: (B, 1, H, W).
+    """
+    parts, weights = [], []
+    for image in images:
+        exposed = well_exposed(image).prod(-3, keepdim=True)
+        saturation = image.std(-3, correction=0, keepdim=True)
+        parts.append(chroma(image) / (luminance(image) + DARK) ** CHROMA_POWER)
+        weight = exposed * (saturation + PALE) + UNEXPOSED
+        weights.append((weight * blurred(weight)).sqrt())
+    total = torch.stack(weights).sum(0)
+    mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
+    return within_gamut(luma, (luma + DARK) ** CHROMA_POWER * mean)
+
+
+def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
+    """The chroma, scaled down so that every channel stays a grey level away from black and white.
+
+    Of the room that the luminance leaves, what is below ``FULL`` is kept, and what is above is bent
+    towards the whole room, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different
+    chromas stay different. Hue is kept.
+
+    Args:
+        luma: (..., 1, H, W) in [0, 1].
+        chroma: (..., 3, H, W).
+    """
+    room = (torch.where(chroma > 0, 1 - luma, luma) - GREY_LEVEL).clamp_min(torch.finfo(chroma.dtype).tiny)
+    wanted = (chroma.abs() / room).amax(-3, keepdim=True)
+    above = (wanted - FULL).clamp_min(0) / (1 - FULL)
+    return chroma * torch.where(above > 0, (FULL + (1 - FULL) * above.tanh()) / wanted, 1.0)
+
+
+def well_exposed(image: Tensor) -> Tensor:
+    """How far values in [0, 1] are from black and white, exp(-(y - .5)^2 / (2 .2^2)): Mertens et al. 2007."""
+    return (-((image - 0.5) / EXPOSURE_SPREAD).square() / 2).exp()
+
+
+def blurred(weight: Tensor) -> Tensor:
+    """A Gaussian mean over some ten pixels."""
+    smaller = reduce(weight)
+    return expand(expand(reduce(smaller), size(smaller)), size(weight))
+
+
+def combine(luma: Tensor, chroma: Tensor, least: float = 0.0) -> Tensor:
+    """RGB in [0, 1] with the luminance given (..., 1, H, W) and as much of the chroma as fits.
+
+    Where Y + chroma leaves the gamut, the chroma is scaled down, which keeps luminance and hue;
+    cutting each channel off would change both. Black and white have no room for any: if ``least`` of
+    the chroma, 0 to .5, has to fit, the luminance makes room for it.
+    """
+    lowest, highest = chroma.amin(-3, keepdim=True), chroma.amax(-3, keepdim=True)
+    if least:
+        luma = luma.clamp(-least * lowest, 1 - least * highest)
+    tiny = torch.finfo(torch.float32).tiny
+    scale = torch.minimum((1 - luma) / highest.clamp_min(tiny), luma / lowest.neg().clamp_min_(tiny))
+    return torch.addcmul(luma, scale.clamp_(0, 1), chroma).clamp_(0, 1)

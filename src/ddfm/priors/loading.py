@@ -1,0 +1,230 @@
+"""Load a prior by its name, folder, checkpoint or hub id.
+
+A prior lives in a folder in diffusers' own format::
+
+    config.json                             the UNet2DModel
+    diffusion_pytorch_model.safetensors     its weights
+    scheduler_config.json                   the noise schedule and what the network predicts
+    prior.json                              only if pixels are unshuffled: {"pixel_unshuffle": 2}
+
+``UNet2DModel.from_pretrained`` and ``DDPMScheduler.from_pretrained`` open it as it is; folders that
+keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are read as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ddfm.errors import InputError
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.network import WEIGHTS, UNet, check_finite, current_names, misfits
+from ddfm.priors.network_config import Foreign, read_unet_config
+from ddfm.priors.schedule import NoiseSchedule
+from ddfm.timing import stage
+
+if TYPE_CHECKING:
+    from ddfm.priors.foreign import DiffusersUNet
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+CHECKPOINT_SUFFIXES = (".pt", ".pth")
+KNOWN_PRIORS = [
+    {"name": "google/ddpm-church-256", "where": "hub", "what": "RGB, 256x256 churches, 113 M parameters"},
+    {"name": "google/ddpm-bedroom-256", "where": "hub", "what": "RGB, 256x256 bedrooms, 113 M parameters"},
+    {
+        "name": "256x256_diffusion_uncond.pt",
+        "where": "OpenAI",
+        "what": "RGB, ImageNet, 552.8 M parameters, the paper's; download it and name the file",
+    },
+]
+MOST_UNSHUFFLED = 16  # side of the pixel blocks folded into channels
+
+logger = logging.getLogger("ddfm")
+
+
+@stage("load prior")
+def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
+    """A prior by whatever names it.
+
+    Args:
+        name_or_path: a bundled prior's name, a folder in diffusers' format, a .safetensors file in such
+            a folder, an OpenAI guided-diffusion checkpoint (.pt, with its configuration beside it as
+            .json, .yaml or .yml, or else taken for the 256x256 unconditional one), or the id of a
+            model on the Hugging Face hub ("google/ddpm-church-256"), fetched once and then cached.
+
+    Raises:
+        InputError: naming what is missing, damaged or of a kind that cannot serve as a prior. Weights
+            are never made up.
+    """
+    prior = _read_prior(str(name_or_path), Path(name_or_path))
+    prior.network.prepare_for_inference()
+    return prior
+
+
+def _read_prior(name: str, path: Path) -> Prior:
+    if name in bundled_priors():
+        with as_file(files("ddfm") / "assets" / name) as folder:
+            return _load_folder(folder, name)
+    if path.is_dir():
+        return _load_folder(path, name)
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        from ddfm.priors.guided_diffusion import read_guided_diffusion
+
+        return read_guided_diffusion(path)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        return _load_folder(path.parent, name, path.name)
+    if HUB_ID.fullmatch(name):
+        return _load_folder(_fetch(name), name)
+    raise InputError(
+        f"{name}: no such prior; name a bundled one ({', '.join(bundled_priors())}), a folder in "
+        "diffusers' format, a .safetensors or .pt file, or a hub id (owner/model)"
+    )
+
+
+def _fetch(hub_id: str) -> Path:
+    """The folder of a hub model, from the cache or the network. Raises InputError if neither has it."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
+    except Exception as error:  # a dozen kinds: no network, no such model, no permission, no space
+        raise InputError(
+            f"{hub_id}: no such folder here, not in the cache, and the Hugging Face hub did not give it "
+            f"({type(error).__name__}); offline, name a folder or a bundled prior "
+            f"({', '.join(bundled_priors())})"
+        ) from error
+
+
+def bundled_priors() -> list[str]:
+    """Names of the priors that come with the package."""
+    return sorted(entry.name for entry in (files("ddfm") / "assets").iterdir() if entry.is_dir())
+
+
+def list_priors() -> list[dict[str, str]]:
+    """Bundled priors, U-Nets in the hub's cache, and some to be had elsewhere: name, where, what."""
+    rows = [{"name": name, "where": "bundled", "what": "luminance, any size"} for name in bundled_priors()]
+    rows += [{"name": hub_id, "where": "cached", "what": "from the Hugging Face hub"} for hub_id in _cached()]
+    listed = {row["name"] for row in rows}
+    return rows + [row for row in KNOWN_PRIORS if row["name"] not in listed]
+
+
+def _cached() -> list[str]:
+    """Hub models in the cache whose configuration is a `UNet2DModel`'s."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    found = []
+    for repository in repositories:
+        for path in repository.repo_path.glob("snapshots/*/**/config.json"):
+            if '"UNet2DModel"' in path.read_text(errors="replace"):
+                found.append(repository.repo_id)
+                break
+    return sorted(found)
+
+
+def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
+    unet = folder / "unet" if (folder / "unet").is_dir() else folder
+    schedule = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
+    for needed in (unet / "config.json", schedule / "scheduler_config.json"):
+        if not needed.is_file():
+            raise InputError(f"{needed}: missing; a prior is a folder in diffusers' format")
+    network = _load_network(unet, weights)
+    unshuffle = _pixel_unshuffle(folder / "prior.json")
+    noise = NoiseSchedule.read(schedule / "scheduler_config.json")
+    prior = Prior(network, noise, unshuffle, name, folder=folder)
+    _check(prior, folder)
+    return prior
+
+
+def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
+    """Read config.json and the weights, from the file of that name if one is given. Raises InputError."""
+    values = _read_json(folder / "config.json")
+    config = read_unet_config(values, str(folder / "config.json"))
+    if isinstance(config, Foreign):
+        if any(values.get(field) is not None for field in ("class_embed_type", "num_class_embeds")):
+            raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
+        logger.info("%s: read by diffusers (%s)", folder, config.reason)
+        from ddfm.priors.foreign import DiffusersUNet
+
+        return DiffusersUNet.load(folder, weights)
+    path = _weights_file(folder, weights)
+    with torch.device("meta"):
+        network = UNet(config)
+    tensors = current_names(_read_weights(path))
+    if wrong := misfits(network, tensors):
+        raise InputError(
+            f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
+        )
+    # Tensors mapped from a file lie at any address, by which some kernels choose the order of their sums.
+    copied = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+    check_finite(copied, path)
+    network.load_state_dict(copied, assign=True)
+    return network
+
+
+def _weights_file(folder: Path, weights: str | None) -> Path:
+    """Return where the weights lie: the file named, safetensors, or in older folders a pickle."""
+    names = [weights] if weights else [WEIGHTS, "diffusion_pytorch_model.bin"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder / names[0]}: missing; a prior is a folder in diffusers' format")
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file or, without running code in it, of a pickle."""
+    if path.suffix != ".safetensors":
+        from ddfm.priors.guided_diffusion import load_checkpoint
+
+        return load_checkpoint(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())})") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable JSON file ({str(error).splitlines()[0]})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a configuration; names and values in braces are needed")
+    return values
+
+
+def _pixel_unshuffle(path: Path) -> int:
+    """Read prior.json, which is there only where pixels are unshuffled; 1 without it."""
+    value = _read_json(path).get("pixel_unshuffle", 1) if path.is_file() else 1
+    if not isinstance(value, int) or not 1 <= value <= MOST_UNSHUFFLED:
+        raise InputError(
+            f"{path}: pixel_unshuffle: {value!r:.80}; a whole number from 1 to {MOST_UNSHUFFLED} is needed"
+        )
+    return value
+
+
+def _check(prior: Prior, folder: Path) -> None:
+    config = prior.network.config
+    if config.in_channels not in (prior.pixel_unshuffle**2, 3 * prior.pixel_unshuffle**2):
+        raise InputError(
+            f"{folder}: takes {config.in_channels} channels; a prior takes 1 (luminance) or 3 (RGB)"
+        )
+    if config.out_channels not in (config.in_channels, 2 * config.in_channels):
+        raise InputError(
+            f"{folder}: turns {config.in_channels} channels into {config.out_channels}; no prior does"
+        )

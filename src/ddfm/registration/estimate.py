@@ -1,0 +1,209 @@
+"""Registration: a source of another size, view or camera is brought onto another one.
+
+    registration = register(thermal, visible, "affine")
+    registration.check("thermal.png", "visible.png")  # InputError if it is doubtful
+    aligned = registration.warp(thermal, visible)
+
+How the alignment is found is told in `alignment`, what is compared in `orientation`; what they
+were measured to do, in docs/registration.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ddfm.errors import InputError
+from ddfm.pictures.colour import WEIGHTS
+from ddfm.registration.alignment import (
+    SIDES,
+    Floats,
+    ParametricModel,
+    View,
+    align,
+    bend,
+    positions,
+    pulled,
+    remapped,
+    shrunk,
+    spacing,
+    transformed,
+)
+from ddfm.registration.models import REGISTRATIONS, Registering
+from ddfm.registration.orientation import Plane, displaced_agreement
+
+Model = Registering
+Pixels = NDArray[np.float32]
+LEAST_CONFIDENCE = 0.15
+JUDGED_SIDE, JUDGED_CELL, JUDGED_REACH = SIDES[0], 16, 12
+NEIGHBOURHOOD = 1.0  # cells, of the Gaussian in which votes are counted together
+IN_PLACE = 2.5  # pixels from the alignment within which a vote is for it
+FILL_SIDE = 256  # pixels, in which the brightness of what stands in is found,
+FILL_SPREADS = (128, 32, 12)  # as that of the nearest parts that there are
+FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
+PARAMETERS = {"affine": 6, "homography": 8}
+LARGEST = 32767  # pixels of a side, by OpenCV
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where each pixel of the fixed picture lies in the moving one.
+
+    Attributes:
+        flow: (H, W, 2) float32, (x, y) in pixels: what the fixed picture shows at (x, y), the moving one
+            shows at (x, y) + flow[y, x].
+        model: ``"affine"``, ``"homography"`` or ``"dense"``.
+        matrix: the affine map or homography, from pixel coordinates (x, y, 1) of the fixed picture to those
+            of the moving one; for the model dense, the affine map that the bending started from.
+        confidence: within [0, 1], the share of the fixed picture whose neighbourhoods ask, each of itself,
+            for this alignment rather than for another one near it, beyond what its parameters can force.
+        shown: (H, W) bool, what of the fixed picture the moving one covers.
+    """
+
+    flow: NDArray[np.float32]
+    model: Model
+    matrix: Floats
+    confidence: float
+    shown: NDArray[np.bool_]
+
+    @property
+    def inside(self) -> float:
+        """The share of the fixed picture that the moving one covers."""
+        return float(self.shown.mean())
+
+    def check(self, moving: str, fixed: str, least: float = LEAST_CONFIDENCE) -> None:
+        """Raises InputError, naming the two sources, if the confidence is below ``least``."""
+        if self.confidence >= least:
+            return
+        other = "affine" if self.model == "homography" else "homography"
+        raise InputError(
+            f"{moving} does not register with {fixed}: confidence {self.confidence:.2f}, needed {least:.2f}; "
+            f"make sure that both show the same scene, turned by less than 20 degrees, "
+            f"try --register {other}, or align them by hand"
+        )
+
+    def warp(self, pixels: Pixels, fixed: Pixels) -> Pixels:
+        """The moving picture in the fixed one's place, (H, W, C) in [0, 1]; Lanczos, with antialiasing.
+
+        Where it shows nothing, the fixed picture stands in, at the brightness that the moving one has
+        nearby: what only one source shows, fusion takes from that one, and no frame is taken for content.
+
+        Args:
+            pixels: the moving picture as it was registered, (H', W', C) in [0, 1].
+            fixed: the fixed picture, (H, W, 1 or 3) in [0, 1].
+        """
+        moved = _sampled(pixels, _all_positions(fixed) + self.flow)
+        if self.shown.all():
+            return moved
+        other = fixed if fixed.shape[2] == moved.shape[2] else _grey(fixed)[..., None]
+        return _completed(moved, np.broadcast_to(other, moved.shape), self.shown)
+
+
+def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registration:
+    """Find where each pixel of ``fixed`` lies in ``moving``; whatever their sensors, sizes and aspects.
+
+    Same inputs, same result. Whether it can be trusted is said by `Registration.check`.
+
+    Args:
+        moving: (H', W', 1 or 3) in [0, 1].
+        fixed: (H, W, 1 or 3) in [0, 1].
+        model: ``"affine"``, ``"homography"`` (eight parameters, for a plane or a far scene) or ``"dense"``
+            (an affine map and a smooth field on top, for lenses and for parallax).
+
+    Raises:
+        InputError: an unknown model, or a side of more than 32767 pixels.
+    """
+    if model not in REGISTRATIONS:
+        raise InputError(f"register {model!r}: not one of {', '.join(REGISTRATIONS)}")
+    if max(*moving.shape[:2], *fixed.shape[:2]) > LARGEST:
+        raise InputError(f"register: sources of more than {LARGEST} pixels a side are not supported")
+    still, mover = _view(fixed), _view(moving)
+    kind: ParametricModel = "homography" if model == "homography" else "affine"
+    found = align(still, mover, kind)
+    matrix = _corner_to_corner(moving, fixed) if found is None else found
+    here = _all_positions(fixed)
+    bent = here + bend(still, mover, matrix) if model == "dense" and found is not None else here
+    at = transformed(matrix, bent)
+    shown = cv2.erode(pulled(mover, at).shown, np.ones((3, 3), np.uint8)) > 0
+    confidence = 0.0 if found is None else _confidence(still, mover, matrix, PARAMETERS[kind])
+    return Registration((at - here).astype(np.float32), model, matrix, confidence, shown)
+
+
+def _all_positions(pixels: Pixels) -> NDArray[np.float32]:
+    return positions((pixels.shape[1], pixels.shape[0]))
+
+
+def _grey(pixels: Pixels) -> Plane:
+    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ np.array(WEIGHTS, np.float32)
+    return np.ascontiguousarray(grey, np.float32)
+
+
+def _view(pixels: Pixels) -> View:
+    """A black frame, as rectifying and warping leave it, shows nothing: exact zeros joined to the border."""
+    black = (pixels == 0).all(2).astype(np.uint8)
+    _, labels = cv2.connectedComponents(black, connectivity=4)
+    border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    frame = np.isin(labels, border[border > 0]).astype(np.uint8)
+    # The pixels next to a frame were mixed with it when the picture was warped.
+    return View(_grey(pixels), 1 - cv2.dilate(frame, np.ones((5, 5), np.uint8)).astype(np.float32))
+
+
+def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
+    """The map of a picture that merely has another size."""
+    height, width = (a / b for a, b in zip(moving.shape[:2], fixed.shape[:2], strict=True))
+    return np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]])
+
+
+def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> float:
+    """The share of the fixed picture's neighbourhoods whose own best displacement is next to none.
+
+    All of them count, since a few that happen to overlap agree easily; but for as many as the map's
+    parameters can satisfy whatever the pictures show, two by each neighbourhood. The map is that before any
+    bending, which could make anything agree a little.
+    """
+    small, to_small = fixed.reduced(JUDGED_SIDE / max(fixed.size))
+    warped = moving.warped(matrix @ np.linalg.inv(to_small), small.size)
+    table = displaced_agreement(small.field(), warped.field(), JUDGED_REACH, JUDGED_CELL)
+    side, _, rows, columns = table.shape
+    cells = table.reshape(side * side, rows, columns)
+    votes = np.stack([cv2.GaussianBlur(cell, (0, 0), NEIGHBOURHOOD) for cell in cells])
+    best = votes.argmax(0)
+    distance = np.hypot(best // side - JUDGED_REACH, best % side - JUDGED_REACH)
+    in_place = int(((distance <= IN_PLACE) & (votes.max(0) > 0)).sum())
+    free = parameters / 2 * 4 * np.pi * NEIGHBOURHOOD**2  # cells: a Gaussian averages as many as 4 pi sigma^2
+    return max(0.0, float(in_place - free)) / max(rows * columns - free, free)
+
+
+def _sampled(pixels: Pixels, at: Floats) -> Pixels:
+    """``pixels`` at positions (H, W, 2), those outside at its border; shrunk first if it is much larger."""
+    factor = 1 / spacing(at)
+    if factor < 1:
+        height, width = pixels.shape[:2]
+        size = max(1, round(width * factor)), max(1, round(height * factor))
+        pixels = shrunk(pixels, size)
+        at = (at + 0.5) * (np.array(size) / (width, height)) - 0.5
+    moved = remapped(pixels, at, cv2.INTER_LANCZOS4)
+    return np.clip(moved.reshape(*at.shape[:2], -1), 0, 1)
+
+
+def _completed(moved: Pixels, other: Pixels, shown: NDArray[np.bool_]) -> Pixels:
+    """``other`` where nothing is shown, at the mean brightness of ``moved`` nearby, with a soft border."""
+    if not shown.any():
+        return other.copy()
+    height, width = shown.shape
+    factor = min(1.0, FILL_SIDE / max(height, width))
+    small = max(1, round(width * factor)), max(1, round(height * factor))
+    mask = shrunk(shown.astype(np.float32), small)
+    excess = shrunk((moved - other) * shown[..., None], small).reshape(small[1], small[0], -1)
+    offset = np.zeros_like(excess)
+    for sigma in FILL_SPREADS:
+        share = cv2.GaussianBlur(mask, (0, 0), sigma)[..., None]
+        mean = cv2.GaussianBlur(excess, (0, 0), sigma).reshape(excess.shape)
+        offset += np.clip(share / 0.05, 0, 1) * (mean / np.maximum(share, 1e-6) - offset)
+    whole = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR).reshape(moved.shape)
+    distance = cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 3)
+    weight = np.clip(distance / FEATHER, 0, 1)[..., None]
+    return np.clip(weight * moved + (1 - weight) * (other + whole), 0, 1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Draw a fused image: prior, likelihood and scheduler take turns."""

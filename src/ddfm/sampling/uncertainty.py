@@ -1,0 +1,107 @@
+"""How far the fused luminance can be relied on: the spread of posterior samples, pixel by pixel.
+
+A noisy source does not say what the scene looks like but what it may look like. Each sample takes a draw
+of every source given its noise, p(x_k | y_k) under the prior, and fuses those. A noisy image is what a
+diffusion process passes through on its way from noise, so a draw is the rest of that way, walked with
+noise (Ho et al. 2020, algorithm 2) from the level of the source's. Walked in few steps, draws spread too
+little, least where the prior is sure and wrong; so they get the noise that the likelihood is told is left.
+The samples' standard deviation, averaged over neighbours because few samples are taken, is scaled so
+that what clean sources give lies within two of it for 95 % of the pixels (benchmarks/uncertainty.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ddfm.noise.clean import REMAINS, Cleaned, Denoiser
+from ddfm.noise.level import GREY_LEVEL
+from ddfm.noise.stripes import remove_stripes
+from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.timing import stage
+
+SAMPLES = 8
+LEVELS = 4  # network evaluations a draw
+LAST_LEVEL = 0.15  # of the source's noise, at which the estimate itself is taken
+CALIBRATION = 1.2
+
+
+@stage("uncertainty")
+def posterior_std(
+    sources: Sequence[Tensor],
+    cleaned: Sequence[Cleaned],
+    prior: Callable[[], Denoiser],
+    fuse: Callable[[Sequence[Tensor], int], Tensor],
+    seed: int,
+) -> Tensor:
+    """Standard deviation of the fused luminance, (B, 1, H, W), in the units of what ``fuse`` returns.
+
+    Args:
+        sources: luminances as they came, (B, 1, H, W) in [-1, 1].
+        cleaned: the same after `ddfm.noise.clean.clean_source`.
+        prior: called for the prior if a source is noisy.
+        fuse: sources and a seed to the fused luminance.
+        seed: of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    bases = [without_stripes(source, clean) for source, clean in zip(sources, cleaned, strict=True)]
+    mean = square = torch.zeros_like(sources[0], dtype=torch.float64)
+    for n in range(SAMPLES):
+        drawn = [
+            draw_source(base, clean, prior, generator) for base, clean in zip(bases, cleaned, strict=True)
+        ]
+        fused = fuse(drawn, seed + n).double()
+        step = fused - mean  # Welford 1962: no difference of large squares
+        mean = mean + step / (n + 1)
+        square = square + step * (fused - mean)
+    variance = (square / (SAMPLES - 1)).to(sources[0])
+    return CALIBRATION * neighbourhood(variance).clamp_min(0).sqrt()
+
+
+def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
+    """The source as it was before it was denoised, (B, 1, H, W)."""
+    base = clean.luma.clone()
+    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
+        base[n : n + 1] = remove_stripes(source[n : n + 1], clean.measured_noise[n : n + 1])
+    return base
+
+
+def draw_source(
+    base: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], generator: torch.Generator
+) -> Tensor:
+    """What the source may look like without its noise, (B, 1, H, W).
+
+    A source that was not denoised is left with its noise: a draw is the source with as much noise again.
+    ``base`` is the source without stripes.
+    """
+    drawn = base.clone()
+    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
+        drawn[n : n + 1] = draw_posterior(prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator)
+    left = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
+    return drawn + left.reshape(-1, 1, 1, 1) * _noise(base, generator)
+
+
+def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
+    """A draw of p(x | noisy), where noisy is x and white noise of that standard deviation, (B, 1, H, W)."""
+    x = noisy
+    shares = torch.logspace(0, 1, LEVELS, base=LAST_LEVEL, dtype=torch.float64).tolist()
+    levels = [max(share * sigma, min(sigma, GREY_LEVEL / 2)) for share in shares]
+    for level, lower in zip(levels, [*levels[1:], 0.0], strict=True):
+        shown = x.expand(-1, prior.channels, -1, -1)
+        estimate = prior.denoise(shown, level).mean(1, keepdim=True)
+        # p(x_lower | x_level, estimate) of a process that adds variance: a Gaussian bridge.
+        kept = (lower / level) ** 2
+        x = estimate + kept * (x - estimate) + lower * (1 - kept) ** 0.5 * _noise(x, generator)
+    return x
+
+
+def neighbourhood(variance: Tensor) -> Tensor:
+    """A Gaussian mean over some five pixels."""
+    return expand(reduce(variance), size(variance))
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal, drawn on the CPU so that every device gets the same."""
+    return torch.randn(like.shape, generator=generator).to(like)

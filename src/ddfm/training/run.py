@@ -1,0 +1,295 @@
+"""Training an unconditional luminance prior on photographs.
+
+Everything random in step ``n`` is drawn from a generator seeded with (seed, n), so a run that is
+killed and resumed sees the same batches as one that is not.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from ddfm.devices import is_fast_at_bfloat16
+from ddfm.errors import InputError
+from ddfm.formats.atomic import prepare_folder, write_whole
+from ddfm.formats.files import decoding, exists
+from ddfm.formats.tensors import all_finite, load_tensors
+from ddfm.priors.diffusion import Prior, predict
+from ddfm.priors.network import UNet, use_channels_last
+from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.saving import save_whole
+from ddfm.priors.schedule import NoiseSchedule
+from ddfm.training.crops import Crops, central_crops
+from ddfm.training.pictures import QUARTERS, draw_losses, draw_samples
+from ddfm.training.recipe import Recipe
+
+CHECKPOINT = {
+    "recipe": dict,
+    "step": int,
+    "history": list,
+    "network": dict,
+    "average": dict,
+    "optimizer": dict,
+}
+LIVE_EVERY = 10  # steps between two reports of progress
+
+
+def build_prior(recipe: Recipe) -> Prior:
+    """A fresh network with the recipe's layout: convolutions only, no attention, any image size."""
+    depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
+    config = UNetConfig(
+        in_channels=folded,
+        out_channels=folded,
+        block_out_channels=recipe.channels,
+        layers_per_block=recipe.layers_per_block,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
+        norm_num_groups=recipe.norm_groups,
+        add_attention=False,
+    )
+    schedule = NoiseSchedule(
+        beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, source="recipe"
+    )
+    network = UNet(config)
+    use_channels_last(network)
+    return Prior(network, schedule, recipe.pixel_unshuffle)
+
+
+def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
+    """abar at fractional timesteps, log-linear in sigma: the inverse of `timestep_of`, shape (B,)."""
+    low = timesteps.long().clamp(0, len(sigmas) - 2)
+    log_sigma = sigmas.log()
+    weight = timesteps.double() - low
+    level = (log_sigma[low] * (1 - weight) + log_sigma[low + 1] * weight).exp()
+    return 1 / (1 + level**2)
+
+
+class DiffusionLoss(nn.Module):
+    """Mean squared error of a prior's prediction; a module so that it can be distributed."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.network, self.prior = prior.network, prior
+
+    def forward(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
+        abar = alpha_cumprod_at(timesteps.cpu(), self.prior.sigmas).reshape(-1, 1, 1, 1)
+        signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
+        target = noise if self.prior.prediction_type == "epsilon" else signal * noise - sigma * clean
+        out = predict(self.network, signal * clean + sigma * noise, timesteps, self.prior.pixel_unshuffle)
+        return F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
+
+
+@torch.no_grad()
+def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
+    """Mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
+    generator = torch.Generator().manual_seed(0)
+    loss_of = DiffusionLoss(prior)
+    quarter, losses = len(prior.sigmas) / 4, []
+    for k in range(4):
+        timesteps = (k + torch.rand(len(clean), generator=generator)) * quarter
+        noise = torch.randn(clean.shape, generator=generator)
+        parts = zip(clean.split(batch), timesteps.split(batch), noise.split(batch), strict=True)
+        batches = [[a.to(prior.device) for a in part] for part in parts]
+        losses.append(float(torch.cat([loss_of(*b) for b in batches]).mean()))
+    return losses
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then half a cosine down to 1 % of the peak."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train(
+    images: list[Path],
+    folder: Path,
+    recipe: Recipe,
+    *,
+    held_out: list[Path] | None = None,
+    device: str = "cpu",
+    resume: bool = False,
+    checkpoint_every: int = 500,
+    progress: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> Prior:
+    """Train a prior and leave it in ``folder/prior``; returns it (the average of the weights).
+
+    ``folder`` also holds ``checkpoint.pt`` (network, average, optimiser, step, history) and
+    ``log.jsonl``, the history: a record per checkpoint with step, loss, images per second and
+    held-out loss per quarter of the timesteps; ``loss.png`` draws it, ``samples.png`` shows what the
+    prior takes for natural. Within `process_group` the batch is shared out between the processes,
+    their gradients are averaged, and the first one writes. ``progress`` is told every tenth step, and
+    every checkpoint with what it measured. Raises InputError for unusable images, an existing run
+    without ``resume``, or a checkpoint of another recipe.
+    """
+    rank, processes = (
+        (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    )
+    if recipe.batch % processes:
+        raise InputError(f"batch = {recipe.batch} cannot be shared out evenly between {processes} processes")
+    checkpoint = folder / "checkpoint.pt"
+    if exists(checkpoint) and not resume:
+        raise InputError(f"{folder}: holds a training run already; --resume continues it")
+    torch.manual_seed(recipe.seed)
+    prior, average = build_prior(recipe).to(device), build_prior(recipe).to(device)
+    average.network.load_state_dict(prior.network.state_dict())
+    network = prior.network.train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+    )
+    start = 0
+    history: list[dict[str, Any]] = []
+    if checkpoint.exists():
+        state = load_checkpoint(checkpoint, recipe, device)
+        start, history = restore(state, checkpoint, network, average.network, optimizer)
+    crops = Crops(images, recipe, prior.sigmas)
+    measured = central_crops(held_out, recipe.crop) if held_out else None
+    prepare_folder(folder)
+    loss_of: nn.Module = DiffusionLoss(prior)
+    if processes > 1:
+        loss_of = DistributedDataParallel(loss_of)
+    autocast = torch.autocast(
+        torch.device(device).type,
+        torch.bfloat16,
+        enabled=recipe.bf16 and is_fast_at_bfloat16(torch.device(device)),
+    )
+
+    losses: list[Tensor] = []
+    clock = time.perf_counter()
+    for step in range(start, recipe.steps):
+        # 1. A batch (this process's share of it), and the loss on it.
+        clean, timesteps, noise = (a[rank::processes].to(device) for a in crops.batch(step))
+        with autocast:
+            loss = loss_of(clean, timesteps, noise).mean()
+        loss.backward()
+        # 2. A step of AdamW along the clipped gradient.
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe, step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        # 3. The running average of the weights, shorter at the start.
+        decay = min(recipe.ema_decay, (step + 1) / (step + 10))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.network.parameters()), list(network.parameters()), 1 - decay)
+        # 4. Now and then: what it is worth, and a place to go on from.
+        losses.append(loss.detach())
+        due = (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps
+        if rank > 0 or not (due or (step + 1) % LIVE_EVERY == 0):
+            continue
+        mean_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(mean_loss):
+            raise InputError(
+                f"step {step + 1}: the loss is not finite; lower learning_rate ({checkpoint} is of before)"
+            )
+        record: dict[str, Any] = {
+            "step": step + 1,
+            "loss": mean_loss,
+            "images_per_second": len(losses) * recipe.batch / (time.perf_counter() - clock),
+        }
+        if due:
+            if measured is not None:
+                with autocast:
+                    record["held_out"] = held_out_loss(average, measured, recipe.batch)
+            history.append(record)
+            state = {
+                "recipe": asdict(recipe),
+                "step": step + 1,
+                "history": history,
+                "network": network.state_dict(),
+                "average": average.network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
+            leave(folder, state, average)
+            losses.clear()
+            clock = time.perf_counter()
+        progress(record)
+    if rank == 0:
+        save_whole(average, folder / "prior")
+    return average
+
+
+def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
+    """Write the checkpoint, the log and the pictures of a run so far."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_whole(folder / "checkpoint.pt", buffer.getvalue())
+    log = "".join(json.dumps(record) + "\n" for record in state["history"])
+    write_whole(folder / "log.jsonl", log.encode())
+    draw_losses(state["history"], folder / "loss.png")
+    draw_samples(average, folder / "samples.png")
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[str]:
+    """Join the other processes if torchrun started this one; yields the device to train on.
+
+    On GPUs each process of a machine takes its own; on CPUs they talk through gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    gpu = torch.device(device).type == "cuda"
+    distributed.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield f"cuda:{os.environ['LOCAL_RANK']}" if gpu else device
+    finally:
+        distributed.destroy_process_group()
+
+
+def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
+    """Return the state of a run; raises InputError if it is damaged, not finite or of another recipe."""
+    try:
+        state = load_tensors(path, device)
+    except InputError as error:
+        raise InputError(f"{path}: not a checkpoint that can be resumed ({error})") from error
+    whole = isinstance(state, dict) and all(
+        isinstance(state.get(key), kind) for key, kind in CHECKPOINT.items()
+    )
+    if not whole or not all(is_record(record) for record in state["history"]):
+        raise InputError(f"{path}: not a checkpoint that can be resumed (it lacks parts of one)")
+    if state["recipe"] != asdict(recipe):
+        raise InputError(f"{path}: was made with another recipe; resume it with its own")
+    if not 0 <= state["step"] <= recipe.steps:
+        raise InputError(f"{path}: not a checkpoint that can be resumed (step {state['step']})")
+    if not all_finite(state):
+        raise InputError(f"{path}: not a checkpoint that can be resumed (its weights are not finite)")
+    return state
+
+
+def is_record(record: Any) -> bool:
+    """Tell whether it is an entry of a run's log."""
+    if not isinstance(record, dict):
+        return False
+    held_out = record.get("held_out", [0.0] * len(QUARTERS))
+    numbers = [record.get("step"), record.get("loss"), *(held_out if isinstance(held_out, list) else [])]
+    return len(numbers) == 2 + len(QUARTERS) and all(isinstance(n, int | float) for n in numbers)
+
+
+def restore(
+    state: dict[str, Any],
+    path: Path,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[int, list[dict[str, Any]]]:
+    """Put a checkpoint's state where it was taken from; returns step and history. Raises InputError."""
+    with decoding(str(path), "not a checkpoint that can be resumed"):
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    return state["step"], state["history"]
