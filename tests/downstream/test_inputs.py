@@ -45,19 +45,19 @@ def test_ours_is_fuse_and_comes_from_the_cache_the_second_time(
 ) -> None:
     generator = np.random.default_rng(0)
     crops = [generator.integers(0, 256, (3, 32, 32, n), np.uint8) for n in (1, 3)]
-    images = [[from_array(crop) for crop in group] for group in crops]
+    infrared, visible = ([from_array(crop) for crop in group] for group in crops)
     (ours,) = find_inputs(["ddfm"], "cpu")
-    made = list(fused_pictures(ours, *images, tmp_path))
+    made = list(fused_pictures(ours, infrared, visible, tmp_path))
     single = ddfm.fuse(crops[0][1], crops[1][1], task="infrared", device="cpu", dtype="float32").to_array()
     difference = np.abs(made[1].astype(int) - np.atleast_3d(single).astype(int))
     assert difference.max() <= 2  # a batch is rounded a little differently
     (file,) = (tmp_path / "ddfm").glob("*.png")
     monkeypatch.setattr(inputs, "fuse", None)  # fusing again would fail
-    again = list(fused_pictures(ours, *images, tmp_path))
+    again = list(fused_pictures(ours, infrared, visible, tmp_path))
     np.testing.assert_array_equal(np.stack(made), np.stack(again))
     monkeypatch.setattr(inputs, "code_fingerprint", lambda: "other code")
     with pytest.raises(TypeError):
-        list(fused_pictures(ours, *images, tmp_path))
+        list(fused_pictures(ours, infrared, visible, tmp_path))
     assert list((tmp_path / "ddfm").glob("*.png")) == [file]
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddfm.downstream.layouts import CHECKS, DETECTION, SEGMENTATION, flir_crops, m3fd, mfnet, open_set
+from ddfm.downstream.layouts import CHECKS, DETECTION, SEGMENTATION, flir_crops, m3fd, mfnet
 from ddfm.downstream.scenes import read_mask, read_sources
 from ddfm.errors import InputError
-from tests.conftest import Command
+from tests.conftest import Command, picture
 from tests.downstream import sets
 
 Write = Callable[[Path], None]
@@ -36,7 +36,7 @@ def test_mfnet_in_both_layouts(tmp_path: Path, separated: bool) -> None:
     assert infrared.pixels.shape == (*sets.SIZE, 1)
     assert visible.pixels.shape == (*sets.SIZE, 3)
     assert visible.alpha is None
-    expected = sets.picture(*sets.SIZE, 1, np.uint8, 100)
+    expected = picture(*sets.SIZE, 1, np.uint8, 100)
     np.testing.assert_allclose(infrared.pixels[..., 0] * 255, expected, atol=1e-3)
     assert set(np.unique(read_mask(labelled.splits["test"][0].labels, 9))) == {0, 1, 2, 8}
 
@@ -144,9 +144,9 @@ def test_what_is_missing_is_named(name: str, write: Write, lost: str, tmp_path: 
     done = ddfm("datasets", "check", name, "--root", tmp_path)
     assert done.returncode == 1
     assert line in done.stdout
-    sets_of = SEGMENTATION if name in SEGMENTATION else DETECTION
+    opened: Callable[[Path], object] = SEGMENTATION[name] if name in SEGMENTATION else DETECTION[name]
     with pytest.raises(InputError, match=Path(lost).stem):
-        open_set(sets_of, name, tmp_path)
+        opened(tmp_path)
 
 
 def test_an_empty_folder_lists_what_it_lacks(tmp_path: Path) -> None:

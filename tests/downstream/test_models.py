@@ -52,7 +52,9 @@ def test_a_picture_without_objects_has_a_loss() -> None:
     assert PointDetector(2).loss(torch.zeros(1, 3, 32, 32), [make_boxes([], [])]).isfinite()
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind == "yolos" else pytest.param(kind, marks=pytest.mark.slow) for kind in DETECTORS]
+)
 def test_transformers_detectors_are_built_without_weights(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("scipy")

@@ -177,6 +177,7 @@ def test_tiles_cover_a_side_evenly() -> None:
         assert max(np.diff(begins)) <= 0.75 * TILE + 1
 
 
+@pytest.mark.slow
 def test_the_given_detector_on_labelled_streets(data: Path) -> None:
     """Persons are found; the numbers are those of benchmarks/results/downstream.md."""
     try:

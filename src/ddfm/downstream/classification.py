@@ -148,7 +148,7 @@ def _trained(
     examples: Tensor, crops: Crops, recipe: Recipe, checkpoint: Path | None
 ) -> tuple[nn.Module, list[float]]:
     classes = torch.from_numpy(crops.classes)
-    model = seeded(lambda: CropClassifier(len(CLASSES)), recipe.seed).to(memory_format=torch.channels_last)
+    model = seeded(lambda: CropClassifier(len(CLASSES)), recipe.seed)
 
     def loss_of(chosen: NDArray[np.intp], generator: np.random.Generator) -> Tensor:
         return F.cross_entropy(model(augmented(examples[chosen], generator)), classes[chosen])
@@ -189,8 +189,8 @@ def _shown(made: Input, split: str, crops: Crops, cached: Path | None) -> NDArra
         if made.folder is None:
             raise InputError(f"{made.name}: needs a folder of fused crops")
         return flir_crops.read_outputs(made.folder, split, crops.names)
-    sources = [
+    infrared, visible = (
         [from_array(crop, name) for crop, name in zip(images, crops.names, strict=True)]
         for images in (crops.infrared, crops.visible)
-    ]
-    return np.stack(list(fused_pictures(made, *sources, cached)))
+    )
+    return np.stack(list(fused_pictures(made, infrared, visible, cached)))

@@ -36,6 +36,9 @@ class CropClassifier(nn.Module):
         inputs = (WIDTHS[0], *WIDTHS[:-1])
         self.blocks = nn.Sequential(*(Block(*sizes) for sizes in zip(inputs, WIDTHS, STRIDES, strict=True)))
         self.head = nn.Linear(WIDTHS[-1], classes)
+        for weight in self.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)  # faster on CPUs
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""

@@ -24,11 +24,12 @@ def boxes_drawn(picture: Picture, truth: Boxes, found: Boxes) -> str:
     found = found.chosen(found.scores >= SHOWN)
     same = intersection_over_union(truth.xyxy, found.xyxy) >= SAME
     same &= truth.classes[:, None] == found.classes[None]
+    hits: NDArray[np.bool_] = same.any(axis=1)
     image = _scaled(picture)
     draw, scale = ImageDraw.Draw(image), image.width / picture.shape[1]
     for box in found.xyxy[~same.any(0)]:
         draw.rectangle(tuple(box * scale), outline=FALSE, width=2)
-    for box, hit in zip(truth.xyxy, same.any(1), strict=True):
+    for box, hit in zip(truth.xyxy, hits, strict=True):
         draw.rectangle(tuple(box * scale), outline=HIT if hit else MISS, width=2)
     return data_uri(image)
 

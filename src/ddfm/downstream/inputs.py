@@ -25,6 +25,7 @@ from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.pictures import write_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.pictures.image import Image, from_array
+from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 
 Fusion = Callable[[Sequence[Image], Sequence[Image]], list[Picture]]
@@ -147,7 +148,7 @@ def _fusion(name: str, device: str) -> Fusion:
 
 
 def _ours(
-    prior: Callable[[], object], device: str, infrared: Sequence[Image], visible: Sequence[Image]
+    prior: Callable[[], Prior], device: str, infrared: Sequence[Image], visible: Sequence[Image]
 ) -> list[Picture]:
     """Fuse a batch by `ddfm.fuse` at its defaults, in float32 so that machines can be compared."""
     batches = [_stacked(images) for images in (infrared, visible)]

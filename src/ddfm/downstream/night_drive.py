@@ -30,6 +30,8 @@ NOISE = {"day": 0.012, "night": 0.035}  # of the visible camera, standard deviat
 THERMAL_NOISE = 0.02
 
 Region = NDArray[np.bool_]  # (H, W)
+Thing = Callable[["Street", np.random.Generator, float, bool], None]
+"""Draws itself into a street, at a depth from 0 (far) to 1 (near), by day or by night."""
 
 
 @dataclass
@@ -107,13 +109,13 @@ def draw(random: np.random.Generator, night: bool) -> Drawn:
     """Draw one scene."""
     street = _empty_street(random, night)
     _lane_marks(street, random)
-    things: list[tuple[float, Callable[[float], None]]] = []
+    things: list[tuple[float, Thing]] = []
     for kind, most in ((_person, 4), (_cyclist, 2), (_car, 3), (_lamp, 3), (_sign, 3)):
         for _ in range(random.integers(0 if kind is _cyclist else 1, most + 1)):
             depth = random.uniform(0.12, 1.0) ** 1.3
-            things.append((depth, lambda depth, kind=kind: kind(street, random, depth, night)))
+            things.append((depth, kind))
     for depth, thing in sorted(things, key=lambda item: item[0]):  # the far ones first
-        thing(depth)
+        thing(street, random, depth, night)
     return _seen(street, random, night)
 
 
@@ -243,8 +245,11 @@ def _seen(street: Street, random: np.random.Generator, night: bool) -> Drawn:
     visible = np.stack([_blurred(visible[..., channel], 0.5) for channel in range(3)], -1)
     visible += random.normal(0, NOISE["night" if night else "day"], visible.shape)
     heat = _blurred(street.heat, 0.8) + random.normal(0, THERMAL_NOISE, street.heat.shape)
-    visible, heat = ((values.clip(0, 1) * 255).round().astype(np.uint8) for values in (visible, heat))
-    return Drawn(visible, heat, street.labels, _boxes(street))
+    return Drawn(_as_bytes(visible), _as_bytes(heat), street.labels, _boxes(street))
+
+
+def _as_bytes(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def _boxes(street: Street) -> Boxes:

@@ -32,10 +32,10 @@ class PointDetector(nn.Module):
         self.down = nn.ModuleList([_stage(*sizes) for sizes in zip(inputs, WIDTHS, strict=True)])
         self.across = nn.ModuleList([nn.Conv2d(width, WIDTHS[1], 1) for width in WIDTHS[1:]])
         self.mix = _layer(WIDTHS[1], WIDTHS[1], 1)
-        self.head = nn.Sequential(
-            _layer(WIDTHS[1], 2 * WIDTHS[1], 1), nn.Conv2d(2 * WIDTHS[1], classes + 4, 1)
-        )
-        nn.init.constant_(self.head[-1].bias[:classes], -4.0)  # at first, nothing is anywhere
+        wide, last = _layer(WIDTHS[1], 2 * WIDTHS[1], 1), nn.Conv2d(2 * WIDTHS[1], classes + 4, 1)
+        assert last.bias is not None
+        nn.init.constant_(last.bias[:classes], -4.0)  # at first, nothing is anywhere
+        self.head = nn.Sequential(wide, last)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return maps (B, classes + 4, H / 4, W / 4): logits of centres, then size and offset."""

@@ -42,10 +42,10 @@ def check(root: Path) -> list[str]:
 def segmentation(root: Path) -> SegmentationSet:
     """Open FMB; raises InputError with what is missing."""
     refuse(_problems(root))
-    splits = {
-        split: match_scenes(*(root / split / folder for folder in FOLDERS), suffix=".png")
-        for split in OFFICIAL
-    }
+    splits = {}
+    for split in OFFICIAL:
+        infrared, visible, labels = (root / split / folder for folder in FOLDERS)
+        splits[split] = match_scenes(infrared, visible, labels, ".png")
     return SegmentationSet(TITLE, CLASSES, splits)
 
 
