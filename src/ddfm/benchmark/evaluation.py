@@ -180,7 +180,7 @@ def read_8_bits(path: Path) -> Tensor:
 
 
 def as_json(values: object) -> str:
-    """Return indented JSON; infinite values (a perfect PSNR) become null, which JSON can hold."""
+    """Return indented JSON; what is not finite (a perfect PSNR) becomes null, which JSON can hold."""
     return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
 
 
@@ -274,6 +274,8 @@ def metric_names(evaluation: Evaluation) -> list[str]:
 def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
