@@ -49,7 +49,7 @@ def tiff(pages: int = 1, dtype: type = np.uint8, **options: object) -> bytes:
     """A TIFF as tifffile writes it."""
     data = io.BytesIO()
     stack = np.stack([smooth(1, dtype)] * pages)
-    tifffile.imwrite(data, stack, photometric="minisblack", resolution=(300, 300), **options)  # type: ignore[arg-type]
+    tifffile.imwrite(data, stack, photometric="minisblack", resolution=(300, 300), **options)
     return data.getvalue()
 
 

@@ -17,9 +17,10 @@ from ddfm.errors import InputError
 from ddfm.formats.tensors import load_tensors
 from ddfm.priors.guided_diffusion import network_config, read_config
 from ddfm.priors.loading import load_prior
+from ddfm.priors.saving import save_whole
 from ddfm.training.crops import find_images
 from ddfm.training.recipe import Recipe, read_recipe
-from ddfm.training.run import build_prior, load_checkpoint, save_whole, train
+from ddfm.training.run import build_prior, load_checkpoint, train
 from tests.conftest import picture
 from tests.formats.test_atomic import short_files
 from tests.training.test_run import SMALL

@@ -98,11 +98,13 @@ def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
     # No network, no such model, no permission, no space: a dozen kinds. The hub's own is derived from that of
     # the HTTP library, whichever that is.
-    except (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__) as error:
+    kinds: tuple[type[BaseException], ...] = (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
+    kinds = tuple(kind for kind in kinds if kind is not Exception)
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
+    except kinds as error:
         raise InputError(
             f"{hub_id}: no such folder here, not in the cache, and the Hugging Face hub did not give it "
             f"({type(error).__name__}); offline, name a folder or a bundled prior "
