@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -17,6 +17,8 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BACKENDS = ("torch", "openvino")
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu")  # kinds that compute: "meta" holds no numbers
 setting_threads = Lock()
+_dtypes: list[torch.dtype] = []  # the caller's default type first, then one for each that is within
+_dtypes_lock = Lock()
 
 
 def pick_device(name: str, backend: str = "torch") -> torch.device:
@@ -96,17 +98,30 @@ def own_settings(device: torch.device | str = "cpu") -> Iterator[None]:
     Args:
         device: where the network computes; autocast is switched off there and on the CPU.
     """
-    dtype, other = torch.get_default_dtype(), torch.device(device).type
-    torch.set_default_dtype(torch.float32)
+    kinds = {"cpu", torch.device(device).type}
+    with ExitStack() as stack:
+        stack.enter_context(_own_dtype())
+        stack.enter_context(torch.device("cpu"))
+        for kind in sorted(kinds):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def _own_dtype() -> Iterator[None]:
+    """Have float32 as default type of all threads; the last that leaves puts the caller's back."""
+    with _dtypes_lock:
+        _dtypes.append(torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
     try:
-        with torch.device("cpu"), torch.autocast("cpu", enabled=False):
-            if other == "cpu":
-                yield
-            else:
-                with torch.autocast(other, enabled=False):
-                    yield
+        yield
     finally:
-        torch.set_default_dtype(dtype)
+        with _dtypes_lock:
+            if len(_dtypes) == 1:
+                torch.set_default_dtype(_dtypes[0])
+                _dtypes.clear()
+            else:
+                _dtypes.pop()
 
 
 ITEM_FAILURES = (InputError, OSError, MemoryError, RuntimeError)

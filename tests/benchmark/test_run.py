@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from ddfm.benchmark.datasets import DATASETS
-from ddfm.benchmark.evaluation import evaluate_folders, read_image
+from ddfm.benchmark.evaluation import evaluate_folders, read_8_bits
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.benchmark.published import load_published, published_for
 from ddfm.benchmark.report.plots import box, short
@@ -76,7 +76,7 @@ def test_exposures_and_focus_stacks_are_judged_by_their_own_metrics_besides(
         result = run(DATASETS[name], tmp_path, pairs[:1], [same])
         values = result.evaluation.methods["same"].images["0"]
         assert list(values) == paper + more
-        a, b = (to_grey(read_image(path)) for path in pairs[0].files)
+        a, b = (to_grey(read_8_bits(path)) for path in pairs[0].files)
         assert values["Qcb"] == qcb(a, b, a).item()
         if "MEF_SSIM" in more:
             assert values["MEF_SSIM"] == mef_ssim([a, b], a).item()

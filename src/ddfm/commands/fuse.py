@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from ddfm.commands.importing import importing
 from ddfm.commands.options import (
@@ -25,7 +23,7 @@ from ddfm.commands.options import (
     parse_register,
     parse_tile,
 )
-from ddfm.commands.terminal import FolderBars, progress_bars, tell_task, tell_times
+from ddfm.commands.terminal import FolderBars, label, progress_bars, say, tell, tell_task, tell_times
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -150,7 +148,6 @@ def fuse(
             sources=len(sources),
         )
         outputs = Outputs(output, uncertainty, register_report)
-        check_overwriting(sources, outputs)
         if kind == "volumes":
             run_volumes(sources, output, options, prior, wanted, copy_patient)
         elif kind == "folders":
@@ -161,13 +158,15 @@ def fuse(
 
 def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
     """Return what the sources are. Raises InputError for too few, missing or mixed ones."""
+    with importing():
+        from ddfm.formats.files import exists
+        from ddfm.formats.volumes import is_volume
+
     if len(sources) < 2:
         raise InputError(f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT")
     for path in sources:
-        if not path.exists():
+        if not exists(path):
             raise InputError(f"{path}: no such file or folder")
-    with importing():
-        from ddfm.formats.volumes import is_volume
 
     volumes = [is_volume(path) for path in sources]
     if any(volumes) and not all(volumes):
@@ -180,13 +179,6 @@ def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
         mixed = " and ".join(map(str, sources))
         raise InputError(f"{mixed}: either files or folders are needed, not some of each")
     return "volumes" if all(volumes) else "folders" if all(folders) else "files"
-
-
-def check_overwriting(sources: Sequence[Path], outputs: Outputs) -> None:
-    """Raise InputError if an output is one of the sources."""
-    for written in outputs.named:
-        if written.exists() and any(written.samefile(path) for path in sources):
-            raise InputError(f"{written}: is one of the sources; name another output")
 
 
 def run_files(
@@ -204,19 +196,19 @@ def run_files(
 
     start = time.perf_counter()
     with progress_bars() as bars:
-        bar = bars.add_task(escape(outputs.fused.name), total=options.evaluations)
+        bar = bars.add_task(label(outputs.fused.name), total=options.evaluations)
         result, images = fuse_files(
             paths, outputs, Fusion(options, prior), ranges, lambda step: bars.advance(bar)
         )
     for image in images:
         for remark in range_remarks([image]):
-            print(f"{image.name}: {remark}", file=sys.stderr)
+            tell(f"{image.name}: {remark}")
     tell_task(str(outputs.fused), result.settings["task"], result.settings["why"])
     for path, level in zip(paths, result.settings["denoised"], strict=True):
         if level:
-            print(f"{path}: noise of {level:.1f} grey levels taken out", file=sys.stderr)
+            tell(f"{path}: noise of {level:.1f} grey levels taken out")
     height, width = result.image.size
-    print(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
+    say(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
 
 
 def run_volumes(
@@ -244,11 +236,11 @@ def run_volumes(
             progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
     for remark in result.remarks:
-        print(remark, file=sys.stderr)
+        tell(remark)
     tell_task(str(output), result.choice.task, result.choice.why)
     depth, height, width = result.volume.shape
     seconds = time.perf_counter() - start
-    print(f"{output}: {width}x{height}, {depth} slices, {result.volume.slices[0].depth}, {seconds:.1f} s")
+    say(f"{output}: {width}x{height}, {depth} slices, {result.volume.slices[0].depth}, {seconds:.1f} s")
 
 
 def run_folders(
@@ -266,12 +258,9 @@ def run_folders(
 
     def tell_beginning(result: FolderResult, total: int) -> None:
         for path in result.unmatched:
-            print(f"no partner: {path}", file=sys.stderr)
+            tell(f"no partner: {path}")
         if result.kept:
-            print(
-                f"{result.kept} of {total} finished before, kept (--overwrite makes them again)",
-                file=sys.stderr,
-            )
+            tell(f"{result.kept} of {total} finished before, kept (--overwrite makes them again)")
 
     with progress_bars() as bars:
         result = fuse_folders(
@@ -301,8 +290,8 @@ def tell_folders(output: Path, result: FolderResult) -> None:
         assert made[0].settings
         tell_task(f"{made[0].group.stem}{others}", task, made[0].settings["why"])
     failed = result.failed
-    print(f"{output}: {len(result.outcomes) - len(failed)} fused, {result.kept} kept, {len(failed)} failed")
+    say(f"{output}: {len(result.outcomes) - len(failed)} fused, {result.kept} kept, {len(failed)} failed")
     for outcome in failed:
-        print(f"failed: {outcome.group.stem}: {outcome.failure}", file=sys.stderr)
+        tell(f"failed: {outcome.group.stem}: {outcome.failure}")
     if failed:
         raise typer.Exit(1)

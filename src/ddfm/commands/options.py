@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ddfm.pictures.tiles import Tile
     from ddfm.registration.models import Registering
 
+MOST_DIGITS = 18
 BackendOption = Annotated[str, typer.Option(help="What evaluates the network: torch or openvino.")]
 DtypeOption = Annotated[
     str, typer.Option(help="Of the network: float32, bfloat16, float16 or auto (what the device is fast at).")
@@ -46,7 +47,7 @@ def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
     chosen: list[VolumeRange] = [None] * sources
     for text in texts:
         number, _, wanted = text.rpartition(":")
-        if number and not (number.isdecimal() and 1 <= int(number) <= sources):
+        if number and not (is_count(number) and 1 <= int(number) <= sources):
             raise InputError(f"--range {text}: {number} is not the number of a source, 1 to {sources}")
         value: VolumeRange
         if wanted == "data":
@@ -61,6 +62,11 @@ def parse_ranges(texts: Sequence[str], sources: int) -> list[VolumeRange]:
         for k in range(sources) if not number else [int(number) - 1]:
             chosen[k] = value
     return chosen
+
+
+def is_count(text: str) -> bool:
+    """Tell whether a text is a whole number of a size that counts have; Python has a limit of its own."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def parse_noise(text: str | None) -> NoiseLevels | None:
@@ -83,8 +89,8 @@ def parse_tile(text: str) -> Tile:
     """Return auto and off as they are, "512" as a number."""
     if text in ("auto", "off"):
         return cast("Tile", text)
-    if not text.isdecimal():
-        raise InputError(f"--tile {text}: not auto, off or a number of pixels, as in 512")
+    if not is_count(text):
+        raise InputError(f"--tile {text[:80]}: not auto, off or a number of pixels, as in 512")
     return int(text)
 
 

@@ -58,9 +58,9 @@ def close_output() -> None:
 
 def label(text: object) -> str:
     """Return a name as rich shows it: its brackets are no markup, its hidden characters are escapes."""
-    # A backslash at the end would escape what follows.
-    shown = escape(visible(text))
-    return f"{shown} " if shown.endswith("\\") else shown
+    shown = visible(text)
+    bare = shown.rstrip("\\")
+    return escape(bare) + shown[len(bare) :]  # backslashes at the end escape nothing there
 
 
 def stderr() -> Console:
@@ -95,7 +95,7 @@ class FolderBars:
         """Show this much progress."""
         with self.lock:
             if progress.name not in self.known:
-                title = escape(progress.name) or "pictures"
+                title = label(progress.name) or "pictures"
                 self.known[progress.name] = self.bars.add_task(title, total=progress.total)
             self.bars.update(self.known[progress.name], completed=progress.done, total=progress.total)
             if progress.name and progress.done >= progress.total:
@@ -105,7 +105,7 @@ class FolderBars:
 def tell_task(what: str, task: str, why: str) -> None:
     """Say which task was chosen, and why; nothing if it was given."""
     if why:
-        print(f"{what}: task {task} ({why}); --task says otherwise", file=sys.stderr)
+        tell(f"{what}: task {task} ({why}); --task says otherwise")
 
 
 @contextmanager

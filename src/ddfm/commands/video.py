@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,7 @@ from ddfm.commands.options import (
     TaskOption,
     parse_noise,
 )
-from ddfm.commands.terminal import progress_bars, tell_task
+from ddfm.commands.terminal import progress_bars, say, tell, tell_task
 
 
 def video(
@@ -81,11 +80,11 @@ def video(
             )
     except KeyboardInterrupt:
         for partial in partial_paths(output):
-            print(f"interrupted: what is done can be played, {partial}", file=sys.stderr)
+            tell(f"interrupted: what is done can be played, {partial}")
         raise
     tell_task(str(output), result.settings["task"], result.settings["why"])
     for note in result.notes:
-        print(note, file=sys.stderr)
+        tell(note)
     height, width = result.size
     seconds = time.perf_counter() - began
-    print(f"{output}: {width}x{height}, {result.frames} frames, {result.seconds:.2f} s, in {seconds:.1f} s")
+    say(f"{output}: {width}x{height}, {result.frames} frames, {result.seconds:.2f} s, in {seconds:.1f} s")

@@ -25,7 +25,7 @@ def boxes_drawn(picture: Picture, truth: Boxes, found: Boxes) -> str:
     found = found.chosen(found.scores >= SHOWN)
     same = intersection_over_union(truth.xyxy, found.xyxy) >= SAME
     same &= truth.classes[:, None] == found.classes[None]
-    hits: list[bool] = [bool(row.any()) for row in same]
+    hits = np.asarray(same.any(axis=1))
     image = _scaled(picture)
     draw, scale = ImageDraw.Draw(image), image.width / picture.shape[1]
     for box in found.xyxy[~same.any(0)]:

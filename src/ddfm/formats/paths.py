@@ -69,15 +69,9 @@ def check_paths(reads: Iterable[Path], writes: Iterable[Path]) -> None:
         written[key] = path
 
 
-def numbered(path: Path, count: int, skip: Iterable[int] = ()) -> list[Path]:
-    """Return the names of so many pictures that go by one: itself for one, NAME-1, NAME-2, ... for more.
-
-    Args:
-        skip: numbers, from 0, that get none.
-    """
-    if count == 1:
-        return [path]
-    return [path.with_stem(f"{path.stem}-{k + 1}") for k in range(count) if k not in set(skip)]
+def numbered(path: Path, count: int) -> list[Path]:
+    """Return the names of so many pictures that go by one: NAME-1, NAME-2, ..."""
+    return [path.with_stem(f"{path.stem}-{k + 1}") for k in range(count)]
 
 
 def identity(path: Path) -> Identity:
@@ -180,6 +174,8 @@ def files_below(folders: Iterable[Path]) -> list[Path]:
         try:
             with os.scandir(folder) as entries:
                 found += [Path(entry.path) for entry in entries if _is_regular(entry)]
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(f"{folder} is not a folder") from None
         except OSError as error:
             raise InputError(f"{folder}: cannot be listed ({reason_of(error)})") from error
     return found

@@ -123,7 +123,8 @@ def read_8bit(path: Path | str) -> NDArray[np.uint8]:
         )
     if samples.ndim == 3 and samples.shape[2] in (1, 2):
         samples = samples[..., 0]
-    return np.ascontiguousarray(samples[..., :3] if samples.ndim == 3 else samples)
+    # A copy, because what a decoder returns may be read-only.
+    return np.array(samples[..., :3] if samples.ndim == 3 else samples, order="C")
 
 
 def _read_tiff(data: bytes, name: str, value_range: RangeChoice) -> list[Image]:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ddfm import __version__
+from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.options import NoiseLevels, Options
 from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
@@ -202,8 +203,9 @@ class Fusion:
         Raises:
             InputError: the prior cannot be loaded or has too few timesteps; the scenes' tasks differ.
         """
-        choice = self.chosen(scenes) if choice is None else choice
-        return _Run(self, scenes, choice).results(callback)
+        with own_settings(self.options.torch_device):
+            choice = self.chosen(scenes) if choice is None else choice
+            return _Run(self, scenes, choice).results(callback)
 
     def chosen(self, scenes: Sequence[Sequence[Image]]) -> Choice:
         """Return the task of these scenes: found out, or as the options say."""

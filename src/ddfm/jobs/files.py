@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.formats.heatmap import check_spread, write_spread
+from ddfm.formats.heatmap import check_spread, picture_path, write_spread
+from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
@@ -41,6 +42,15 @@ class Outputs:
         """All that are asked for."""
         return [path for path in (self.fused, self.std, self.report) if path is not None]
 
+    def files(self, sources: int) -> list[Path]:
+        """Return every file that a fusion of so many sources may write, pictures beside others included."""
+        files = [self.fused]
+        if self.std is not None:
+            files += [self.std, picture_path(self.std)]
+        if self.report is not None:
+            files += dict.fromkeys(report_paths(self.report, sources))
+        return files
+
 
 def fuse_files(
     paths: Sequence[Path],
@@ -61,6 +71,7 @@ def fuse_files(
     Raises:
         InputError: a source cannot be read or fused, or an output cannot be written.
     """
+    check_paths(paths, outputs.files(len(paths)))
     fusion.check_prior()
     images = read_sources(paths, ranges, fusion.options, outputs.report)
     check_outputs(outputs, images, fusion.options.colour_from)
@@ -86,16 +97,14 @@ def read_sources(
             path = report_paths(report, len(paths))[k]
             write_image(path, from_array(picture, str(path)))
 
-    if report is not None:
-        check_writable(report, np.dtype(np.uint8), False)
+    for path in report_paths(report, len(paths)) if report is not None else ():
+        check_writable(path, np.dtype(np.uint8), False)
     return registered(images, options.register, write_report)
 
 
 def report_paths(report: Path, sources: int) -> list[Path]:
     """Return, for each source that may be moved, where its registration report goes."""
-    if sources == 2:
-        return [report, report]
-    return [report.with_stem(f"{report.stem}-{k + 1}") for k in range(sources)]
+    return numbered(report, sources) if sources > 2 else [report] * sources
 
 
 def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | None) -> None:

@@ -16,6 +16,9 @@ import torch
 from ddfm.devices import memory_at_hand, use_threads
 from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder
+from ddfm.formats.files import exists, is_folder
+from ddfm.formats.paths import check_paths, identity
+from ddfm.formats.pictures import suffix_for
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
@@ -23,7 +26,7 @@ from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
 from ddfm.fusion.task import Choice
 from ddfm.jobs.files import Outputs, check_outputs, read_sources, write_result
-from ddfm.jobs.matching import Group, finished, match_folders, output_name
+from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group, finished, match_folders
 from ddfm.jobs.memory import BUNDLED_NETWORK, MEMORY_FRACTION, Budget, peak_bytes
 from ddfm.jobs.pool import FAILURES, Outcome, reason, run
 from ddfm.likelihoods.tiled import is_large
@@ -118,9 +121,11 @@ def fuse_folders(
     if batch is not None and batch < 1:
         raise InputError(f"--batch {batch}: not a number of pictures, 1 or more")
     groups, unmatched = match_folders(*sources)
+    check_paths([*sources, *(file for group in groups for file in group.files)], written(outputs, groups))
     fusion = Fusion(options, prior)
     fusion.check_prior()
-    prepare_folder(outputs.fused)
+    for folder in outputs.named:
+        prepare_folder(folder)
     todo = [group for group in groups if overwrite or not finished(group, outputs.fused)]
     begin(FolderResult([], len(groups) - len(todo), unmatched), len(groups))
     work = FolderRun(outputs, ranges or [None] * len(sources), fusion, len(todo), progress)
@@ -138,13 +143,31 @@ def fuse_folders(
 def check_folders(sources: Sequence[Path], outputs: Outputs) -> None:
     """Raise InputError if an output is a file, or if two kinds of results would meet in one folder."""
     for folder in sources:
-        if not folder.is_dir():
+        if not is_folder(folder):
             raise InputError(f"{folder}: is not a folder")
     for folder in outputs.named:
-        if folder.exists() and not folder.is_dir():
+        if exists(folder) and not folder.is_dir():
             raise InputError(f"{folder}: is a file; folders are fused into a folder")
-    if len({folder.absolute() for folder in outputs.named}) < len(outputs.named):
+    if len({identity(folder) for folder in outputs.named}) < len(outputs.named):
         raise InputError(f"{outputs.fused}: two kinds of results would go into one folder; name another one")
+
+
+def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
+    """Return where a group's results go, from the folders of all."""
+    return Outputs(
+        outputs.fused / f"{group.stem}{suffix}",
+        outputs.std and outputs.std / f"{group.stem}.tif",
+        outputs.report and outputs.report / f"{group.stem}.png",
+    )
+
+
+def written(outputs: Outputs, groups: Sequence[Group]) -> list[Path]:
+    """Return every folder and file that a run may write; a picture's format is known once it was read."""
+    paths = list(outputs.named)
+    for group in groups:
+        first, *others = (of_group(outputs, group, suffix) for suffix in OUTPUT_SUFFIXES)
+        paths += [*first.files(len(group.files)), *(other.fused for other in others)]
+    return paths
 
 
 class Scene(NamedTuple):
@@ -221,11 +244,7 @@ class FolderRun:
         report = self.outputs.report and self.outputs.report / f"{group.stem}.png"
         images = read_sources(group.files, self.ranges, self.options, report)
         depth = template(images, self.options.colour_from).depth
-        target = Outputs(
-            self.outputs.fused / output_name(group, depth),
-            self.outputs.std and self.outputs.std / f"{group.stem}.tif",
-            report,
-        )
+        target = of_group(self.outputs, group, suffix_for(depth))
         check_outputs(target, images, self.options.colour_from)
         return Scene(group, target, images, self.fusion.chosen([images]))
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from ddfm.errors import InputError
+from ddfm.devices import ITEM_FAILURES, is_items_fault
+from ddfm.errors import InputError, reason_of
 from ddfm.jobs.matching import Group
 
 
@@ -60,12 +61,17 @@ def run(
         pool.shutdown(cancel_futures=True)
 
 
-# What a single picture may fail by while the others go on; torch tells want of memory by a RuntimeError.
-# Any other error is a mistake of ours, and ends the run with its traceback.
-FAILURES = (InputError, OSError, MemoryError, RuntimeError)
+# What a single picture may fail by while the others go on; `reason` says which of them do.
+FAILURES = ITEM_FAILURES
 
 
 def reason(error: Exception) -> str:
-    """Why a group failed, in one line; out of memory, say: the other pictures may be smaller."""
-    text = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    """Return in one line why a group failed.
+
+    Raises:
+        Exception: the error itself if not the group is to blame, but this program (see `is_items_fault`):
+            that ends the run with its traceback.
+    """
+    if not is_items_fault(error):
+        raise error
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason_of(error)}"

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddfm.errors import InputError
+from ddfm.formats.files import is_folder
+from ddfm.formats.paths import check_paths, files_below
 from ddfm.formats.volumes import (
     Volume,
     VolumeRange,
@@ -80,6 +82,8 @@ def fuse_volumes(
         raise InputError(f"{output}: the uncertainty of volumes is not written; leave --uncertainty out")
     if options.register:
         raise InputError("--register: volumes are not registered; resample one to the other's grid first")
+    folders = [path for path in paths if is_folder(path)]
+    check_paths([*paths, *files_below(folders)], [output])
     Fusion(options, prior).check_prior()
     volumes = [
         read_volume(path, wanted) for path, wanted in zip(paths, ranges or [None] * len(paths), strict=True)

@@ -11,6 +11,7 @@ from ddfm.noise.level import GREY_LEVEL
 
 TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
 SAMPLES = 2**13  # pixels that tell the tails
+AT_ENDS = 3  # times as far from black as the brightest source is, at most; from white likewise
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
 
@@ -20,10 +21,26 @@ def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     return torch.lerp(within, f, overshoot)
 
 
-def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
-    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted."""
-    f = compressed(stretched(luma, task.stretch if stretch else 1.0, steady), task.knee)
-    return ((f + 1) / 2).clamp(0, 1)
+def finished(
+    luma: Tensor,
+    task: Task,
+    stretch: bool,
+    steady: Steady = as_it_is,
+    span: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted.
+
+    ``span``: the darkest and the brightest source, pixel by pixel, (B, 1, H, W). What all of them show black
+    is not made grey by bending, nor what they show white.
+    """
+    f = stretched(luma, task.stretch if stretch else 1.0, steady)
+    bent = compressed(f, task.knee)
+    if span is not None and task.knee < 1:
+        low, high = span
+        lightest, darkest = AT_ENDS * (high + 1) - 1, 1 - AT_ENDS * (1 - low)
+        bent = torch.minimum(bent, torch.maximum(lightest, f))
+        bent = torch.maximum(bent, torch.minimum(darkest, f))
+    return ((bent + 1) / 2).clamp(0, 1)
 
 
 def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:

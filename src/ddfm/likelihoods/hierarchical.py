@@ -94,7 +94,7 @@ class HierarchicalLikelihood:
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
-        return finished(luma, self.task, stretch, self.steady)
+        return finished(luma, self.task, stretch, self.steady, (self.low, self.high))
 
     def choice(self) -> Tensor:
         """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""

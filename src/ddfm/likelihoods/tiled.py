@@ -8,6 +8,7 @@ where the likelihood in one piece needs some thirty (benchmarks/large.py).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from types import EllipsisType
 
@@ -62,7 +63,11 @@ class TiledLikelihood:
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         """See `HierarchicalLikelihood.finish`."""
-        return finished(luma, self.task, stretch)
+        span = None
+        if self.task.knee < 1:
+            low, high = (functools.reduce(f, self.sources) for f in (torch.minimum, torch.maximum))
+            span = low, high
+        return finished(luma, self.task, stretch, span=span)
 
     def choice(self) -> Tensor:
         """See `HierarchicalLikelihood.choice`."""

@@ -41,7 +41,10 @@ class LazyPrior:
         """Return the prior. Raises InputError if it cannot be loaded."""
         with self._loading:
             if self._prior is None:
-                self._prior = self._load()
+                from ddfm.devices import own_settings
+
+                with own_settings():
+                    self._prior = self._load()
             return self._prior
 
     @property

@@ -96,10 +96,15 @@ def _read_prior(name: str, path: Path) -> Prior:
 def _fetch(hub_id: str) -> Path:
     """The folder of a hub model, from the cache or the network. Raises InputError if neither has it."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
 
+    # No network, no such model, no permission, no space: a dozen kinds. The hub's own is derived from that of
+    # the HTTP library, whichever that is.
+    http: tuple[Any, ...] = HfHubHTTPError.__bases__
+    causes: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *http)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except Exception as error:  # a dozen kinds: no network, no such model, no permission, no space
+    except causes as error:
         raise InputError(
             f"{hub_id}: no such folder here, not in the cache, and the Hugging Face hub did not give it "
             f"({type(error).__name__}); offline, name a folder or a bundled prior "

@@ -247,7 +247,7 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
 
 
 def check_cut(every: int, start: float, duration: float | None) -> None:
-    """Raise InputError for what is no part of a video."""
+    """Raise InputError for a part that no video has."""
     if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every <= MOST_EVERY:
         raise InputError(f"every {every}: must be a whole number from 1 (all frames) to {MOST_EVERY}")
     if not 0 <= start < math.inf:
