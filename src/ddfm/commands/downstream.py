@@ -94,7 +94,9 @@ def detection(
         )
         parts = {f"{model}, retrained for each input": found}
     _write(
-        detection_page(f"Detection on {labelled.title}: {protocol}", parts, _command(), _limits(limit)),
+        detection_page(
+            f"Detection on {labelled.title}: {protocol}", parts, _command(), _limits(dataset, root, limit)
+        ),
         output,
     )
 
@@ -138,7 +140,9 @@ def segmentation(
             progress=tell,
         )
     _write(
-        segmentation_page(f"Segmentation on {labelled.title}: {protocol}", found, _command(), _limits(limit)),
+        segmentation_page(
+            f"Segmentation on {labelled.title}: {protocol}", found, _command(), _limits(dataset, root, limit)
+        ),
         output,
     )
 
@@ -174,7 +178,7 @@ def classification(
         recipe = _recipe(protocols.RECIPE, steps)
         cached = _cache(cache, output)
         found = protocols.classify(root, _inputs(inputs, device), range(seeds), recipe, cached, tell)
-    _write(classification_page(found, _command(), _limits(None)), output)
+    _write(classification_page(found, _command(), _limits(dataset, root, None)), output)
 
 
 @datasets.command(epilog="Example: ddfm datasets synthesize night-drive -o night-drive -n 400")
@@ -263,12 +267,15 @@ def _command() -> str:
     return shlex.join(["ddfm", *sys.argv[1:]])
 
 
-def _limits(limit: int | None) -> list[str]:
-    return (
-        [f"Only the first {limit} pairs of each split were taken: no published number compares."]
-        if limit
-        else []
-    )
+def _limits(dataset: str, root: Path, limit: int | None) -> list[str]:
+    """Return what the numbers do not say: how they compare, and how the set differs from the published one."""
+    from ddfm.downstream.layouts import CHECKS
+
+    lines = ["Models and recipes are this project's: numbers compare within this report only."]
+    if limit is not None:
+        lines.append(f"Only the first {limit} pairs of each split were taken.")
+    name = "m3fd" if dataset.startswith("m3fd") else dataset  # its four names are of one set
+    return lines + CHECKS[name](root)
 
 
 def _write(page: Page, output: Path) -> None:

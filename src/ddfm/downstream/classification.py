@@ -20,7 +20,7 @@ from ddfm.downstream.confusion import Matrix, accuracies, confusion_matrix
 from ddfm.downstream.inputs import Input, fused_pictures
 from ddfm.downstream.layouts import flir_crops
 from ddfm.downstream.layouts.flir_crops import CLASSES, Crops
-from ddfm.downstream.training import Recipe, seeded, train
+from ddfm.downstream.training import Recipe, checkpoint_in, seeded, train
 from ddfm.errors import InputError
 from ddfm.pictures.image import from_array
 
@@ -111,9 +111,8 @@ def classify(
     for seed in seeds:
         for name, parts in shown.items():
             examples = normalised(parts["train"], statistics[name])
-            checkpoint = cached / "trainings" / f"flir_crops-{name}-{seed}.pt" if cached else None
             began = time.perf_counter()
-            model, losses = _trained(examples, splits["train"], replace(recipe, seed=seed), checkpoint)
+            model, losses = _trained(examples, splits["train"], replace(recipe, seed=seed), name, cached)
             seconds = time.perf_counter() - began
             answers = {other: predicted(model, crops).numpy() for other, crops in tests.items()}
             runs[name].append(Run(seed, losses, answers, seconds))
@@ -145,7 +144,7 @@ def normalised(pictures: NDArray[np.uint8], statistics: tuple[Tensor, Tensor]) -
 
 
 def _trained(
-    examples: Tensor, crops: Crops, recipe: Recipe, checkpoint: Path | None
+    examples: Tensor, crops: Crops, recipe: Recipe, name: str, cached: Path | None
 ) -> tuple[nn.Module, list[float]]:
     classes = torch.from_numpy(crops.classes)
     model = seeded(lambda: CropClassifier(len(CLASSES)), recipe.seed)
@@ -154,6 +153,7 @@ def _trained(
         return F.cross_entropy(model(augmented(examples[chosen], generator)), classes[chosen])
 
     about = f"flir_crops, {float(examples.double().abs().sum()):.6e}"  # the pictures, in short
+    checkpoint = checkpoint_in(cached, f"flir-crops-{name}-{recipe.seed}", recipe, about)
     return model, train(model, loss_of, len(examples), recipe, checkpoint, about=about)
 
 

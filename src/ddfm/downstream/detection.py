@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ddfm.downstream.inputs import Input, pictures
 from ddfm.downstream.point_detector import PointDetector
 from ddfm.downstream.scenes import DetectionSet, Picture, Scene, check_split, read_sources
 from ddfm.downstream.ssdlite import PERSON, PersonDetector
-from ddfm.downstream.training import Recipe, seeded, train
+from ddfm.downstream.training import Recipe, checkpoint_in, seeded, train
 from ddfm.downstream.transformer_models import TransformerDetector
 from ddfm.errors import InputError
 
@@ -190,10 +190,12 @@ def retrained(
         runs, losses = [], []
         for seed in seeds:
             detector = seeded(lambda: build(model, len(labelled.classes), weights), seed).to(device)
-            file = checkpoint_file(cached, labelled.title, model, made.name, seed)
-            losses.append(
-                _trained(detector, frames["train"], labels, replace(recipe, seed=seed), file, device)
+            own = replace(recipe, seed=seed)
+            file_of = partial(
+                checkpoint_in, cached, f"{word(labelled.title)}-{model}-{made.name}-{seed}", own
             )
+            words = f"weights {weights}"
+            losses.append(_trained(detector, frames["train"], labels, own, file_of, words, device))
             boxes = detect_all(detector, frames["test"], device)
             runs.append([_unfitted(b, s, size) for b, s in zip(boxes, splits["test"], strict=True)])
             progress(f"{made.name}, seed {seed}: trained, last loss {losses[-1][-1]:.3f}")
@@ -238,19 +240,20 @@ def both_frames(
     size = working_size(first)
     frames: dict[str, Frames] = {}
     for split in ("train", "test"):
-        file = cached / "frames" / f"{_word(title)}-{made.name}-{split}.npy" if cached else None
+        file = cached / "frames" / f"{word(title)}-{made.name}-{split}.npy" if cached else None
         shown = pictures(made, splits[split], cached)
         frames[split] = collect(shown, len(splits[split]), size, file, frames.get("train"))
     return frames
 
 
-def checkpoint_file(cached: Path | None, title: str, model: str, name: str, seed: int) -> Path | None:
-    """Return where a training is kept, if anywhere."""
-    return cached / "trainings" / f"{_word(title)}-{model}-{name}-{seed}.pt" if cached else None
-
-
 def _trained(
-    detector: Any, frames: Frames, labels: Sequence[Boxes], recipe: Recipe, file: Path | None, device: str
+    detector: Any,
+    frames: Frames,
+    labels: Sequence[Boxes],
+    recipe: Recipe,
+    file_of: Callable[[str], Path | None],
+    words: str,
+    device: str,
 ) -> list[float]:
     def loss_of(chosen: NDArray[np.intp], generator: np.random.Generator) -> Any:
         mirrored = generator.random(len(chosen)) < 0.5
@@ -260,7 +263,8 @@ def _trained(
         ]
         return detector.loss(frames.batch(chosen, device, mirrored), boxes)
 
-    return train(detector, loss_of, len(frames), recipe, file, about=about(frames))
+    words = f"{words}, labels {sum(float(boxes.xyxy.sum()) for boxes in labels):.3f}, {about(frames)}"
+    return train(detector, loss_of, len(frames), recipe, file_of(words), about=words)
 
 
 def about(frames: Frames) -> str:
@@ -280,5 +284,6 @@ def _renamed(boxes: Boxes) -> Boxes:
     return Boxes(boxes.xyxy, np.full(len(boxes), PERSON), boxes.scores)
 
 
-def _word(title: str) -> str:
+def word(title: str) -> str:
+    """Return the first word of a title, for names of files."""
     return title.split()[0].lower()

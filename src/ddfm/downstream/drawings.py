@@ -16,6 +16,7 @@ WIDTH = 420  # pixels of a drawing
 SHOWN = 0.3  # score from which on a detection is drawn
 SAME = 0.5  # overlap from which on a detection is a hit
 HIT, MISS, FALSE = (64, 220, 120), (255, 64, 96), (255, 200, 40)
+CELL = 10  # pixels of frame and gap around a crop, both sides together
 TINT = 0.55  # share of the colour that marks wrong pixels
 
 
@@ -50,11 +51,11 @@ def crops_drawn(crops: NDArray[np.uint8], right: Sequence[bool], columns: int = 
     """Return a data URI: crops (N, H, W, 3) beside each other, framed in green if right, else in red."""
     side = crops.shape[1]
     rows = -(-len(crops) // columns)
-    sheet = Image.new("RGB", (columns * (side + 6), max(1, rows) * (side + 6)))
+    sheet = Image.new("RGB", (columns * (side + CELL), max(1, rows) * (side + CELL)))
     for number, (crop, hit) in enumerate(zip(crops, right, strict=True)):
-        x, y = (number % columns) * (side + 6), (number // columns) * (side + 6)
-        sheet.paste(HIT if hit else MISS, (x + 1, y + 1, x + side + 5, y + side + 5))
-        sheet.paste(Image.fromarray(crop), (x + 3, y + 3))
+        x, y = (number % columns) * (side + CELL), (number // columns) * (side + CELL)
+        sheet.paste(HIT if hit else MISS, (x + 1, y + 1, x + side + CELL - 1, y + side + CELL - 1))
+        sheet.paste(Image.fromarray(crop), (x + CELL // 2, y + CELL // 2))
     return data_uri(sheet)
 
 

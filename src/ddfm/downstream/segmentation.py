@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from torch.nn import functional as F
 
 from ddfm.downstream.bootstrap import Interval, interval
 from ddfm.downstream.confusion import Matrix, confusion_matrix, mean_iou
-from ddfm.downstream.detection import EXAMPLES, about, both_frames, checkpoint_file
+from ddfm.downstream.detection import EXAMPLES, about, both_frames, word
 from ddfm.downstream.frames import Frames
 from ddfm.downstream.inputs import Input, pictures
 from ddfm.downstream.scenes import Mask, Picture, Scene, SegmentationSet, check_split, read_mask, read_sources
-from ddfm.downstream.training import Recipe, seeded, train
+from ddfm.downstream.training import Recipe, checkpoint_in, seeded, train
 from ddfm.downstream.transformer_models import Segmenter
 from ddfm.errors import InputError
 
@@ -135,9 +136,14 @@ def retrained(
         matrices, losses, shown = [], [], []
         for seed in seeds:
             model = seeded(lambda: Segmenter(classes, weights), seed).to(device)
-            file = checkpoint_file(cached, labelled.title, "segformer", made.name, seed)
             own = replace(recipe, seed=seed)
-            losses.append(_trained(model, frames["train"], truth["train"], classes, own, file, device))
+            file_of = partial(
+                checkpoint_in, cached, f"{word(labelled.title)}-segformer-{made.name}-{seed}", own
+            )
+            words = f"weights {weights}"
+            losses.append(
+                _trained(model, frames["train"], truth["train"], classes, own, file_of, words, device)
+            )
             masks = [
                 segment(model, frames["test"], n, truth["test"][n].shape, device) for n in range(len(files))
             ]
@@ -171,7 +177,8 @@ def _trained(
     masks: Sequence[Mask],
     classes: int,
     recipe: Recipe,
-    file: Path | None,
+    file_of: Callable[[str], Path | None],
+    words: str,
     device: str,
 ) -> list[float]:
     weights = class_weights(masks, classes).to(device)
@@ -186,7 +193,8 @@ def _trained(
         ]
         return F.cross_entropy(logits, torch.stack(parts).long().to(device), weights)
 
-    return train(model, loss_of, len(frames), recipe, file, about=about(frames))
+    words = f"{words}, classes {weights.tolist()}, {about(frames)}"
+    return train(model, loss_of, len(frames), recipe, file_of(words), about=words)
 
 
 def _matrices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Callable
@@ -94,6 +95,14 @@ def train(
         if checkpoint is not None and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == recipe.steps):
             _save(checkpoint, key, model, optimizer, losses)
     return losses
+
+
+def checkpoint_in(folder: Path | None, name: str, recipe: Recipe, about: str) -> Path | None:
+    """Return where a training is kept, if anywhere: other data or another recipe have another file."""
+    if folder is None:
+        return None
+    key = hashlib.sha256(repr((recipe, about)).encode()).hexdigest()[:10]
+    return folder / "trainings" / f"{name}-{key}.pt"
 
 
 def batch_of(recipe: Recipe, examples: int, step: int) -> tuple[NDArray[np.intp], np.random.Generator]:
