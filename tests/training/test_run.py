@@ -84,7 +84,8 @@ def test_kill_at_any_moment_and_resume(photographs: Path, tmp_path: Path) -> Non
     recipe = replace(SMALL, steps=400)
     script = (
         "import sys; from pathlib import Path; from dataclasses import replace;"
-        "from ddfm.training.run import *; from tests.training.test_run import SMALL;"
+        "from ddfm.training.crops import find_images; from ddfm.training.run import train;"
+        "from tests.training.test_run import SMALL;"
         "images = find_images([Path(sys.argv[1])]);"
         "train(images, Path(sys.argv[2]), replace(SMALL, steps=400), checkpoint_every=1,"
         "      progress=lambda record: print(record['step'], flush=True))"

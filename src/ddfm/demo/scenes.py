@@ -61,7 +61,7 @@ def focus() -> Scene:
 def exposure() -> Scene:
     """Draw a room with a window, 400 x 600 RGB: exposed for what lies outside, and for the room."""
     light, _ = table.by_window(400, 600)
-    pair = developed(light * 2**-3.6), developed(light * 2**3.2)
+    pair = developed(light * 2**-3.6), developed(light * 2**3.8)
     return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"), "exposure")
 
 
