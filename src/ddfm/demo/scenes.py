@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ddfm.demo import street, table
 from ddfm.demo.rendering import Array, blur, developed
 
-LAYERS = 14  # of equal defocus between the nearest and the farthest pixel
+LAYERS = 10  # of equal defocus between the nearest and the farthest pixel
 APERTURE = 15.0  # pixels of blur for a difference of 1 per metre
 SHARP = 0.03  # per metre: differences up to this are in focus
 
