@@ -20,13 +20,19 @@ def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     return torch.lerp(within, f, overshoot)
 
 
-def finished(luma: Tensor, task: Task, stretch: bool, steady: Steady = as_it_is) -> Tensor:
-    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted."""
-    f = compressed(stretched(luma, task.stretch if stretch else 1.0, steady), task.knee)
+def finished(
+    luma: Tensor, task: Task, stretch: bool, together: Tensor | float = 1.0, steady: Steady = as_it_is
+) -> Tensor:
+    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted.
+
+    ``together``, (B, 1, 1, 1), is how far the picture is of several sources: a copy of one stays as it is.
+    """
+    most = 1 + (task.stretch - 1) * together if stretch else 1.0
+    f = compressed(stretched(luma, most, steady), task.knee)
     return ((f + 1) / 2).clamp(0, 1)
 
 
-def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
+def stretched(f: Tensor, most: Tensor | float, steady: Steady = as_it_is) -> Tensor:
     """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
 
     About the mean, unless that would push what is bright or dark out of the range.
@@ -34,7 +40,7 @@ def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
     tails = steady("tails", torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
     low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
-    gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
+    gain = (2 / (high - low).clamp_min(TINY)).clamp_min(1).minimum(torch.as_tensor(most).to(f))
     offset = (1 - gain) * steady("mean", f.mean((1, 2, 3), keepdim=True))
     return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
 

@@ -15,7 +15,8 @@ class Task:
     """What differs between kinds of sources; intensities are in [-1, 1], where a grey level is 2/255.
 
     Attributes:
-        joint: weight of the joint explanation of intensities (eq. 3).
+        union: most of the weight of the joint explanation of intensities, where sources are weighed by their
+            structure (eq. 2 to 5); None where they are by what follows.
         brightness: how far bright intensities are more salient than dark ones (eq. 2).
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
         acutance: contrast of the bands, finest first (eq. 11).
@@ -32,11 +33,10 @@ class Task:
         least_chroma: share of the chroma that makes the luminance give way where it does not fit (eq. 20).
         chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
 
-    There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
-    than something dark; without it, and among exposures, there are no contradictions (eq. 4 to 6).
+    There are as many bands as ``acutance`` has entries.
     """
 
-    joint: float
+    union: float | None
     brightness: float
     energy_floor: float
     acutance: tuple[float, ...]
@@ -55,14 +55,14 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task(0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
-    "medical": Task(0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
+    "infrared": Task(0.5, 0.0, 0.005, (1.25, 1.1, 1.0, 1.0, 1.0), 0.03, 1.12),
+    "medical": Task(None, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
     # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
     # range, no energy given back.
     "exposure": Task(
-        joint=0.0,
+        union=None,
         brightness=0.3,
         energy_floor=1e-5,
         acutance=(1.0,) * 7,
@@ -76,7 +76,7 @@ TASKS = {
         chroma="exposure",
     ),
     "focus": Task(
-        joint=0.0,
+        union=None,
         brightness=0.0,
         energy_floor=0.001,
         acutance=(1.0,) * LEVELS,
