@@ -20,9 +20,9 @@ SCALES = 2  # of the structure: windows of some 8 pixels (eq. 2)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 2)
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 3)
 LEAST = 1e-4  # mean structure of a source that has none (eq. 3)
-LOCAL, OVERALL = 3.0, 2.0  # how firmly structure decides: in a place, and in the whole picture (eq. 3)
-BRIGHT = 7.0  # how firmly the brighter source is chosen (eq. 3)
-PRESENT, PRESENT_POWER = 0.02, 4.0  # structure that is as likely to say something as not (eq. 4)
+LOCAL, OVERALL = 3.0, 3.0  # how firmly structure decides: in a place, and in the whole picture (eq. 3)
+BRIGHT = 5.0  # how firmly the brighter source is chosen (eq. 3)
+PRESENT, PRESENT_POWER = 0.018, 4.0  # structure that is as likely to say something as not (eq. 4)
 
 
 class Evidence(NamedTuple):
