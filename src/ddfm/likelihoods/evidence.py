@@ -19,9 +19,9 @@ from ddfm.pictures.pyramid import expand, reduce, size
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 2)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 2)
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 3)
-LEAST = 1e-4  # mean structure of a source that has none (eq. 3)
-LOCAL, OVERALL = 3.0, 3.0  # how firmly structure decides: in a place, and in the whole picture (eq. 3)
-BRIGHT = 5.0  # how firmly the brighter source is chosen (eq. 3)
+LEAST = 0.01  # root of the structure of a source that has none (eq. 3)
+LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 3)
+BRIGHT, LIT = 10.0, 4.0  # how firmly the brighter source is chosen; the power is for what is lit or hot (eq. 3)
 PRESENT, PRESENT_POWER = 0.018, 4.0  # structure that is as likely to say something as not (eq. 4)
 
 
@@ -31,7 +31,7 @@ class Evidence(NamedTuple):
     Attributes:
         weight: of each source, summing to one over them, (B, K, h, w).
         together: how far two or more sources have something to say, 0 to 1, (B, 1, h, w).
-        overall: mean structure of each source, (B, K, 1, 1).
+        overall: logarithm of the mean structure of each source, (B, K, 1, 1).
     """
 
     weight: Tensor
@@ -42,9 +42,9 @@ class Evidence(NamedTuple):
     def of(cls, x: Tensor, noise: Tensor, steady: Steady = as_it_is) -> Evidence:
         """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
         found = structure(x, noise)
-        overall = steady("structure", found.mean((2, 3), keepdim=True)) + LEAST
-        brightness = ((reduce(x) + 1) / 2).square_()
-        odds = LOCAL * (found + FAINT).log() + OVERALL * overall.log() + BRIGHT * brightness
+        overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
+        brightness = ((reduce(x) + 1) / 2) ** LIT
+        odds = LOCAL * (found + FAINT).log() + OVERALL * overall + BRIGHT * brightness
         return cls(odds.softmax(1), present_together(found), overall)
 
 
@@ -73,8 +73,8 @@ def smooth(x: Tensor) -> Tensor:
 
 
 def overall(found: Tensor) -> dict[str, Tensor]:
-    """Sum up structures (B, K, h, w) for the whole picture: each source's mean, and how far all speak."""
+    """Sum up structures (B, K, h, w) for the whole picture: the mean root of each, and how far all speak."""
     return {
-        "structure": found.mean((2, 3), keepdim=True),
+        "structure": found.sqrt().mean((2, 3), keepdim=True),
         "together": present_together(found).mean((1, 2, 3), keepdim=True),
     }

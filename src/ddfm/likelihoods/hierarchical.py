@@ -33,7 +33,7 @@ NEARBY = 0.3  # share of a coarser window's energy that is handed on to finer on
 HANDED_ON = 3e-4  # energy, some two grey levels squared, that a coarser window's choice counts (eq. 17)
 ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice (eq. 7)
-FOLLOWED = 0.22  # power of the weights that tells that choice, where structure decides (eq. 7)
+FOLLOWED = 0.18  # power of the weights that tells that choice, where structure decides (eq. 7)
 INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
 ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
 LEAST_CHROMA = 1e-6  # weight of the chroma of a source that is not chosen
@@ -183,9 +183,9 @@ def joint(x: Tensor, own: Tensor, overall: Tensor) -> Tensor:
     Args:
         x: sources, (B, K, H, W).
         own: mean of each source, (B, K, 1, 1).
-        overall: mean structure of each, (B, K, 1, 1), by which their means are averaged.
+        overall: logarithm of the mean structure of each, (B, K, 1, 1), by which their means are averaged.
     """
-    share = overall.square() / overall.square().sum(1, keepdim=True)
+    share = (2 * overall).softmax(1)
     total = (x + (share - 1) * own).sum(1, keepdim=True)
     return total.clamp(x.amin(1, keepdim=True), x.amax(1, keepdim=True))
 

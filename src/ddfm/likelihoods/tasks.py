@@ -55,7 +55,7 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task(0.65, 0.0, 0.003, (1.33, 1.12, 1.0, 1.0, 1.0), 0.03, 1.15),
+    "infrared": Task(0.65, 0.0, 0.002, (1.3, 1.08, 1.0, 1.0, 1.0), 0.03, 1.15),
     "medical": Task(None, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
