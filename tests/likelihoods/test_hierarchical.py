@@ -23,7 +23,7 @@ from ddfm.likelihoods.hierarchical import (
     shares,
 )
 from ddfm.likelihoods.tasks import TASKS
-from ddfm.pictures.pyramid import compose, decompose, expand, reduce
+from ddfm.pictures.pyramid import decompose, expand, reduce
 
 SEEDS = st.integers(0, 2**31)
 SIDES = st.integers(1, 40)

@@ -1,4 +1,4 @@
-"""Find out where a source has something to say, and where several have: its local structure (eq. 2 to 4).
+"""Find out where a source has something to say, and where several have: its local structure (eq. 1 to 3).
 
 Absence is no evidence. Where nothing is warm, an infrared picture is dark and flat; that says nothing about
 a road that the visible camera shows. So a source counts as far as it has structure, and as far as it is
@@ -16,13 +16,13 @@ from torch import Tensor
 from ddfm.likelihoods.numbers import Steady, as_it_is
 from ddfm.pictures.pyramid import expand, reduce, size
 
-SCALES = 2  # of the structure: windows of some 8 pixels (eq. 2)
-NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 2)
-FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 3)
-LEAST = 0.01  # root of the structure of a source that has none (eq. 3)
-LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 3)
-BRIGHT, LIT = 10.0, 4.0  # how firmly the brighter source is chosen; the power is for what is lit or hot (eq. 3)
-PRESENT, PRESENT_POWER = 0.018, 4.0  # structure that is as likely to say something as not (eq. 4)
+SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
+NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
+FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
+LEAST = 0.01  # root of the structure of a source that has none (eq. 2)
+LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 2)
+BRIGHT, LIT = 10.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
+PRESENT, PRESENT_POWER = 0.018, 4.0  # structure that is as likely to say something as not (eq. 3)
 
 
 class Evidence(NamedTuple):
@@ -49,14 +49,14 @@ class Evidence(NamedTuple):
 
 
 def structure(x: Tensor, noise: Tensor) -> Tensor:
-    """Measure the mean absolute contrast in a neighbourhood, less what noise contributes (eq. 2)."""
+    """Measure the mean absolute contrast in a neighbourhood, less what noise contributes (eq. 1)."""
     half = reduce(x)
     contrast = (half - smooth(half)).abs_()
     return (smooth(contrast).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
 
 
 def present_together(found: Tensor) -> Tensor:
-    """Tell how far the source with the second most structure has something to say (eq. 4)."""
+    """Tell how far the source with the second most structure has something to say (eq. 3)."""
     second = found.topk(2, 1).values[:, 1:] ** PRESENT_POWER
     return second / (second + PRESENT**PRESENT_POWER)
 

@@ -166,7 +166,8 @@ class Intensities:
             weight=torch.cat([(1 - share) * evidence.weight, share], 1),
             scale=scale,
         )
-        return intensities, (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** FOLLOWED, evidence.together
+        trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** FOLLOWED
+        return intensities, trust, evidence.together
 
     def fuse(self, current: Tensor) -> Tensor:
         """One EM iteration, given the current f, (B, 1, H, W); same shape out."""
@@ -178,7 +179,7 @@ class Intensities:
 
 
 def joint(x: Tensor, own: Tensor, overall: Tensor) -> Tensor:
-    """Explain the sources jointly: their deviations from their own means, added up, (B, 1, H, W) (eq. 5).
+    """Explain the sources jointly: their deviations from their own means, added up, (B, 1, H, W) (eq. 4).
 
     Args:
         x: sources, (B, K, H, W).
@@ -191,7 +192,7 @@ def joint(x: Tensor, own: Tensor, overall: Tensor) -> Tensor:
 
 
 def salience(x: Tensor, local: Tensor, centre: Tensor, noise: Tensor, task: Task) -> tuple[Tensor, Tensor]:
-    """Weigh sources by their deviation from the common mean, exposure or sharpness (eq. 14 to 18).
+    """Weigh sources by their deviation from the common mean, exposure or sharpness (eq. 2m and 15 to 18).
 
     Args:
         x: sources, (B, K, H, W).
@@ -248,7 +249,7 @@ class Band:
         noise: variance of the noise left in x, (B, K, 1, 1).
         scale: prior scale of the latent variances (eq. 8), (B, 1, h/2, w/2).
         weight: prior weight of each source, summing to one over the sources (eq. 7).
-        together: how far several sources have something to say (eq. 4), (B, 1, h/2, w/2).
+        together: how far several sources have something to say (eq. 3), (B, 1, h/2, w/2).
     """
 
     x: Tensor

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
-MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
+MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2m)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
 
 
@@ -16,14 +16,14 @@ class Task:
 
     Attributes:
         union: most of the weight of the joint explanation of intensities, where sources are weighed by their
-            structure (eq. 2 to 5); None where they are by what follows.
-        brightness: how far bright intensities are more salient than dark ones (eq. 2).
+            structure (eq. 1 to 5); None where they are by what follows.
+        brightness: how far bright intensities are more salient than dark ones (eq. 2m).
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
         acutance: contrast of the bands, finest first (eq. 11).
         overshoot: share kept of what lies outside the sources' range (eq. 12).
         stretch: how far the contrast may be raised at the end (eq. 14).
-        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2).
-        magnitude_floor: deviation below which it hardly counts (eq. 2).
+        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2m).
+        magnitude_floor: deviation below which it hardly counts (eq. 2m).
         exposedness: power of the well-exposedness in it; above 0 details come from where they are well
             exposed, too (eq. 15).
         sharpness: how firmly the sharpest source is chosen; above 0 that choice takes the place of the

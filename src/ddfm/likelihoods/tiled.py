@@ -54,7 +54,8 @@ class TiledLikelihood:
             steady: as for `HierarchicalLikelihood`.
         """
         self.sources, self.noise, self.task, self.side = sources, noise, task, side
-        self.numbers = {name: steady(name, value) for name, value in whole_numbers(sources, noise, task).items()}
+        numbers = whole_numbers(sources, noise, task)
+        self.numbers = {name: steady(name, value) for name, value in numbers.items()}
         self.start = self._stitched(lambda likelihood, part: likelihood.start)
 
     def rectify(self, f0: Tensor) -> Tensor:
