@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ddfm.likelihoods.contrast import SAMPLES, TAIL, bounded, compressed, stretched
-from ddfm.likelihoods.evidence import NOISE_IN_STRUCTURE, present_together, structure
+from ddfm.likelihoods.evidence import NOISE_IN_STRUCTURE, Evidence, present_together, structure
 from ddfm.likelihoods.hierarchical import (
     ETA,
     NOISE_IN_BAND,
@@ -388,6 +388,30 @@ def test_a_hot_target_before_a_cold_wall_stays_hot_and_the_wall_lit() -> None:
     assert torch.allclose(fused[..., :16, :], visible[..., :16, :], rtol=0, atol=6 * LEVEL)
 
 
+def test_a_lit_wall_hardly_textured_stays_lit_around_a_hot_target() -> None:
+    """Its texture is a grey level: what little it has to say is more than a cold wall's darkness."""
+    visible, infrared = 0.6 + 0.03 * scene(1, 96, 96), -0.8 + 0.002 * scene(2, 96, 96)
+    infrared[..., 40:60, 44:52] = 0.9
+    fused = likelihood(infrared, visible).start
+    assert fused[..., 44:56, 46:50].mean() > 0.9
+    assert (visible - fused)[..., :16, :].max() < 15 * LEVEL
+
+
+@pytest.mark.parametrize("sky", [0.5, 0.6, 0.8])
+def test_a_bright_sky_stays_bright_beside_a_warm_tree(sky: float) -> None:
+    """Up to the pixels that touch the tree, whose infrared edge says nothing about the sky."""
+    visible, infrared = sky + 0.01 * scene(1, 96, 96), -0.9 + 0.02 * scene(2, 96, 96)
+    visible[..., :48] = -0.3 + 0.2 * scene(3, 96, 96)[..., :48]
+    infrared[..., :48] = 0.2 + 0.3 * scene(4, 96, 96)[..., :48]
+    fused = likelihood(infrared, visible).start
+    assert (visible - fused)[..., 20:76, 51:].mean(-2).max() < 4 * LEVEL
+
+
+def test_equal_weights_leave_the_choice_open() -> None:
+    weight = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]]).reshape(3, 2, 1, 1)
+    assert Evidence(weight, weight, weight).undecided.flatten().tolist() == pytest.approx([1, 0.5, 0])
+
+
 def test_structure_is_contrast_less_noise() -> None:
     noise = 0.1 * torch.randn(1, 2, 96, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     variance = torch.tensor([0.0, 0.01], dtype=torch.float64).reshape(1, 2, 1, 1)
@@ -398,7 +422,7 @@ def test_structure_is_contrast_less_noise() -> None:
 
 
 def test_sources_speak_together_as_far_as_the_second_of_them_does() -> None:
-    found = torch.tensor([0.018, 0.5, 0.0]).reshape(1, 3, 1, 1)
+    found = torch.tensor([0.015, 0.5, 0.0]).reshape(1, 3, 1, 1)
     assert float(present_together(found)) == pytest.approx(0.5)
     assert float(present_together(found[:, :2])) == pytest.approx(0.5)
     assert float(present_together(found[:, 1:])) == 0

@@ -21,8 +21,9 @@ NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
 LEAST = 0.01  # root of the structure of a source that has none (eq. 2)
 LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 2)
-BRIGHT, LIT = 10.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
-PRESENT, PRESENT_POWER = 0.018, 4.0  # structure that is as likely to say something as not (eq. 3)
+BRIGHT, LIT = 25.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
+AGAINST = 3.0  # the most that the whole picture says against a source: a logarithm (eq. 2)
+PRESENT, PRESENT_POWER = 0.015, 4.0  # structure that is as likely to say something as not (eq. 3)
 
 
 class Evidence(NamedTuple):
@@ -38,13 +39,23 @@ class Evidence(NamedTuple):
     together: Tensor
     overall: Tensor
 
+    @property
+    def undecided(self) -> Tensor:
+        """How far the weights leave the choice open: 0 where one source has it all, 1 if all are equal.
+
+        A lit sky and a dark one are not explained by their sum.
+        """
+        count = self.weight.shape[1]
+        return (1 - self.weight.amax(1, keepdim=True)) * (count / (count - 1))
+
     @classmethod
     def of(cls, x: Tensor, noise: Tensor, steady: Steady = as_it_is) -> Evidence:
         """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
         found = structure(x, noise)
         overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
         brightness = ((reduce(x) + 1) / 2) ** LIT
-        odds = LOCAL * (found + FAINT).log() + OVERALL * overall + BRIGHT * brightness
+        whole = (OVERALL * (overall - overall.amax(1, keepdim=True))).clamp_min(-AGAINST)
+        odds = LOCAL * (found + FAINT).log() + whole + BRIGHT * brightness
         return cls(odds.softmax(1), present_together(found), overall)
 
 

@@ -160,7 +160,7 @@ class Intensities:
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
         evidence = Evidence.of(x, noise, steady)
         own = centre + steady("own means", x.mean((2, 3), keepdim=True) - centre)
-        share = task.union * evidence.together
+        share = task.union * evidence.together * evidence.undecided
         intensities = cls(
             candidates=torch.cat([x, joint(x, own, evidence.overall)], 1),
             weight=torch.cat([(1 - share) * evidence.weight, share], 1),

@@ -65,7 +65,7 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task("infrared", 0.65, 0.0, 0.002, (1.3, 1.08, 1.0, 1.0, 1.0), 0.03, 1.15),
+    "infrared": Task("infrared", 0.65, 0.0, 0.002, (1.45, 1.12, 1.0, 1.0, 1.0), 0.03, 1.15),
     "medical": Task(
         "medical", None, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25, denoises=False
     ),
