@@ -5,8 +5,8 @@ INSTALLED := .venv/installed
 
 .PHONY: demo test test-all lint clean
 
-# One test process a core. They share tests by file, so that a file's fixtures are made once.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 10
+# One test process a core; a process that has finished takes tests over from the others.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 10
 
 demo: $(INSTALLED)
 	$(BIN)/ddfm demo -o ddfm-demo
@@ -16,7 +16,7 @@ test: $(INSTALLED) lint
 
 # The long and rare tests that `make test` leaves out.
 test-all: $(INSTALLED)
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

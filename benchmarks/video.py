@@ -36,7 +36,7 @@ from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import fuse
 from ddfm.priors.loading import load_prior
 from ddfm.video import fuse_videos, partial_paths
-from ddfm.video.steady import Noise
+from ddfm.video.steady import VideoNoise
 
 RESULTS = Path(__file__).parent / "results" / "video.json"
 RATE = 25
@@ -107,7 +107,7 @@ def flicker(
     for path, frames in zip((a, b), street(count, sigma, drift), strict=True):
         write(path, frames, codec)
     row = {"thermal": change(lumas(a)), "visible": change(lumas(b))}
-    modes: dict[str, Noise] = {"--noise auto": "auto", "--noise off": "off"}
+    modes: dict[str, VideoNoise] = {"--noise auto": "auto", "--noise off": "off"}
     for name, noise in modes.items():
         fuse_videos(a, b, out, Options(steps=0, noise=noise))
         row[f"video, {name}"] = change(lumas(out))
@@ -151,7 +151,7 @@ def trail(folder: Path, count: int) -> dict[str, float]:
     """What the target leaves behind it: the result less that of clean sources, mean over its height."""
     a, b, out = (folder / name for name in ("a.mkv", "b.mkv", "out.mp4"))
     results = []
-    modes: tuple[tuple[float, Noise], ...] = ((4.0, "auto"), (0.0, "off"))
+    modes: tuple[tuple[float, VideoNoise], ...] = ((4.0, "auto"), (0.0, "off"))
     for sigma, noise in modes:
         for path, frames in zip((a, b), street(count, sigma, 0.0), strict=True):
             write(path, frames)
@@ -203,7 +203,7 @@ def speed(folder: Path, count: int) -> dict[str, Any]:
     for path, frames in zip((a, b), street(count, 4.0, 0.0), strict=True):
         write(path, frames, "libx264")
     rows: dict[str, Any] = {}
-    modes: dict[str, Noise] = {"--noise auto": "auto", "--noise off": "off"}
+    modes: dict[str, VideoNoise] = {"--noise auto": "auto", "--noise off": "off"}
     for name, noise in modes.items():
         clocks: list[tuple[float, float]] = []
 
@@ -234,8 +234,8 @@ def crash(folder: Path, count: int) -> dict[str, int]:
         out = folder / f"crash{suffix}"
         done = subprocess.run([sys.executable, "-c", code, a, b, out], check=False)
         assert done.returncode == -signal.SIGKILL
-        (left,) = partial_paths(out)
-        row["frames left in the partial file"] = len(lumas(left))
+        (partial,) = partial_paths(out)
+        row[f"frames left of {out.name}"] = len(lumas(partial))
     return row
 
 

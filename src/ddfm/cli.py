@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ddfm.commands.demo import demo
+from ddfm.commands.downstream import datasets, downstream
 from ddfm.commands.fuse import fuse
 from ddfm.commands.info import info
 from ddfm.commands.measure import benchmark, evaluate
@@ -102,6 +103,8 @@ app.command(epilog="Example: ddfm benchmark tno --root data/tno -o report --meth
 app.command(epilog="Example: ddfm demo -o ddfm-demo")(demo)
 app.command(epilog="Example: ddfm train photographs -o runs/natural --held-out photographs-val")(train)
 app.add_typer(convert, name="convert")
+app.add_typer(downstream, name="downstream")
+app.add_typer(datasets, name="datasets")
 convert.command(
     "guided-diffusion", epilog="Example: ddfm convert guided-diffusion 256x256_diffusion_uncond.pt -o openai"
 )(convert_guided_diffusion)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ddfm.benchmark.evaluation import as_table, evaluate_folders, read_image, write_csv, write_json
+from ddfm.benchmark.evaluation import as_table, evaluate_folders, read_8_bits, write_csv, write_json
 from ddfm.errors import InputError
 from ddfm.metrics import METRICS, evaluate
 
@@ -34,8 +34,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path, list[Path]]:
     a, b, copy, noise = (tmp_path / name for name in ("a", "b", "copy", "noise"))
     for seed, stem in enumerate((*STEMS, "extra")):
         save(a / f"{stem}.png", seed)
-        save(b / f"{stem}.bmp", seed + 10, channels=3)
-        if stem in STEMS:
+        if stem in STEMS:  # the extra one has no partner, and counts for nothing
+            save(b / f"{stem}.bmp", seed + 10, channels=3)
             save(copy / f"{stem}.png", seed, contrast=15)
             save(noise / f"{stem}.tif", seed + 20, channels=3)
     (a / "notes.txt").write_text("not an image")
@@ -50,7 +50,7 @@ def test_values_are_those_of_the_metrics_and_means_their_means(
     result = evaluate_folders(a, b, fused, convention)  # type: ignore[arg-type]
     assert list(result.methods) == ["copy", "noise"]
     assert list(result.methods["noise"].images) == sorted(STEMS)
-    images = [read_image(p) for p in (a / "night.png", b / "night.bmp", fused[1] / "night.tif")]
+    images = [read_8_bits(p) for p in (a / "night.png", b / "night.bmp", fused[1] / "night.tif")]
     assert [image.shape[1] for image in images] == [1, 3, 3]
     a_image, b_image, f_image = images
     expected = {name: value.item() for name, value in evaluate(a_image, b_image, f_image, convention).items()}  # type: ignore[arg-type]
@@ -141,15 +141,49 @@ def test_what_is_missing_is_named(folders: tuple[Path, Path, list[Path]], tmp_pa
     with pytest.raises(InputError, match="no folder of fused images"):
         evaluate_folders(a, b, [])
     (fused[1] / "street.tif").unlink()
-    with pytest.raises(InputError, match="noise has no image called street"):
+    with pytest.raises(InputError, match=r"noise: 1 of 3 results missing \(street\); --allow-missing"):
         evaluate_folders(a, b, fused)
     (a / "tower.png").unlink()
-    with pytest.raises(InputError, match="a has no image called tower"):
+    with pytest.raises(InputError, match=r"copy: .*a and .*b have no pair called tower"):
         evaluate_folders(a, b, fused)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="empty holds no images"):
         evaluate_folders(a, b, [empty])
+
+
+def test_missing_results_may_be_allowed(folders: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:
+    a, b, fused = folders
+    whole = evaluate_folders(a, b, fused)
+    (fused[1] / "street.tif").unlink()
+    done: list[tuple[int, int]] = []
+    part = evaluate_folders(a, b, fused, allow_missing=True, progress=lambda *counts: done.append(counts))
+    assert done == [(1, 2), (2, 2)]
+    assert part.missing == {"noise": ["street"]}
+    assert part.as_dict()["missing"] == {"noise": ["street"]}
+    for name, result in part.methods.items():
+        rest = {stem: values for stem, values in whole.methods[name].images.items() if stem != "street"}
+        assert result.images == rest
+    for stem in STEMS:
+        (fused[1] / f"{stem}.tif").unlink(missing_ok=True)
+    save(fused[1] / "street.tif", 1)
+    (fused[0] / "street.png").unlink()
+    with pytest.raises(InputError, match="no pair has a result of every method"):
+        evaluate_folders(a, b, fused, allow_missing=True)
+
+
+def test_metrics_by_name(folders: tuple[Path, Path, list[Path]]) -> None:
+    a, b, fused = folders
+    all_of_them = evaluate_folders(a, b, fused)
+    some = evaluate_folders(a, b, fused, metrics=["VIF", "EN", "FMI"])
+    for name, result in some.methods.items():
+        assert list(result.mean) == ["VIF", "EN", "FMI"]
+        assert "FMI" not in all_of_them.methods[name].mean
+        assert {result.mean[m] == all_of_them.methods[name].mean[m] for m in ("VIF", "EN")} == {True}
+    with pytest.raises(InputError, match="unknown metric LPIPS; known: EN"):
+        evaluate_folders(a, b, fused, metrics=["LPIPS"])
+    with pytest.raises(InputError, match="no metric given"):
+        evaluate_folders(a, b, fused, metrics=[])
 
 
 def test_doubtful_files_are_refused(folders: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:
@@ -175,6 +209,6 @@ def test_doubtful_files_are_refused(folders: tuple[Path, Path, list[Path]], tmp_
 def test_palette_and_alpha_images_are_read_as_colour(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     Image.fromarray(pixels).convert("RGBA").save(tmp_path / "alpha.png")
-    assert torch.equal(read_image(tmp_path / "alpha.png")[0].permute(1, 2, 0), torch.from_numpy(pixels))
+    assert torch.equal(read_8_bits(tmp_path / "alpha.png")[0].permute(1, 2, 0), torch.from_numpy(pixels))
     Image.fromarray(pixels).quantize(16).save(tmp_path / "palette.png")
-    assert read_image(tmp_path / "palette.png").shape == (1, 3, 8, 9)
+    assert read_8_bits(tmp_path / "palette.png").shape == (1, 3, 8, 9)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PILImage
 
 from ddfm.benchmark.datasets import DATASETS
-from ddfm.benchmark.evaluation import evaluate_folders, read_image
+from ddfm.benchmark.evaluation import evaluate_folders, read_8_bits
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.benchmark.published import load_published, published_for
 from ddfm.benchmark.report.plots import box, short
@@ -76,7 +76,7 @@ def test_exposures_and_focus_stacks_are_judged_by_their_own_metrics_besides(
         result = run(DATASETS[name], tmp_path, pairs[:1], [same])
         values = result.evaluation.methods["same"].images["0"]
         assert list(values) == paper + more
-        a, b = (to_grey(read_image(path)) for path in pairs[0].files)
+        a, b = (to_grey(read_8_bits(path)) for path in pairs[0].files)
         assert values["Qcb"] == qcb(a, b, a).item()
         if "MEF_SSIM" in more:
             assert values["MEF_SSIM"] == mef_ssim([a, b], a).item()
@@ -126,18 +126,21 @@ def test_mean_ranks_of_a_made_up_table() -> None:
 
 
 def test_the_meter_sees_time_and_memory() -> None:
+    mebibytes = 256
+    begun = time.perf_counter()
     with Meter() as meter:
-        block = np.ones(64 * 2**20, np.uint8)
+        entered = time.perf_counter()
+        block = np.ones(mebibytes * 2**20, np.uint8)
         del block
-        time.sleep(0.05)
-    assert 0.05 <= meter.seconds < 2
-    if meter.peak_mib is None:
-        pytest.skip("peak memory is known on Linux and CUDA only")
-    assert 60 < meter.peak_mib < 100
+        left = time.perf_counter()
+    assert left - entered <= meter.seconds <= time.perf_counter() - begun
     with Meter() as after:
         pass
-    assert after.peak_mib is not None
-    assert after.peak_mib < 10  # the peak of one block is not that of the next
+    if meter.peak_mib is None or after.peak_mib is None:
+        pytest.skip("peak memory is known on Linux and CUDA only")
+    # Half of the block is room for what else the process takes or gives back meanwhile.
+    assert abs(meter.peak_mib - mebibytes) < mebibytes / 2
+    assert after.peak_mib < mebibytes / 2  # the peak of one block is not that of the next
 
 
 def test_the_window_lies_where_the_sources_differ() -> None:

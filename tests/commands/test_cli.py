@@ -242,8 +242,9 @@ def test_mistakes_get_one_plain_line(
         ("fuse", a, b, "-o", out, "--colour-from", "1"): "colour from 1: ",
         ("fuse", a, b, "-o", out, "--colour-from", "3"): "colour from 3: not within 1 to 2",
         ("fuse", a, b, b, "-o", out, "--form", "paper"): "form paper: is for two sources, 3 are given",
-        ("fuse", a, b, "-o", out, "--uncertainty", out): "the uncertainty is written as a 16-bit TIFF",
-        ("fuse", a, b, "-o", tmp_path / "o.tif", "--uncertainty", tmp_path / "o.tif"): "take the place of",
+        ("fuse", a, b, "-o", out, "--uncertainty", out): "two results would be written there",
+        ("fuse", a, b, "-o", out, "--uncertainty", tmp_path / "u.jpg"): "is written as a 16-bit TIFF",
+        ("fuse", a, b, "-o", tmp_path / "o.tif", "--uncertainty", tmp_path / "o.tif"): "two results would be",
         ("fuse", a, b, "-o", out, "--range", "5"): "--range 5: range ['5']: not data or two numbers",
         ("fuse", a, b, "-o", out, "--range", "9,1"): "--range 9,1: range 9 to 1: two numbers are needed",
         ("fuse", a, b, "-o", out, "--range", "3:data"): "--range 3:data: 3 is not the number of a source",
@@ -340,6 +341,7 @@ def test_version_and_help_load_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "loaded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count", "colour"), [("tno", 17, False), ("roadscene", 171, True)])
 def test_whole_sets_in_one_run(
     ddfm: Command, data: Path, tmp_path: Path, name: str, count: int, colour: bool

@@ -124,7 +124,7 @@ def test_mistakes_get_one_plain_line(ddfm: Command, root: Path, tmp_path: Path) 
         (*tno, "--limit", 0): "limit 0",
         (*tno, "--steps", 1001): "steps 1001: not within 0 to 1000 for form ddfm",
         (*tno, "--methods", "ddfm:paper", "--steps", 0): "steps 0: not within 1 to 1000 for form paper",
-        (*tno[:4], "-o", root / "ir" / "0.png", "--methods", "mean"): "cannot be written",
+        (*tno[:4], "-o", root / "ir" / "0.png", "--methods", "mean"): "is one of the sources",
     }
     check_refusals(ddfm, mistakes, tmp_path)
 
@@ -136,6 +136,7 @@ def test_help_has_examples(ddfm: Command) -> None:
         assert f"Example: ddfm {command}" in done.stdout
 
 
+@pytest.mark.slow
 def test_real_pairs_beside_published_methods(ddfm: Command, data: Path, tmp_path: Path) -> None:
     """Two pairs of TNO: the outputs of nine published methods, measured before by their authors' code."""
     tno = data / "ivf" / "tno"

@@ -325,6 +325,7 @@ def grey(image: Image | Tensor) -> Tensor:
     return (255 * luminance(pixels)).round().double()
 
 
+@pytest.mark.slow
 def test_exposures_of_the_development_data(data: Path) -> None:
     """On the mean of a few pairs: MEF-SSIM, Qabf and Qcb beside OpenCV's; contrast; what is clipped."""
     ours, theirs = torch.zeros(4), torch.zeros(4)
@@ -341,6 +342,7 @@ def test_exposures_of_the_development_data(data: Path) -> None:
     assert ours[3] > theirs[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lytro_06.jpg", "mffw_11.jpg"])
 def test_focus_of_the_development_data(data: Path, name: str) -> None:
     sources = pair(data / "mff" / "mfifb", "near", "far", name)

@@ -42,22 +42,23 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def read_image(path: Path) -> Tensor:
+def read_8_bits(path: Path) -> Tensor:
     with Image.open(path) as image:
         pixels = torch.from_numpy(np.array(image))
     return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_vifb_agrees_to_every_printed_digit(data: Path, scene: str) -> None:
     published = read_table(data / "vifb/published_values.csv")[scene]
     methods = sorted(set(published) - UNUSABLE)
     assert len(methods) == 23
-    infrared, visible = (read_image(data / "vifb" / kind / f"{scene}.jpg") for kind in ("ir", "vi"))
+    infrared, visible = (read_8_bits(data / "vifb" / kind / f"{scene}.jpg") for kind in ("ir", "vi"))
     differing, compared = [], 0
     for first in range(0, len(methods), AT_ONCE):
         group = methods[first : first + AT_ONCE]
-        fused = torch.cat([read_image(data / f"vifb/fused/{scene}_{name}.jpg") for name in group])
+        fused = torch.cat([read_8_bits(data / f"vifb/fused/{scene}_{name}.jpg") for name in group])
         values = evaluate(infrared, visible, fused, "vifb")
         for i, method in enumerate(group):
             for metric, printed in published[method].items():
@@ -72,11 +73,11 @@ def test_vifb_agrees_to_every_printed_digit(data: Path, scene: str) -> None:
 def test_paper_agrees_with_the_authors_evaluator(data: Path, pair: str) -> None:
     measured = read_table(data / "ivf/tno/peers_reference_values.csv")[pair]
     assert len(measured) == 9
-    a, b = (read_image(data / "ivf/tno" / kind / f"{pair}.png") for kind in ("ir", "vi"))
+    a, b = (read_8_bits(data / "ivf/tno" / kind / f"{pair}.png") for kind in ("ir", "vi"))
     columns = {name for name, metric in METRICS.items() if "paper" in metric.conventions}
     for method, expected in measured.items():
         assert set(expected) == columns
-        values = evaluate(a, b, read_image(data / f"ivf/tno/peers/{method}/{pair}.png"), "paper")
+        values = evaluate(a, b, read_8_bits(data / f"ivf/tno/peers/{method}/{pair}.png"), "paper")
         actual = {metric: value.item() for metric, value in values.items()}
         reference = {metric: float(expected[metric]) for metric in actual}
         if method == "SeAFusion" and pair in STORED_IN_GREY:

@@ -208,7 +208,13 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path, ddfm: Command, monkeypatch
         ddfm,
         {
             (*sources, "--backend", "tensorrt"): "backend 'tensorrt': not one of torch, openvino",
-            (*sources, "--backend", "openvino", "--device", "meta"): "openvino: computes on the CPU",
+            (
+                *sources,
+                "--backend",
+                "openvino",
+                "--device",
+                "meta",
+            ): "device 'meta': nothing is computed",
         },
         tmp_path,
     )

@@ -206,6 +206,7 @@ def test_other_sizes_and_aspects() -> None:
     assert error(register(stretched, visible).flow, np.array([[1, 0, 0], [0, 1.5, 0.25], [0, 0, 1]])) < 1
 
 
+@pytest.mark.slow
 def test_unrelated_scenes_are_refused() -> None:
     for seed in range(6):
         registration = register(scene(seed)[0], scene(seed + 100)[1])
@@ -280,6 +281,7 @@ def test_wrong_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.import_module("ddfm.registration.orientation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stem", "other"), [("msrs", "00095D", "00028N"), ("roadscene", "41", "4")])
 def test_real_pairs(data: Path, name: str, stem: str, other: str) -> None:
     folder = data / "misaligned" / name
@@ -298,6 +300,7 @@ def test_real_pairs(data: Path, name: str, stem: str, other: str) -> None:
     assert register(unrelated, vi).confidence < LEAST_CONFIDENCE
 
 
+@pytest.mark.slow
 def test_the_command_registers_and_reports(ddfm: Command, tmp_path: Path) -> None:
     """A thermal picture of another size and view; and one of another scene, which is refused."""
     street, other = night(), exposure()

@@ -34,6 +34,7 @@ def two_threads() -> Iterator[None]:
 # At t = 999 an error of the network is 157 times as large in x_0, so that in float32 the order of
 # summation alone takes most of the tolerance: the number of threads is fixed to fix that order, and
 # float64 shows what is left without rounding on our side.
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_released_sampling_matches_the_released_code(

@@ -71,6 +71,7 @@ def test_noise_goes_through_as_the_fusion_weighs_it(weights: tuple[float, float]
     assert std.square().mean().sqrt().item() == pytest.approx(CALIBRATION * expected, rel=0.02)
 
 
+@pytest.mark.slow
 def test_only_the_sampler_spreads_where_sources_are_believed(prior: Prior) -> None:
     a, b = picture(40, 48, 1, np.uint8, 1), picture(40, 48, 3, np.uint8, 2)
     options: dict[str, Any] = {"noise": "off", "uncertainty": True, "task": "infrared"}
@@ -84,6 +85,7 @@ def test_only_the_sampler_spreads_where_sources_are_believed(prior: Prior) -> No
     assert fuse(a, b, prior=never, steps=0).std is None
 
 
+@pytest.mark.slow
 def test_more_noise_more_uncertainty_and_the_fused_picture_stays(prior: Prior) -> None:
     rng = np.random.default_rng(0)
     a, b = picture(64, 64, 1, np.uint8, 1), picture(64, 64, 1, np.uint8, 2)

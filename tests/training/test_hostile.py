@@ -1,4 +1,4 @@
-"""Recipes, checkpoints and configurations are data: what will not do is refused in one line."""
+"""Recipes, checkpoints and configurations are data: what cannot be trained or loaded is refused."""
 
 from __future__ import annotations
 

@@ -50,6 +50,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_unbroken_run(photographs: Path, tmp_path: Path) -> None:
     images = find_images([photographs])
     train(images, tmp_path / "unbroken", SMALL, checkpoint_every=2)
@@ -77,6 +78,7 @@ def test_a_resumed_run_is_the_unbroken_run(photographs: Path, tmp_path: Path) ->
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_and_resume(photographs: Path, tmp_path: Path) -> None:
     """A process of its own is killed while it trains and writes; what it leaves can be resumed."""
     recipe = replace(SMALL, steps=400)
@@ -112,6 +114,7 @@ def test_kill_at_any_moment_and_resume(photographs: Path, tmp_path: Path) -> Non
     assert steps == [shortened.steps]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     """torchrun with gloo: gradients averaged over two half batches are those of the whole batch."""
     recipe = tmp_path / "recipe.toml"
@@ -131,6 +134,7 @@ def test_two_processes_train_as_one(photographs: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_the_average_is_left(photographs: Path, tmp_path: Path) -> None:
     images = find_images([photographs])
     recipe = replace(SMALL, steps=60, learning_rate=3e-3)

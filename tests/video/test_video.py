@@ -36,7 +36,7 @@ from tests.conftest import Command, picture
 HEIGHT, WIDTH = 48, 64
 Array = NDArray[Any]
 # So a source that is fused with itself is itself.
-SAME: dict[str, Any] = {"task": "medical", "noise": "off", "stretch": "none"}
+SAME = Options(task="medical", steps=0, noise="off", stretch="none")
 
 
 def write_video(
@@ -190,8 +190,8 @@ def test_a_part_of_every_third_frame(pair: tuple[Path, Path], tmp_path: Path) ->
     assert times_of(result.path) == [0.0, 0.3, 0.6, 0.9]
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert (result.frames, round(result.seconds, 3)) == (4, 1.2)
-    whole = fuse_videos(*pair, tmp_path / "whole.mp4", **SAME)
-    part = fuse_videos(*pair, tmp_path / "part.mp4", start=0.7, duration=0.3, **SAME)
+    whole = fuse_videos(*pair, tmp_path / "whole.mp4", SAME)
+    part = fuse_videos(*pair, tmp_path / "part.mp4", SAME, start=0.7, duration=0.3)
     for late, early in zip(decoded(whole.path)[7:10], decoded(part.path), strict=True):
         assert abs(rgb(late) - rgb(early)).mean() < 2
 
@@ -222,7 +222,7 @@ def test_colours_come_back(tmp_path: Path, codec: str, pixels: str, matrix: int,
     source = write_video(
         tmp_path / "a.mkv", colour_frames(4, 96, 128), codec=codec, pixels=pixels, matrix=matrix, full=full
     )
-    result = fuse_videos(source, source, tmp_path / "out.mp4", **SAME)
+    result = fuse_videos(source, source, tmp_path / "out.mp4", SAME)
     before, after = decoded(source)[-1], decoded(result.path)[-1]
     assert after.format.name == "yuv420p"
     # The scaler rounds formats differently, by a level and a half at most; a wrong matrix costs three.
@@ -236,7 +236,7 @@ def test_colours_come_back(tmp_path: Path, codec: str, pixels: str, matrix: int,
 @pytest.mark.parametrize("pixels", ["gray", "gray16le"])
 def test_grey_stays_grey(tmp_path: Path, pixels: str) -> None:
     source = write_video(tmp_path / "a.mkv", grey_frames(4), codec="ffv1", pixels=pixels)
-    result = fuse_videos(source, source, tmp_path / "out.mp4", **SAME)
+    result = fuse_videos(source, source, tmp_path / "out.mp4", SAME)
     for before, after in zip(grey_frames(4), decoded(result.path), strict=True):
         assert abs(before[..., None].astype(int) - rgb(after)).max() <= 5  # of H.264, at the square's border
         assert abs(before[..., None].astype(int) - rgb(after)).mean() <= 1
@@ -245,7 +245,7 @@ def test_grey_stays_grey(tmp_path: Path, pixels: str) -> None:
 @pytest.mark.parametrize("size", [(47, 64), (48, 63), (47, 63)])
 def test_odd_sizes_are_kept(tmp_path: Path, size: tuple[int, int]) -> None:
     source = write_video(tmp_path / "a.mkv", colour_frames(3, *size), codec="ffv1", pixels="yuv444p")
-    result = fuse_videos(source, source, tmp_path / "out.mp4", **SAME)
+    result = fuse_videos(source, source, tmp_path / "out.mp4", SAME)
     before, after = decoded(source)[-1], decoded(result.path)[-1]
     assert (after.height, after.width) == size == result.size
     assert abs(rgb(before) - rgb(after)).mean() < 2
@@ -259,7 +259,7 @@ def test_rotated_sources_come_out_upright(tmp_path: Path, rotation: int) -> None
     plain = write_video(tmp_path / "plain.mp4", upright)
     turned = write_video(tmp_path / "turned.mp4", stored, rotation=rotation, aspect=Fraction(3, 2))
     for a, b in ((plain, turned), (turned, turned)):
-        result = fuse_videos(a, b, tmp_path / "out.mp4", **SAME)
+        result = fuse_videos(a, b, tmp_path / "out.mp4", SAME)
         after = decoded(result.path)[-1]
         assert result.size == (after.height, after.width) == (HEIGHT, WIDTH)
         assert after.side_data.get("DISPLAYMATRIX") is None
@@ -462,6 +462,7 @@ def test_a_truncated_source_ends_the_result(
             assert " of 3.00 s; the result ends there" in result.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_what_a_kill_leaves_can_be_played(pair: tuple[Path, Path], tmp_path: Path, suffix: str) -> None:
     """SIGKILL at frame 78 of 80: all but what the encoder holds and the last fragments are there."""
@@ -469,8 +470,8 @@ def test_what_a_kill_leaves_can_be_played(pair: tuple[Path, Path], tmp_path: Pat
     b = write_video(tmp_path / "b.mp4", colour_frames(80), audio="aac")
     out = tmp_path / f"out{suffix}"
     code = (
-        "import os, signal, sys; from ddfm.video import fuse_videos;"
-        "fuse_videos(*sys.argv[1:], noise='off',"
+        "import os, signal, sys; from ddfm import Options, fuse_videos;"
+        "fuse_videos(*sys.argv[1:], Options(steps=0, noise='off'),"
         " progress=lambda n, total: os.kill(os.getpid(), signal.SIGKILL) if n == 78 else None)"
     )
     killed = subprocess.run(
@@ -558,11 +559,11 @@ def test_mistakes_are_explained(pair: tuple[Path, Path], tmp_path: Path) -> None
         ({"start": float("nan")}, "start nan: must be 0 seconds or more"),
         ({"duration": 0.0}, "duration 0: must be more than 0 seconds"),
         ({"start": 100.0}, f"start 100: {a} is only 3.00 s long"),
-        ({"steps": -1}, "steps -1: not within 0"),
-        ({"task": "x"}, "task 'x': not one of"),
-        ({"device": "nowhere"}, "device 'nowhere': not available here"),
     ):
         assert message in refused(a, b, target_file, **options)
+    for unfit in ({"form": "paper"}, {"colour_from": 2}, {"uncertainty": True}, {"register": "affine"}):
+        (name,) = unfit
+        assert f"{name} {unfit[name]!r}: is not for videos" in refused(a, b, target_file, Options(**unfit))
     assert "unknown output format; use one of .mp4" in refused(a, b, out / "out.gif")
     assert "is one of the sources" in refused(a, b, b)
     assert not out.exists()

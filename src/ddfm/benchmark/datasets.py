@@ -195,14 +195,14 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL_SETS}
 
 
 def get_dataset(name: str) -> Dataset:
-    """The set of that name; raises InputError, listing the known ones."""
+    """Return the set of that name; raises InputError, listing the known ones."""
     if name not in DATASETS:
         raise InputError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def find_folders(dataset: Dataset, root: Path) -> tuple[Path, Path]:
-    """The folders of the first and of the second sources below ``root``.
+    """Find the folders of the first and of the second sources below ``root``.
 
     Raises InputError naming the folder that is expected, and where the set is to be had.
     """
@@ -222,7 +222,7 @@ def find_folders(dataset: Dataset, root: Path) -> tuple[Path, Path]:
 
 
 def find_pairs(dataset: Dataset, root: Path) -> list[Group]:
-    """All pairs below ``root``, sorted by name; files without a partner are left out.
+    """Find all pairs below ``root``, sorted by name; files without a partner are left out.
 
     Raises InputError if a folder is missing or no two files have one name.
     """
@@ -230,14 +230,14 @@ def find_pairs(dataset: Dataset, root: Path) -> list[Group]:
 
 
 def _below(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of the folders ``names`` that exists, in the root or in one of WITHIN."""
+    """Find the first of the folders ``names`` that exists, in the root or in one of WITHIN."""
     return next(
         (found for within in WITHIN for name in names if (found := _descend(root, f"{within}/{name}"))), None
     )
 
 
 def _descend(folder: Path, path: str) -> Path | None:
-    """A folder by its path, upper and lower case alike: archives come with ir, Ir and IR."""
+    """Find a folder by its path, upper and lower case alike: archives come with ir, Ir and IR."""
     for part in filter(None, path.split("/")):
         matching = [entry for entry in sorted(folder.iterdir()) if entry.name.lower() == part.lower()]
         inside = next((entry for entry in matching if entry.is_dir()), None)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from math import fsum, isfinite
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -16,13 +18,15 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from ddfm.devices import use_threads
 from ddfm.errors import InputError, visible
 from ddfm.formats.atomic import write_whole
 from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
 from ddfm.formats.pictures import images_by_stem, read_8bit
-from ddfm.metrics import METRICS, Convention, check_convention, evaluate
+from ddfm.metrics import METRICS, Convention, check_convention, check_metrics, evaluate
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
+Result = TypeVar("Result")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 
 
@@ -43,41 +47,104 @@ class Evaluation:
         methods: by the name of the method's folder, in the order given.
         mean_rank: for more than one method, its rank by mean value (1 the best, ties share their mean
             rank), averaged over the metrics.
+        missing: pairs without a result, by method; those were left out of all means.
     """
 
     convention: Convention
     methods: dict[str, MethodResult]
     mean_rank: dict[str, float] | None
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """Ready for JSON.
+        """Return everything, ready for JSON.
 
         One method: ``{"convention", "mean", "images"}``. Several:
-        ``{"convention", "methods": {name: {"mean", "images"}}, "mean_rank"}``.
+        ``{"convention", "methods": {name: {"mean", "images"}}, "mean_rank"}``. With pairs left out, also
+        ``"missing"``: their names by method.
         """
         methods = {
             name: {"mean": result.mean, "images": result.images} for name, result in self.methods.items()
         }
+        left_out = {"missing": self.missing} if self.missing else {}
         if self.mean_rank is None:
             (result,) = methods.values()
-            return {"convention": self.convention, **result}
-        return {"convention": self.convention, "methods": methods, "mean_rank": self.mean_rank}
+            return {"convention": self.convention, **result, **left_out}
+        return {
+            "convention": self.convention,
+            "methods": methods,
+            "mean_rank": self.mean_rank,
+            **left_out,
+        }
 
 
-def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Convention = "paper") -> Evaluation:
+def evaluate_folders(
+    a: Path,
+    b: Path,
+    fused: Sequence[Path],
+    convention: Convention = "paper",
+    *,
+    metrics: Sequence[str] | None = None,
+    allow_missing: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
     """Measure every image of every folder in ``fused`` against its sources in ``a`` and ``b``.
 
-    All fused folders must hold the same stems, each with one file in ``a`` and one in ``b``; the
-    sources may have more. Files other than images are ignored.
+    Pairs are those with a file of one stem in ``a`` and in ``b``; each fused folder has to hold a result
+    of every pair. Files other than images are ignored. All cores measure at once.
+
+    Args:
+        metrics: names of `ddfm.metrics.METRICS` instead of the convention's own.
+        allow_missing: measure the pairs that all folders have results of, and note down the rest.
+        progress: called with how many pairs are measured, and how many there are.
 
     Raises:
         InputError: a folder or file that is missing, double, unreadable, or of another size; an
-            unknown convention.
+            unknown convention or metric; missing results, unless they are allowed.
     """
-    check_convention(convention)
+    check_metrics(check_convention(convention), metrics)
+    outputs = folders_by_name(fused)
+    sources_a, sources_b = image_files(a), image_files(b)
+    stems = sorted(set(sources_a) & set(sources_b))
+    for name, files in outputs.items():
+        if strangers := sorted(set(files) - set(stems)):
+            raise InputError(f"{name}: {a} and {b} have no pair called {some(strangers)}")
+    missing = {name: lacking for name, files in outputs.items() if (lacking := absent(stems, files))}
+    if missing and not allow_missing:
+        name, lacking = next(iter(missing.items()))
+        raise InputError(
+            f"{name}: {len(lacking)} of {len(stems)} results missing ({some(lacking)}); "
+            "--allow-missing measures the pairs that all methods have"
+        )
+    stems = [stem for stem in stems if not any(stem in lacking for lacking in missing.values())]
+    if not stems:
+        raise InputError("no pair has a result of every method")
+
+    def measured(stem: str) -> dict[str, dict[str, float]]:
+        pair = read_8_bits(sources_a[stem]), read_8_bits(sources_b[stem])
+        rows = {}
+        for name, files in outputs.items():
+            try:
+                values = evaluate(*pair, read_8_bits(files[stem]), convention, metrics)
+            except InputError as error:
+                raise InputError(f"{files[stem]}: {error}") from error
+            rows[name] = {metric: value.item() for metric, value in values.items()}
+        return rows
+
+    images: dict[str, dict[str, dict[str, float]]] = {name: {} for name in outputs}
+    for stem, rows in zip(stems, side_by_side(measured, stems), strict=True):
+        for name, values in rows.items():
+            images[name][stem] = values
+        progress(len(images[name]), len(stems))
+    methods = {
+        name: MethodResult(mean_values(list(values.values())), values) for name, values in images.items()
+    }
+    return Evaluation(convention, methods, mean_ranks(methods) if len(methods) > 1 else None, missing)
+
+
+def folders_by_name(fused: Sequence[Path]) -> dict[str, dict[str, Path]]:
+    """Return each folder's images by the folder's name. Raises InputError for two of one name."""
     if not fused:
         raise InputError("no folder of fused images given")
-    sources_a, sources_b = image_files(a), image_files(b)
     outputs: dict[str, dict[str, Path]] = {}
     for folder in fused:
         name = folder.resolve().name
@@ -86,44 +153,44 @@ def evaluate_folders(a: Path, b: Path, fused: Sequence[Path], convention: Conven
                 f"two folders of fused images are called {name}: rename one, methods go by that name"
             )
         outputs[name] = image_files(folder)
-    stems = sorted(set().union(*outputs.values()))
-    for folder, files in ((a, sources_a), (b, sources_b), *zip(fused, outputs.values(), strict=True)):
-        if missing := [stem for stem in stems if stem not in files]:
-            raise InputError(f"{folder} has no image called {_some(missing)}")
-
-    images: dict[str, dict[str, dict[str, float]]] = {name: {} for name in outputs}
-    for stem in stems:
-        pair = read_image(sources_a[stem]), read_image(sources_b[stem])
-        for name, files in outputs.items():
-            try:
-                values = evaluate(*pair, read_image(files[stem]), convention)
-            except InputError as error:
-                raise InputError(f"{files[stem]}: {error}") from error
-            images[name][stem] = {metric: value.item() for metric, value in values.items()}
-    methods = {
-        name: MethodResult(mean_values(list(values.values())), values) for name, values in images.items()
-    }
-    return Evaluation(convention, methods, mean_ranks(methods) if len(methods) > 1 else None)
+    return outputs
 
 
-def read_image(path: Path) -> Tensor:
+def absent(stems: Sequence[str], files: Collection[str]) -> list[str]:
+    """Return the stems without a file."""
+    return [stem for stem in stems if stem not in files]
+
+
+def side_by_side(function: Callable[[str], Result], stems: Sequence[str]) -> Iterator[Result]:
+    """Yield the function's results in the stems' order, computed on all cores, a thread each.
+
+    Metrics are many small operations: pairs beside each other are quicker than one on all cores.
+    """
+    pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=lambda: use_threads(1))
+    try:
+        yield from pool.map(function, stems)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def read_8_bits(path: Path) -> Tensor:
     """Read an 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
     pixels = torch.from_numpy(read_8bit(path))
     return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
 def as_json(values: object) -> str:
-    """Indented JSON; infinite values (a perfect PSNR) become null, which JSON can hold."""
+    """Return indented JSON; what is not finite (a perfect PSNR) becomes null, which JSON can hold."""
     return json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
-    """:meth:`Evaluation.as_dict` as JSON."""
+    """Write :meth:`Evaluation.as_dict` as JSON."""
     write_text(path, as_json(evaluation.as_dict()))
 
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """A row for each method and image, then one with the method's mean, its image called ``(mean)``."""
+    """Write a row for each method and image, then one with the method's mean, its image called ``(mean)``."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = metric_names(evaluation)
@@ -141,7 +208,7 @@ def cell(text: str) -> str:
 
 
 def as_table(evaluation: Evaluation) -> Table:
-    """Mean values for the terminal: a row for each metric, a column for each method, the best in bold."""
+    """Return mean values for the terminal: a row a metric, a column a method, the best in bold."""
     count = len(next(iter(evaluation.methods.values())).images)
     title = f"convention {evaluation.convention}, mean over {count} image{'s' * (count != 1)}"
     table = Table(title=title, min_width=len(title))  # a title is wrapped to its table's width
@@ -169,25 +236,26 @@ def as_text(evaluation: Evaluation) -> str:
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """The images that can be measured, by stem; raises InputError if there are none, or two of one stem."""
+    """List the images that can be measured, by stem; raises InputError for none, or two of one stem."""
     found = images_by_stem(folder, SUFFIXES)
     if not found:
         raise InputError(f"{folder} holds no images")
     return found
 
 
-def _some(stems: list[str]) -> str:
+def some(stems: Sequence[str]) -> str:
+    """Return the first three names, and how many more there are."""
     more = f" and {len(stems) - 3} more" if len(stems) > 3 else ""
     return ", ".join(stems[:3]) + more
 
 
 def mean_values(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each metric over images."""
+    """Return the mean of each metric over images."""
     return {name: fsum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
 def mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
-    """Each method's rank by mean value (1 the best, ties share theirs), averaged over the metrics."""
+    """Return each method's rank by mean value, averaged over the metrics; ties share theirs, 1 is best."""
     ranks: dict[str, list[float]] = {name: [] for name in methods}
     for metric in next(iter(methods.values())).mean:
         sign = -1 if METRICS[metric].higher_is_better else 1
@@ -199,13 +267,15 @@ def mean_ranks(methods: dict[str, MethodResult]) -> dict[str, float]:
 
 
 def metric_names(evaluation: Evaluation) -> list[str]:
-    """The metrics measured, in the order of the registry."""
+    """List the metrics measured, in the order of the registry."""
     return list(next(iter(evaluation.methods.values())).mean)
 
 
 def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 

@@ -64,27 +64,27 @@ def maximum(a: Tensor, b: Tensor, seed: int) -> Tensor:
 
 
 def laplacian(a: Tensor, b: Tensor, seed: int) -> Tensor:
-    """The larger coefficient of a Laplacian pyramid, and the mean of what five bands leave (Burt 1984)."""
+    """Select the larger coefficient of a Laplacian pyramid, and average the rest (Burt 1984)."""
     bands, base = decompose(torch.stack([a, b], 1), LAPLACIAN_BANDS)
     chosen = [band.gather(1, band.abs().argmax(1, keepdim=True)) for band in bands]
     return compose(chosen, base.mean(1, keepdim=True))[:, 0]
 
 
 def stretched_mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
-    """The mean, its darkest pixel made black and its brightest white."""
+    """Return the mean, its darkest pixel made black and its brightest white."""
     fused = (a + b) / 2
     low, high = fused.aminmax()
     return (fused - low) / (high - low).clamp_min(torch.finfo(fused.dtype).tiny)
 
 
 def clipped_sum(a: Tensor, b: Tensor, seed: int) -> Tensor:
-    """a + b about middle grey (128 of 255): wins EN, SD and SCD at once."""
+    """Return a + b about middle grey (128 of 255): wins EN, SD and SCD at once."""
     total = a + b
     return total - total.mean() + 128 / 255
 
 
 def mean_noise(a: Tensor, b: Tensor, seed: int) -> Tensor:
-    """The mean with Gaussian noise of ten grey levels on it."""
+    """Return the mean with Gaussian noise of ten grey levels on it."""
     generator = torch.Generator().manual_seed(seed)
     return (a + b) / 2 + NOISE * torch.randn(a.shape, generator=generator)
 
@@ -100,7 +100,7 @@ BASELINES = (*RULES, "a-only", "b-only")
 
 
 def on_luminance(rule: Rule, seed: int, a: Image, b: Image) -> Image:
-    """The rule's luminance with the chroma of the sources that are in colour, as `ddfm.fuse` does it."""
+    """Apply a rule to the luminance, and add the chroma of the sources in colour, as `ddfm.fuse` does."""
     pixels = [torch.from_numpy(image.pixels).movedim(-1, 0) for image in (a, b)]
     fused = rule(luminance(pixels[0]), luminance(pixels[1]), seed).clamp(0, 1)
     coloured = [image for image in pixels if image.shape[0] == 3]
@@ -110,7 +110,7 @@ def on_luminance(rule: Rule, seed: int, a: Image, b: Image) -> Image:
 
 
 def merge_mertens(a: Image, b: Image) -> Image:
-    """OpenCV's exposure fusion (Mertens, Kautz, Van Reeth, Pacific Graphics 2007) at its defaults."""
+    """Fuse by OpenCV's exposure fusion (Mertens, Kautz, Van Reeth, Pacific Graphics 2007) at its defaults."""
     import cv2
 
     pictures = [as_bytes(image) for image in (a, b)]
@@ -121,12 +121,12 @@ def merge_mertens(a: Image, b: Image) -> Image:
 
 
 def as_bytes(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Pixels as uint8, (H, W, 1) or (H, W, 3), alpha left out: what the metrics are defined on."""
+    """Return pixels as uint8, (H, W, 1) or (H, W, 3), without alpha: metrics are defined on them."""
     return np.rint(image.pixels * 255).astype(np.uint8)
 
 
 def is_ours(name: str) -> bool:
-    """Whether a method of that name is this package's fusion, in whatever form."""
+    """Tell whether a method of that name is this package's fusion, in any form."""
     return name == "ddfm" or name.startswith("ddfm:")
 
 
@@ -139,7 +139,7 @@ def find_methods(
     seed: int = SEED,
     device: str = "auto",
 ) -> list[Method]:
-    """The methods of those names in that order, then the baselines that were not named.
+    """Return the methods of those names in that order, then the baselines that were not named.
 
     Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, ``laplacian``,
     those in `BASELINES`, or the path of a folder with one output for each of ``stems``.
@@ -198,7 +198,7 @@ def _folder(name: str, stems: Sequence[str]) -> Method:
 def _diffusion(
     name: str, dataset: Dataset, prior: Prior, steps: int | None, seed: int, device: str
 ) -> Method:
-    """``ddfm`` at its defaults for the data's task (found out if it may be any), or ``ddfm:<form>``."""
+    """Make the method ``ddfm``, at its defaults for the data's task, or ``ddfm:<form>``."""
     # In float32 everywhere, so that numbers of different machines can be compared.
     options = Options(
         form="ddfm" if name == "ddfm" else name.removeprefix("ddfm:"),

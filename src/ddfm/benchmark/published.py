@@ -27,7 +27,7 @@ class Published:
 
 
 def load_published() -> list[Published]:
-    """All rows, in the order of the file."""
+    """Load all rows, in the order of the file."""
     table = tomllib.loads(files(__package__).joinpath("published.toml").read_text(encoding="utf-8"))
     return [
         Published(
@@ -42,5 +42,5 @@ def load_published() -> list[Published]:
 
 
 def published_for(dataset: str) -> list[Published]:
-    """The rows that stand for that data set."""
+    """Return the rows of that data set."""
     return [row for row in load_published() if dataset in row.datasets]

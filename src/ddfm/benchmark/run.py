@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.benchmark.datasets import Dataset
-from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_image
+from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_8_bits
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.benchmark.published import published_for
 from ddfm.devices import ITEM_FAILURES, is_items_fault
 from ddfm.errors import InputError, reason_of
-from ddfm.formats.pictures import read_image as read_source
+from ddfm.formats.pictures import read_image
 from ddfm.fusion.sources import match_sizes
 from ddfm.jobs.matching import Group
 from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure
+from ddfm.pictures.image import Image
 
 Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
 EXAMPLES = 4  # pairs kept for the report's contact sheet
@@ -83,7 +84,7 @@ class Benchmark:
     about: dict[str, Any]
 
     def as_dict(self) -> dict[str, object]:
-        """Everything but the pictures, ready for JSON."""
+        """Return everything but the pictures, ready for JSON."""
         settings = {method.name: method.settings for method in self.methods}
         return {
             "dataset": {
@@ -132,66 +133,99 @@ def run(
     Raises:
         InputError: no pair could be measured.
     """
-    metrics = metric_names(convention, dataset.task)
-    values: dict[str, dict[str, dict[str, float]]] = {method.name: {} for method in methods}
-    seconds: dict[str, list[float]] = {method.name: [] for method in methods}
-    peaks: dict[str, list[float]] = {method.name: [] for method in methods}
+    comparison = Comparison(methods, convention, metric_names(convention, dataset.task), progress)
     shown = {
         pairs[i].stem for i in np.linspace(0, len(pairs) - 1, min(EXAMPLES, len(pairs))).round().astype(int)
     }
-    failures, examples = [], []
+    examples = []
     for pair in pairs:
+        example = comparison.add(pair)
+        if example and pair.stem in shown:
+            examples.append(example)
+    evaluation = summarise(comparison.values, convention, comparison.failures)
+    about = {**describe(), **(options or {}), "sha256": checksums(root, pairs)}
+    return Benchmark(
+        dataset, list(methods), evaluation, comparison.costs, comparison.failures, examples, about
+    )
+
+
+class Comparison:
+    """Measure methods pair by pair.
+
+    Attributes:
+        values: by method, pair and metric.
+        failures: what could not be fused or measured.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        convention: Convention,
+        metrics: Sequence[str],
+        progress: Callable[[str], None],
+    ) -> None:
+        self.methods, self.convention, self.metrics, self.progress = methods, convention, metrics, progress
+        self.values: dict[str, dict[str, dict[str, float]]] = {method.name: {} for method in methods}
+        self.seconds: dict[str, list[float]] = {method.name: [] for method in methods}
+        self.peaks: dict[str, list[float]] = {method.name: [] for method in methods}
+        self.failures: list[Failure] = []
+
+    @property
+    def costs(self) -> dict[str, Cost]:
+        """Median time and peak memory of each method that was run."""
+        return {
+            name: Cost(
+                statistics.median(self.seconds[name]) if self.seconds[name] else None,
+                max(self.peaks[name], default=None),
+            )
+            for name in self.values
+        }
+
+    def add(self, pair: Group) -> Example | None:
+        """Fuse and measure a pair by every method; return its pictures, None if it cannot be read."""
         try:
-            sources = match_sizes([read_source(path) for path in pair.files], resize=False)
-            references = read_image(pair.files[0]), read_image(pair.files[1])
+            sources = match_sizes([read_image(path) for path in pair.files], resize=False)
+            references = read_8_bits(pair.files[0]), read_8_bits(pair.files[1])
         except InputError as error:
-            failures.append(Failure(pair.stem, "", str(error)))
-            for method in methods:
-                progress(method.name)
-            continue
+            self.failures.append(Failure(pair.stem, "", str(error)))
+            for method in self.methods:
+                self.progress(method.name)
+            return None
         outputs: dict[str, Picture] = {}
-        for method in methods:
+        for method in self.methods:
             try:
-                if method.fuse is None:
-                    fused = read_image(method.outputs[pair.stem])
-                    picture = fused[0].movedim(0, -1).numpy()
-                else:
-                    with Meter() as meter:
-                        image = method.fuse(*sources)
-                    picture = as_bytes(image)
-                    fused = to_tensor(picture)
-                measured = measure(*references, fused, convention, metrics)
+                picture, fused = self.fused(method, pair, sources)
+                measured = measure(*references, fused, self.convention, self.metrics)
             except ITEM_FAILURES as error:
                 if not is_items_fault(error):
                     raise
                 where = f"{method.outputs[pair.stem]}: " if method.outputs else ""
                 kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-                failures.append(Failure(pair.stem, method.name, f"{where}{kind}{reason_of(error)}"))
+                self.failures.append(Failure(pair.stem, method.name, f"{where}{kind}{reason_of(error)}"))
             else:
-                values[method.name][pair.stem] = {name: value.item() for name, value in measured.items()}
+                self.values[method.name][pair.stem] = {name: value.item() for name, value in measured.items()}
                 outputs[method.name] = picture
-                if method.fuse is not None:
-                    seconds[method.name].append(meter.seconds)
-                    if meter.peak_mib is not None:
-                        peaks[method.name].append(meter.peak_mib)
-            progress(method.name)
-        if pair.stem in shown:
-            examples.append(Example(pair.stem, as_bytes(sources[0]), as_bytes(sources[1]), outputs))
-    costs = {
-        name: Cost(
-            statistics.median(seconds[name]) if seconds[name] else None, max(peaks[name], default=None)
-        )
-        for name in values
-    }
-    evaluation = summarise(values, convention, failures)
-    about = {**describe(), **(options or {}), "sha256": checksums(root, pairs)}
-    return Benchmark(dataset, list(methods), evaluation, costs, failures, examples, about)
+            self.progress(method.name)
+        return Example(pair.stem, as_bytes(sources[0]), as_bytes(sources[1]), outputs)
+
+    def fused(self, method: Method, pair: Group, sources: Sequence[Image]) -> tuple[Picture, Tensor]:
+        """Return a method's output for a pair, as a picture and as a tensor; note down what it cost."""
+        if method.fuse is None:
+            stored = read_8_bits(method.outputs[pair.stem])
+            return stored[0].movedim(0, -1).numpy(), stored
+        with Meter() as meter:
+            image = method.fuse(*sources)
+        self.seconds[method.name].append(meter.seconds)
+        if meter.peak_mib is not None:
+            self.peaks[method.name].append(meter.peak_mib)
+        picture = as_bytes(image)
+        return picture, to_tensor(picture)
 
 
 def summarise(
     values: dict[str, dict[str, dict[str, float]]], convention: Convention, failures: Sequence[Failure]
 ) -> Evaluation:
-    """Means and ranks over the images that every method has values of; raises InputError if none has."""
+    """Summarise the images that every method has values of; raises InputError if there are none."""
     alive = {name: images for name, images in values.items() if images}
     common = set.intersection(*(set(images) for images in alive.values())) if alive else set()
     if not common:
@@ -205,7 +239,7 @@ def summarise(
 
 
 def to_tensor(picture: Picture) -> Tensor:
-    """(H, W, C) to (1, C, H, W), uint8."""
+    """Convert (H, W, C) to (1, C, H, W), uint8."""
     return torch.from_numpy(picture).movedim(-1, 0)[None]
 
 
@@ -245,7 +279,7 @@ def _reset_resident_peak() -> None:
 
 
 def _resident(field: str) -> int | None:
-    """A line of the process's status in bytes."""
+    """Return a line of the process's status in bytes; None if there is none."""
     try:
         lines = (_PROCESS / "status").read_text().splitlines()
     except OSError:
@@ -254,7 +288,7 @@ def _resident(field: str) -> int | None:
 
 
 def checksums(root: Path, pairs: Sequence[Group]) -> dict[str, str]:
-    """SHA-256 of every source, by its path below ``root``."""
+    """Return the SHA-256 of every source, by its path below ``root``."""
     files = sorted(path for pair in pairs for path in pair.files)
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
@@ -262,7 +296,7 @@ def checksums(root: Path, pairs: Sequence[Group]) -> dict[str, str]:
 
 
 def describe() -> dict[str, Any]:
-    """When and with what the run was made."""
+    """Describe when and with which versions the run was made."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

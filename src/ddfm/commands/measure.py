@@ -26,6 +26,18 @@ def evaluate(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Write values as CSV.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Metrics by name, in the convention's way (FMI is slow and only measured if named).",
+            show_default="the convention's own",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool,
+        typer.Option("--allow-missing", help="Measure the pairs that all methods have results of."),
+    ] = False,
 ) -> None:
     """Measure folders of fused images against their sources, files matched by name.
 
@@ -44,7 +56,19 @@ def evaluate(
             raise InputError(f"{path}: cannot be written ({path.parent} is not a folder)")
         check_target(path)
         prepare_folder(path.absolute().parent)
-    result = evaluation.evaluate_folders(a, b, fused, check_convention(convention))
+    with progress_bars() as bars:
+        bar = bars.add_task("pairs", total=None)
+        result = evaluation.evaluate_folders(
+            a,
+            b,
+            fused,
+            check_convention(convention),
+            metrics=None if metrics is None else metrics.split(","),
+            allow_missing=allow_missing,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    for method, stems in result.missing.items():
+        tell(f"{method}: {len(stems)} results missing: {', '.join(stems)}")
     if csv_file:
         evaluation.write_csv(result, csv_file)
     if json_file == "-":

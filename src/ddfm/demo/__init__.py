@@ -17,8 +17,7 @@ from ddfm.priors.loading import load_prior
 def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = lambda line: None) -> Path:
     """Fuse every scene, write sources, results and ``overview.png``; returns the overview's path.
 
-    Raises InputError if the folder cannot be written to or scikit-image, whose photographs two of
-    the scenes are made of, is not installed.
+    Raises InputError if the folder cannot be written to.
     """
     prepare_folder(folder)
     prior, rows = load_prior(), []

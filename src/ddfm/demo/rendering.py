@@ -9,21 +9,17 @@ from PIL import Image
 Array = NDArray[np.float32]
 
 
-def to_linear(image: NDArray[np.uint8]) -> Array:
-    """Linear light in [0, 1] from sRGB of 8 bits."""
-    value = image.astype(np.float32) / 255
-    return np.where(value < 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
-
-
 def developed(light: Array, noise: Array | float = 0.0) -> Image.Image:
-    """sRGB of 8 bits from linear light, clipped to [0, 1]; ``noise`` in grey levels."""
+    """Return sRGB of 8 bits from linear light, clipped to [0, 1]; ``noise`` in grey levels."""
     light = light.clip(0, 1)
     value = np.where(light < 0.0031308, 12.92 * light, 1.055 * light.clip(1e-9) ** (1 / 2.4) - 0.055)
     return Image.fromarray((255 * value + noise).round().clip(0, 255).astype(np.uint8))
 
 
 def blur(image: Array, sigma_y: float, sigma_x: float) -> Array:
-    """Gaussian blur of (H, W) or (H, W, C), edges continued."""
+    """Blur (H, W) or (H, W, C) by a Gaussian, edges continued."""
+    if max(sigma_y, sigma_x) == 0:
+        return image
     pad = int(3 * max(sigma_y, sigma_x)) + 1
     extent = [(pad, pad + -(n + 2 * pad) % 64) for n in image.shape[:2]]  # sizes that the FFT likes
     flat = (1,) * (image.ndim - 2)
@@ -33,3 +29,19 @@ def blur(image: Array, sigma_y: float, sigma_x: float) -> Array:
     spectrum = np.fft.rfft2(wide, axes=(0, 1)) * gain.reshape(*gain.shape, *flat)
     blurred = np.fft.irfft2(spectrum, wide.shape[:2], axes=(0, 1)).astype(np.float32)
     return blurred[pad : pad + image.shape[0], pad : pad + image.shape[1]]
+
+
+def pink_noise(rng: np.random.Generator) -> Array:
+    """Make a (512, 512) tile of noise with a 1/f spectrum, zero mean, unit deviation; its edges match."""
+    f = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None])
+    f[0, 0] = np.inf
+    tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((512, 512))) / f)
+    scaled: Array = (tile / tile.std()).astype(np.float32)
+    return scaled
+
+
+def texture(noise: Array, x: Array, y: Array, scale: float) -> Array:
+    """Lay the noise tile over world coordinates, ``scale`` pixels a metre."""
+    row, column = (y * scale).astype(np.int64) % 512, (x * scale).astype(np.int64) % 512
+    laid: Array = noise[row, column]
+    return laid

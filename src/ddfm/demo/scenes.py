@@ -1,21 +1,22 @@
 """The example pairs of ``ddfm demo``: a street at night, two focus distances, two exposures.
 
-The street is drawn (see `street`); the other two start from photographs that scikit-image carries in
-its wheel. Nothing is downloaded, and each call gives the same bytes.
+All are drawn (see `street` and `table`). Nothing is downloaded, and each call gives the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ddfm.demo import street
-from ddfm.demo.rendering import Array, blur, developed, to_linear
-from ddfm.errors import InputError
+from ddfm.demo import street, table
+from ddfm.demo.rendering import Array, blur, developed
+
+LAYERS = 10  # of equal defocus between the nearest and the farthest pixel
+APERTURE = 15.0  # pixels of blur for a difference of 1 per metre
+SHARP = 0.03  # per metre: differences up to this are in focus
 
 
 @dataclass(frozen=True)
@@ -40,36 +41,32 @@ class Scene:
 
 
 def scenes() -> Iterator[Scene]:
-    """All example pairs, in the order of the overview, drawn one by one."""
+    """Draw all example pairs one by one, in the order of the overview."""
     yield from (draw() for draw in (night, focus, exposure))
 
 
 def night() -> Scene:
-    """A wet street at night, 480 x 640: thermal (L) and visible (RGB), from one geometry."""
+    """Draw a wet street at night, 480 x 640: thermal (L) and visible (RGB), from one geometry."""
     title = "A street at night: infrared and visible"
     return Scene("night", title, *street.draw(), ("thermal", "visible"), "infrared")
 
 
 def focus() -> Scene:
-    """A motorcycle in a garage, 500 x 741 RGB: focused on the motorcycle, and on the wall behind it.
-
-    The depth is the measured one that comes with the photograph.
-    """
-    left, _, disparity = _photographs().stereo_motorcycle()
-    light, near = to_linear(left), _filled(disparity)
-    pair = _refocus(light, near, 48), _refocus(light, near, 12)
+    """Draw balls on a table, 480 x 720 RGB: focused on the nearest ball, and on the books behind."""
+    light, distance = table.by_lamp(480, 720)
+    pair = _refocus(light, distance, 2.6), _refocus(light, distance, table.WALL)
     return Scene("focus", "Two focus distances", *pair, ("near focus", "far focus"), "focus")
 
 
 def exposure() -> Scene:
-    """A cup of coffee, 400 x 600 RGB: 2.5 stops under and 2 stops over."""
-    light = to_linear(_photographs().coffee())
-    pair = developed(light * 2**-2.5), developed(light * 2**2.0)
+    """Draw a room with a window, 400 x 600 RGB: exposed for what lies outside, and for the room."""
+    light, _ = table.by_window(400, 600)
+    pair = developed(light * 2**-3.6), developed(light * 2**3.8)
     return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"), "exposure")
 
 
 def overview(rows: Sequence[tuple[Scene, Image.Image]]) -> Image.Image:
-    """A contact sheet, RGB: per scene a line of text and ``a``, ``b`` and the fused picture, equally high."""
+    """Lay out a contact sheet, RGB: per scene its title, then ``a``, ``b`` and the fused picture in a row."""
     width, gap, margin, line = 440, 8, 16, 30
     heights = [round(scene.a.height * width / scene.a.width) for scene, _ in rows]
     size = (2 * margin + 3 * width + 2 * gap, 2 * margin + sum(heights) + len(rows) * (2 * line + gap) - gap)
@@ -89,36 +86,21 @@ def overview(rows: Sequence[tuple[Scene, Image.Image]]) -> Image.Image:
     return sheet
 
 
-# --- the photographs -----------------------------------------------------------------------------------
+def _refocus(light: Array, distance: Array, sharp: float) -> Image.Image:
+    """Defocus a picture by layers, far to near, so that an edge never takes in what lies behind it.
 
-
-def _photographs() -> Any:
-    try:
-        from skimage import data
-    except ImportError as error:
-        message = "the demo's photographs come with scikit-image: pip install 'ddfm[demo]'"
-        raise InputError(message) from error
-    return data
-
-
-def _filled(disparity: Array) -> Array:
-    """Disparity with its gaps (H, W) closed by the farther neighbour in the row: gaps are occlusions."""
-    known = np.isfinite(disparity)
-    column = np.arange(disparity.shape[1])
-    before = np.maximum.accumulate(np.where(known, column, 0), axis=1)
-    after = np.minimum.accumulate(np.where(known, column, column[-1])[:, ::-1], axis=1)[:, ::-1]
-    left, right = (np.take_along_axis(disparity, at, axis=1) for at in (before, after))
-    farther: Array = np.fmin(np.nan_to_num(left, posinf=np.nan), np.nan_to_num(right, posinf=np.nan))
-    return farther
-
-
-def _refocus(light: Array, disparity: Array, sharp: float) -> Image.Image:
-    """Defocus by layers, far to near, so that a blurred edge never takes in what lies behind it."""
-    picture, cover = np.zeros_like(light), np.zeros_like(disparity)[..., None]
-    for low in range(6, 62, 4):
-        layer = ((disparity >= low) & (disparity < low + 4)).astype(np.float32)[..., None]
-        # inverse depth is what defocus is proportional to; within two layers the lens is sharp
-        sigma = 0.1 * max(abs(low + 2 - sharp) - 8, 0)
-        colour, alpha = (blur(part, sigma, sigma) for part in (light * layer, layer))
+    Args:
+        light: linear RGB, (H, W, 3).
+        distance: of every pixel, in metres, (H, W).
+        sharp: the distance in focus. Blur grows with the difference of the inverse distances.
+    """
+    nearness = 1 / distance
+    ends = np.linspace(nearness.min(), nearness.max(), LAYERS + 1)
+    layer = np.digitize(nearness, ends[1:-1])
+    picture, cover = np.zeros_like(light), np.zeros_like(distance)[..., None]
+    for k in range(LAYERS):
+        part = (layer == k).astype(np.float32)[..., None]
+        sigma = APERTURE * max(abs((ends[k] + ends[k + 1]) / 2 - 1 / sharp) - SHARP, 0)
+        colour, alpha = (blur(image, sigma, sigma) for image in (light * part, part))
         picture, cover = picture * (1 - alpha) + colour, cover * (1 - alpha) + alpha
     return developed(picture / cover.clip(1e-3))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from ddfm.demo.rendering import Array, blur, developed
+from ddfm.demo.rendering import Array, blur, developed, pink_noise, texture
 
 Point = tuple[float, float, float]
 Colour = tuple[float, float, float]
@@ -134,7 +134,7 @@ class _Surface:
 def _street(side: int) -> _Surface:
     """The whole street, far to near; the same random draws for the street and its mirror image."""
     rng = np.random.default_rng(11)
-    surface, noise = _Surface(side), _pink(rng)
+    surface, noise = _Surface(side), pink_noise(rng)
     _houses(surface, noise, rng)
     if side > 0:
         _ground(surface, noise)
@@ -150,22 +150,6 @@ def _street(side: int) -> _Surface:
     _person(surface, 6.2, 8.4, 1.70, (0.30, 0.10, 0.07), (0.05, 0.06, 0.10))
     _car(surface, *PARKED, lit=False)
     return surface
-
-
-def _pink(rng: np.random.Generator) -> Array:
-    """A (512, 512) tile of noise with a 1/f spectrum, zero mean, unit deviation; its edges match."""
-    f = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None])
-    f[0, 0] = np.inf
-    tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((512, 512))) / f)
-    scaled: Array = (tile / tile.std()).astype(np.float32)
-    return scaled
-
-
-def _texture(noise: Array, x: Array, y: Array, scale: float) -> Array:
-    """The noise tile laid over world coordinates, ``scale`` pixels a metre."""
-    row, column = (y * scale).astype(np.int64) % 512, (x * scale).astype(np.int64) % 512
-    laid: Array = noise[row, column]
-    return laid
 
 
 def _soften(mask: Array, sigma: float) -> Array:
@@ -186,7 +170,7 @@ def _houses(s: _Surface, noise: Array, rng: np.random.Generator) -> None:
     house = np.minimum(along / 11, 7).astype(np.int64)
     tall = rng.uniform(8.5, 15, (3, 8))[row, house]
     tint = rng.uniform(0.10, 0.22, (3, 8, 1)) * rng.uniform((1.0, 0.75, 0.55), (1.1, 1.0, 0.95), (3, 8, 3))
-    rough = _texture(noise, along, y, 30)
+    rough = texture(noise, along, y, 30)
     joint = ((y / 0.16) % 1 < 0.16) | ((along / 0.42 + (y / 0.16 // 1) % 2 / 2) % 1 < 0.06)
     s.albedo[:] = tint[row, house] * (1 + 0.18 * rough - 0.25 * (joint & (z < 30)))[..., None].clip(0.3, 2)
     s.heat[:] = 0.27 + 0.016 * rough + 0.04 * np.sin(house * 2.4 + 2 * row) - 0.006 * y
@@ -199,7 +183,7 @@ def _houses(s: _Surface, noise: Array, rng: np.random.Generator) -> None:
     _shop(s, row, along, y, noise)
     sky = y > tall
     height = (-s.side * s.v).clip(0, 1) + 0 * s.u
-    cloud = _texture(noise, s.u / (height + 0.15), 1 / (height + 0.15), 40)
+    cloud = texture(noise, s.u / (height + 0.15), 1 / (height + 0.15), 40)
     s.albedo[sky] = 0
     s.glow[sky] = ((0.016 + 0.003 * cloud - 0.012 * height)[..., None] * (0.75, 0.85, 1.25))[sky]
     s.heat[sky] = (0.13 - 0.11 * height + 0.008 * cloud)[sky]
@@ -228,7 +212,7 @@ def _shop(s: _Surface, row: NDArray[np.int64], along: Array, y: Array, noise: Ar
     """Glazing with shelves behind it, and a sign above in letters that glow but are not warmer."""
     inside = (row == 1) & (along > SHOP[0]) & (along < SHOP[1])
     pane = inside & (y > 0.5) & (y < 2.75) & ((along / 1.6) % 1 > 0.05)
-    books = _texture(noise, along, np.floor(y / 0.55) * 3.7, 45)
+    books = texture(noise, along, np.floor(y / 0.55) * 3.7, 45)
     bright = np.where((y / 0.55) % 1 < 0.12, 0.15, 0.55 + 0.35 * np.tanh(-2 * books)) * (0.4 + 0.3 * y)
     s.glow[pane] = bright[pane][:, None] * WARM
     s.heat[inside & (y > 0.3) & (y < 2.9)] = 0.5
@@ -249,7 +233,7 @@ def _ground(s: _Surface, noise: Array) -> None:
     x = s.u * z
     on = (s.v > 0) & (z < END) & (x > LEFT) & (x < RIGHT)
     road = (x > KERBS[0]) & (x < KERBS[1])
-    fine, coarse = _texture(noise, x, z, 90), _texture(noise, x, z, 14)
+    fine, coarse = texture(noise, x, z, 90), texture(noise, x, z, 14)
     slab = ((x % 0.6) < 0.025) | ((z % 0.6) < 0.03)
     shade = np.where(road, 0.055 + 0.018 * fine + 0.008 * coarse, 0.14 + 0.02 * fine - 0.07 * slab)
     dash = (np.abs(x - 0.9) < 0.07) & (z % 4 < 2) & ((z < 11.5) | (z > 17))
@@ -403,7 +387,7 @@ def _shade(s: _Surface) -> Array:
 def _wetness(s: _Surface) -> Array:
     """How mirror-like the ground is: more at a grazing angle and where water stands, (H, W) in [0, 1]."""
     x, y, z = np.moveaxis(s.point, -1, 0)
-    pool = _texture(_pink(np.random.default_rng(3)), x, z, 22)
+    pool = texture(pink_noise(np.random.default_rng(3)), x, z, 22)
     grazing = (1 - EYE / np.hypot(z, EYE)) ** 4
     road = (x > KERBS[0]) & (x < KERBS[1])
     ground = (s.normal[..., 1] == 1) & (y == 0)

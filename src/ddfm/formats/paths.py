@@ -174,6 +174,8 @@ def files_below(folders: Iterable[Path]) -> list[Path]:
         try:
             with os.scandir(folder) as entries:
                 found += [Path(entry.path) for entry in entries if _is_regular(entry)]
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(f"{folder} is not a folder") from None
         except OSError as error:
             raise InputError(f"{folder}: cannot be listed ({reason_of(error)})") from error
     return found

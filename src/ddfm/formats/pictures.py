@@ -123,6 +123,7 @@ def read_8bit(path: Path | str) -> NDArray[np.uint8]:
         )
     if samples.ndim == 3 and samples.shape[2] in (1, 2):
         samples = samples[..., 0]
+    # A copy, because what a decoder returns may be read-only.
     return np.array(samples[..., :3] if samples.ndim == 3 else samples, order="C")
 
 

@@ -14,7 +14,7 @@ from ddfm.likelihoods.tiled import SIDE
 HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
 LIKELIHOOD, LIKELIHOOD_A_SOURCE = 38, 20
 SAMPLING, SAMPLING_A_COLOUR = 50, 6
-CHROMA, CHROMA_A_COLOUR = 95, 55
+CHROMA, CHROMA_A_COLOUR = 95, 75
 MARGINS = 192  # around a part of a large picture
 
 AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size

@@ -9,7 +9,7 @@ from ddfm.errors import InputError
 
 
 def prepare(metric: str, *images: Tensor, at_least: int = 1) -> tuple[Tensor, ...]:
-    """Check the images of one call and give them back as float64, shape (B, C, H, W).
+    """Check the images of one call and return them as float64, shape (B, C, H, W).
 
     Height and width must agree. Batch and channels broadcast: one pair of sources may stand against
     a batch of fused images, one grey infrared image against three channels. All metrics lean on that,
@@ -50,10 +50,10 @@ def _as_float64(metric: str, image: Tensor) -> Tensor:
 
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, and 0 where the denominator is 0: no signal, no credit."""
+    """Return numerator / denominator, and 0 where the denominator is 0: no signal, no credit."""
     return torch.where(denominator == 0, 0.0, numerator / denominator)
 
 
 def over_channels(per_channel: Tensor) -> Tensor:
-    """(B, C) to (B,): colour images are measured per channel and the channels averaged."""
+    """Average (B, C) to (B,): colour images are measured per channel."""
     return per_channel.mean(1)

@@ -17,14 +17,14 @@ _STRIP = 80_000  # pixels of a strip; 20 000 to 160 000 take about as long
 
 
 def gaussian(size: int, sigma: float) -> Tensor:
-    """1-D Gaussian taps that sum to 1; their outer product is the usual square window."""
+    """Return 1-D Gaussian taps that sum to 1; their outer product is the usual square window."""
     t = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     taps = torch.exp(-(t**2) / (2 * sigma**2))
     return taps / taps.sum()
 
 
 def uniform(size: int) -> Tensor:
-    """1-D taps of a square averaging window."""
+    """Return 1-D taps of a square averaging window."""
     return torch.full((size,), 1 / size, dtype=torch.float64)
 
 
@@ -56,7 +56,7 @@ def _fits(length: int, taps: int, stride: int) -> int:
 
 
 def _band(taps: Tensor, stride: int) -> Tensor:
-    """Row j holds the taps, shifted right by j strides."""
+    """Return a matrix whose row j holds the taps, shifted right by j strides."""
     span = (_BLOCK - 1) * stride + taps.numel()
     # Rows one stride too long, laid end to end and cut again at the right length.
     long = F.pad(taps.expand(_BLOCK, -1), (0, span + stride - taps.numel()))
@@ -64,7 +64,7 @@ def _band(taps: Tensor, stride: int) -> Tensor:
 
 
 def _blocks(x: Tensor, dim: int, taps: int, stride: int, span: int) -> Tensor:
-    """Overlapping stretches of ``span`` inputs along ``dim``, one for each run of outputs, as a view."""
+    """View overlapping stretches of ``span`` inputs along ``dim``, one for each run of outputs."""
     blocks = -(-_fits(x.shape[dim], taps, stride) // _BLOCK)
     short = (blocks - 1) * _BLOCK * stride + span - x.shape[dim]
     if short:  # otherwise pad would still copy
@@ -73,13 +73,13 @@ def _blocks(x: Tensor, dim: int, taps: int, stride: int, span: int) -> Tensor:
 
 
 def filter_same(x: Tensor, taps: Tensor) -> Tensor:
-    """As :func:`filter_valid`, with zeros around the image, so that the size stays (odd sizes only)."""
+    """Filter as :func:`filter_valid`, with zeros around the image, so that the size stays (odd windows)."""
     margin = taps.numel() // 2
     return filter_valid(F.pad(x, (margin,) * 4), taps)
 
 
 def strips(*images: Tensor, window: int) -> Iterator[tuple[Tensor, ...]]:
-    """The images in strips of rows that overlap so that every window position lies in exactly one.
+    """Yield the images in strips of rows, so that every window position lies in exactly one.
 
     Sums over window positions add up over the strips, so that a dozen maps of a large image need not
     be held at once; they stay in the processor's cache, which is also up to a third faster.
@@ -92,23 +92,23 @@ def strips(*images: Tensor, window: int) -> Iterator[tuple[Tensor, ...]]:
 
 
 def mean_and_variance(x: Tensor, taps: Tensor) -> tuple[Tensor, Tensor]:
-    """Local mean and population variance (not below 0) under the window."""
+    """Return local mean and population variance (not below 0) under the window."""
     mean = filter_valid(x, taps)
     return mean, (filter_valid(x * x, taps) - mean * mean).clamp(min=0)
 
 
 def covariance(x: Tensor, y: Tensor, mean_x: Tensor, mean_y: Tensor, taps: Tensor) -> Tensor:
-    """Local population covariance under the window, given the local means."""
+    """Return local population covariance under the window, given the local means."""
     return filter_valid(x * y, taps) - mean_x * mean_y
 
 
 def sobel(x: Tensor, padding: Literal["constant", "replicate", "reflect"]) -> tuple[Tensor, Tensor]:
-    """:func:`sobel_valid` at the size of the image; ``"constant"`` puts zeros around it."""
+    """Apply :func:`sobel_valid` at the size of the image; ``"constant"`` puts zeros around it."""
     return sobel_valid(F.pad(x, (1, 1, 1, 1), mode=padding))
 
 
 def sobel_valid(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Unnormalised 3x3 Sobel responses (right minus left, below minus above), inside the image."""
+    """Return unnormalised 3x3 Sobel responses (right minus left, below minus above), inside the image."""
     across = x[..., 2:] - x[..., :-2]
     smooth = x[..., 2:] + 2 * x[..., 1:-1] + x[..., :-2]
     gx = across[..., 2:, :] + 2 * across[..., 1:-1, :] + across[..., :-2, :]
@@ -116,12 +116,12 @@ def sobel_valid(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def magnitude(gx: Tensor, gy: Tensor) -> Tensor:
-    """Length of the gradient. sqrt rather than hypot: several times faster, nothing can overflow here."""
+    """Return the length of the gradient; sqrt is several times faster than hypot."""
     return (gx * gx + gy * gy).sqrt()
 
 
 def stretch(x: Tensor) -> Tensor:
-    """Min-max stretch of every channel to whole grey levels 0..255, halves rounded up; constant gives 0."""
+    """Stretch every channel to whole grey levels 0..255, halves rounded up; a constant gives 0."""
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
     span = torch.where(high > low, high - low, 1.0)
     return ((x - low) / span * 255 + 0.5).floor()

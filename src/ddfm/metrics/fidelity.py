@@ -74,7 +74,7 @@ class _Information:
 
 
 def _scales(a: Tensor, b: Tensor, f: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor, Tensor]]]:
-    """The window of each scale and the images at that scale."""
+    """Yield the window of each scale and the images at that scale."""
     for size in _SIZES:
         taps = gaussian(size, size / 5)
         if size != _SIZES[0]:

@@ -104,7 +104,7 @@ def feature_mutual_information(
 
 
 def _histogram(x: Tensor) -> Tensor:
-    """Shares of the 256 grey levels, shape (B, C, 256)."""
+    """Return the shares of the 256 grey levels, shape (B, C, 256)."""
     return _shares(_levels(x), 256)
 
 
@@ -121,12 +121,12 @@ def _shares(bins: Tensor, count: int) -> Tensor:
 
 
 def _entropy(p: Tensor, dims: int) -> Tensor:
-    """In nats, over the last ``dims`` dimensions."""
+    """Return the entropy in nats, over the last ``dims`` dimensions."""
     return -torch.xlogy(p, p).flatten(-dims).sum(-1)
 
 
 def _shared(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """MI(X, Y), H(X) and H(Y) in nats, each (B, C), from whole grey levels."""
+    """Return MI(X, Y), H(X) and H(Y) in nats, each (B, C), from whole grey levels."""
     joint = _shares(256 * x + y, 256 * 256).unflatten(-1, (256, 256))
     h_x, h_y = _entropy(joint.sum(-1), 1), _entropy(joint.sum(-2), 1)
     return h_x + h_y - _entropy(joint, 2), h_x, h_y
@@ -142,7 +142,7 @@ def _window_information(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _normalized_information(x: Tensor, y: Tensor) -> Tensor:
-    """One value for each column of two (9, windows) arrays of features."""
+    """Return one value for each column of two (9, windows) arrays of features."""
     p, q = _distribution(x), _distribution(y)
     independent = p[:, None] * q
     cdf_p, cdf_q = p.cumsum(0)[:, None], q.cumsum(0)

@@ -79,7 +79,7 @@ def _masked_contrast(x: Tensor, sensitivity: Tensor) -> Tensor:
 
 
 def _cut_gaussian(sigma: float) -> Tensor:
-    """31 taps with the amplitude of the infinite Gaussian: cut, not renormalised."""
+    """Return 31 taps with the amplitude of the infinite Gaussian: cut, not renormalised."""
     t = torch.arange(-15, 16, dtype=torch.float64)
     return torch.exp(-(t**2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
 
@@ -93,7 +93,7 @@ def _mannos_sakrison(r: Tensor) -> Tensor:
 
 
 def _frequency(x: Tensor, scale: int) -> Tensor:
-    """r = hypot(u W, v H) / scale with u, v in [-1, 1), on the grid of the real-input transform."""
+    """Return r = hypot(u W, v H) / scale with u, v in [-1, 1), on the grid of the real-input transform."""
     height, width = x.shape[-2:]
     u = 2 * torch.fft.rfftfreq(width, dtype=x.dtype, device=x.device)
     v = 2 * torch.fft.fftfreq(height, dtype=x.dtype, device=x.device)

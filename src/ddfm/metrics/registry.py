@@ -38,7 +38,7 @@ class Metric:
 
 
 def _of_fused(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """A metric of the fused image alone, with the signature of the others."""
+    """Give a metric of the fused image alone the signature of the others."""
     return lambda a, b, f: function(f)
 
 
@@ -97,7 +97,7 @@ TASK_METRICS: dict[str, tuple[str, ...]] = {"exposure": ("MEF_SSIM", "Qcb"), "fo
 
 
 def metric_names(convention: Convention, task: str = "any") -> list[str]:
-    """The metrics of a convention, then those that the kind of sources is judged by besides."""
+    """List the metrics of a convention, then those for the kind of sources."""
     own = [metric.name for metric in _ALL if convention in metric.conventions]
     return own + [name for name in TASK_METRICS.get(task, ()) if name not in own]
 
@@ -109,7 +109,7 @@ def evaluate(
     convention: Convention = "paper",
     metrics: Sequence[str] | None = None,
 ) -> dict[str, Tensor]:
-    """All metrics of a convention, by name, each shape (B,).
+    """Measure all metrics of a convention, by name, each shape (B,).
 
     Args:
         a: first source (infrared, say), (B, C, H, W), grey values 0..255; B or C may be 1.
@@ -122,19 +122,26 @@ def evaluate(
     Raises:
         InputError: unknown names, or images that do not fit together or a metric.
     """
-    check_convention(convention)
-    if metrics is None:
-        metrics = metric_names(convention)
-    if unknown := [name for name in metrics if name not in METRICS]:
-        raise InputError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+    metrics = check_metrics(check_convention(convention), metrics)
     if convention == "paper":
         a, b, fused = to_grey(a), to_grey(b), to_grey(fused)
     a, b, fused = (image.double() for image in (a, b, fused))
     return {name: METRICS[name].compute(a, b, fused) for name in metrics}
 
 
+def check_metrics(convention: Convention, metrics: Sequence[str] | None) -> Sequence[str]:
+    """Return the metrics, or the convention's own for None; raises InputError for unknown ones, and none."""
+    if metrics is None:
+        return metric_names(convention)
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise InputError(f"unknown metric {', '.join(unknown)}; known: {', '.join(METRICS)}")
+    if not metrics:
+        raise InputError(f"no metric given; known: {', '.join(METRICS)}")
+    return metrics
+
+
 def check_convention(name: str) -> Convention:
-    """The name, if it is one of :data:`Convention`; else InputError."""
+    """Return the name if it is one of :data:`Convention`; else raise InputError."""
     for convention in get_args(Convention):
         if name == convention:
             return cast(Convention, convention)
@@ -142,7 +149,7 @@ def check_convention(name: str) -> Convention:
 
 
 def to_grey(image: Tensor) -> Tensor:
-    """(B, 3, H, W) RGB to (B, 1, H, W): 0.299 R + 0.587 G + 0.114 B in float32, rounded; grey unchanged."""
+    """Convert (B, 3, H, W) RGB to (B, 1, H, W): 0.299 R + 0.587 G + 0.114 B in float32, rounded."""
     if image.ndim != 4 or image.shape[1] != 3:
         return image
     r, g, b = image.float().split(1, dim=1)

@@ -138,7 +138,7 @@ _MEF_FLOOR = 0.001  # of a contrast
 
 
 def _halved(x: Tensor) -> Tensor:
-    """2x2 means at every second pixel; an odd last row or column is its own neighbour."""
+    """Return 2x2 means at every second pixel; an odd last row or column is its own neighbour."""
     return F.avg_pool2d(F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate"), 2)
 
 

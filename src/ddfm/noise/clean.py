@@ -60,7 +60,7 @@ class Cleaned(NamedTuple):
 
 
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
-    """E[clean | luma] under the prior, two looks: two network evaluations.
+    """Return E[clean | luma] under the prior from two looks: two network evaluations.
 
     The second look is at the mirrored result of the first, at a fifth of the noise but at least one
     grey level, and the mean of both is returned. It takes out what traces of noise the first left.
@@ -88,7 +88,7 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
 def clean_source(
     luma: Tensor, prior: Callable[[], Denoiser], level: Tensor | float | Literal["auto", "off"] = "auto"
 ) -> Cleaned:
-    """Stripes, noise and traces of compression taken out of a source, where there are any.
+    """Remove stripes, noise and traces of compression from a source, where there are any.
 
     Args:
         luma: shape (B, 1, H, W).

@@ -20,7 +20,7 @@ GRID_GATE = 0.7
 
 
 def quantisation_step(luma: Tensor) -> Tensor:
-    """Step of the grid that JPEG compression left in each image's low frequencies, in 8-bit grey levels.
+    """Return the step of the grid that JPEG left in the low frequencies, per image, in 8-bit grey levels.
 
     The cosine coefficients of 8x8 blocks of an image that was compressed and not changed since are
     multiples of one number for each frequency (Fan & de Queiroz 2003, "Identification of bitmap
@@ -42,7 +42,7 @@ def quantisation_step(luma: Tensor) -> Tensor:
 
 
 def _step_of_image(coefficients: Tensor) -> float:
-    """Median step of the frequencies, (7, n), that have a grid; 0 if they are too few."""
+    """Return the median step of the frequencies, (7, n), that have a grid; 0 if they are too few."""
     # How well each step fits depends on where the coefficients lie, not on which they are: on a histogram.
     table = _fits_of_bins().to(coefficients.device)
     frequencies, bins = len(coefficients), table.shape[1]
@@ -56,7 +56,7 @@ def _step_of_image(coefficients: Tensor) -> float:
 
 
 def _step_of_grid(sums: Sequence[float], counts: Sequence[float]) -> float:
-    """The largest of ``STEPS`` that nearly all coefficients are multiples of, or 0.
+    """Return the largest of ``STEPS`` that nearly all coefficients are multiples of, or 0.
 
     For each step: how many coefficients lie outside a quarter of it, and the sum of their cosines.
     """
@@ -73,7 +73,7 @@ def _step_of_grid(sums: Sequence[float], counts: Sequence[float]) -> float:
 
 @cache
 def _fits_of_bins() -> Tensor:
-    """cos(2 pi c / t) for each step t and bin of coefficients c, 0 within a quarter of it: (steps, bins).
+    """Return cos(2 pi c / t) for step t and bin of coefficients c, 0 within a quarter of it: (steps, bins).
 
     A bin is a quarter of a grey level wide, so that step t leaves out just the first t bins.
     """
@@ -85,7 +85,7 @@ def _fits_of_bins() -> Tensor:
 
 @cache
 def _cosines() -> Tensor:
-    """Seven of JPEG's 64 cosines of unit norm, those of lowest frequency but the mean: (7, 1, 8, 8)."""
+    """Return JPEG's seven cosines of lowest frequency but the mean, of unit norm: (7, 1, 8, 8)."""
     sample = torch.arange(8, dtype=torch.float64) + 0.5
     waves = torch.stack([(torch.pi / 8 * k * sample).cos() * (0.5 if k else 8**-0.5) for k in range(3)])
     low = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1))

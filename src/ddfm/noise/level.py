@@ -22,7 +22,7 @@ CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
 
 def estimate_noise(luma: Tensor) -> Tensor:
-    """Standard deviation of white Gaussian noise in each image.
+    """Estimate the standard deviation of white Gaussian noise in each image.
 
     The image is filtered with second differences in both directions (Immerkaer 1996, "Fast noise
     variance estimation"), which leaves no trace of offsets of rows and columns, and the rms of the
@@ -55,7 +55,7 @@ def estimate_noise(luma: Tensor) -> Tensor:
 
 
 def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
-    """sigma of one image from its blocks; ``room`` is the distance of their mean to black or white."""
+    """Estimate sigma of one image from its blocks; ``room`` is their distance to black or white."""
     farthest = room.topk(min(FEWEST_BLOCKS, len(room))).values[-1]
     sigma = rms.new_zeros(())
     for _ in range(3):
@@ -70,7 +70,7 @@ def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
 
 
 def _filtered(luma: Tensor) -> Tensor:
-    """Squared second differences of unit noise gain, the squared gradient of a smoothed image, and the image.
+    """Return squared second differences of unit noise gain, the squared gradient, and the smoothed image.
 
     Shapes (B, 1, H, W) and (B, 3, H - 4, W - 4). The gradient is that of differences at distance 2 after
     means with (1, 2, 1)/4 along both axes.
@@ -84,13 +84,13 @@ def _filtered(luma: Tensor) -> Tensor:
 
 
 def _three(image: Tensor, middle: float) -> Tensor:
-    """Filtered with (1, middle, 1) along columns."""
+    """Filter with (1, middle, 1) along columns."""
     return torch.add(image[..., :-2, :] + image[..., 2:, :], image[..., 1:-1, :], alpha=middle)
 
 
 @cache
 def _quantile_of_rms() -> float:
-    """`QUANTILE` of the rms that `_filters`' second differences have in blocks of unit white noise."""
+    """Return the `QUANTILE` of the rms of `_filtered`'s second differences in blocks of unit white noise."""
     noise = torch.randn(1, 1, 1602, 1602, generator=torch.Generator().manual_seed(0))
     squares = _filtered(F.pad(noise, (1, 1, 1, 1)))[:, :1]
     return float(F.avg_pool2d(squares, BLOCK).sqrt().flatten().quantile(QUANTILE))

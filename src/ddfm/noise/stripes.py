@@ -18,7 +18,7 @@ STRIPE_LAGS = 4
 
 
 def remove_stripes(luma: Tensor, sigma: Tensor | None = None) -> Tensor:
-    """Take out what a sensor's readout adds to whole columns and whole rows.
+    """Remove the offsets that a sensor's readout adds to whole columns and whole rows.
 
     Args:
         luma: shape (B, 1, H, W).
@@ -42,7 +42,7 @@ def _remove_from(image: Tensor, sigma: float) -> Tensor:
 
 
 def stripe_deviation(image: Tensor, sigma: float) -> float:
-    """Standard deviation of the offsets of columns that run from top to bottom; 0 if there are none.
+    """Return the standard deviation of the offsets of whole columns; 0 if there are no stripes.
 
     Stripes are what the upper and the lower half of an image have in common: the covariance of their
     profiles (second differences along the rows, averaged) holds no noise, and of the scene only what
@@ -71,7 +71,7 @@ def stripe_deviation(image: Tensor, sigma: float) -> float:
 
 
 def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
-    """The offset of every column, mean 0, shape (W,).
+    """Estimate the offset of every column, mean 0, shape (W,).
 
     Robust means over the rows of x[:, j + k] - x[:, j], k = 1 to 4, are taken for s[j + k] - s[j]
     with an error that grows with k, since the scene changes too; s itself is taken for independent,
@@ -108,12 +108,12 @@ def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
 
 
 def _limit(sigma: float) -> float:
-    """Differences of neighbours above this are edges, not noise."""
+    """Return the difference of neighbours above which it is an edge, not noise."""
     return max(10 * GREY_LEVEL, 3 * math.sqrt(2) * sigma)
 
 
 def _robust_mean(values: Tensor, limit: float) -> Tensor:
-    """Tukey's biweight mean over the rows, started at the median."""
+    """Return Tukey's biweight mean over the rows, started at the median."""
     centre = values.median(0).values
     for _ in range(3):
         weight = (1 - ((values - centre) / limit) ** 2).clamp_min(0) ** 2

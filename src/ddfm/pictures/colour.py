@@ -20,11 +20,11 @@ DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
 PALE = 0.02  # a saturation below which saturations are alike
 UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
 FULL = 0.85  # share of the room in the gamut from which on chroma is bent rather than cut
-GREY_LEVEL = 1 / 255  # how far from black and white a channel stays
+MARGIN = 1 / 255  # a grey level: how far from black and white a channel stays
 
 
 def luminance(image: Tensor) -> Tensor:
-    """Y of an RGB image (..., 3, H, W), shape (..., 1, H, W); a grey image comes back as it is."""
+    """Return Y of an RGB image (..., 3, H, W), shape (..., 1, H, W); a grey image is returned as it is."""
     if image.shape[-3] == 1:
         return image
     red, green, blue = image.unbind(-3)
@@ -33,12 +33,12 @@ def luminance(image: Tensor) -> Tensor:
 
 
 def chroma(image: Tensor) -> Tensor:
-    """R - Y, G - Y, B - Y of an RGB image, shape (..., 3, H, W)."""
+    """Return R - Y, G - Y, B - Y of an RGB image, shape (..., 3, H, W)."""
     return image - luminance(image)
 
 
 def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
-    """One chroma from several colour images, each pixel weighted by how saturated it is there.
+    """Blend the chroma of several colour images, each pixel weighted by its saturation there.
 
     The rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), with one weight a pixel for all
     components instead of one each, so that the hue stays between those of the sources.
@@ -57,7 +57,7 @@ def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = No
 
 
 def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
-    """One chroma from several exposures, for a picture with the luminance given, (..., 1, H, W) in [0, 1].
+    """Blend the chroma of several exposures for a given luminance, (..., 1, H, W) in [0, 1].
 
     An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows
     with a power of the luminance. The chroma that each source would have at the luminance given is
@@ -85,7 +85,7 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
 
 
 def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
-    """The chroma, scaled down so that every channel stays a grey level away from black and white.
+    """Scale the chroma down so that every channel stays a grey level away from black and white.
 
     Of the room that the luminance leaves, what is below ``FULL`` is kept, and what is above is bent
     towards the whole room, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different
@@ -95,25 +95,25 @@ def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
         luma: (..., 1, H, W) in [0, 1].
         chroma: (..., 3, H, W).
     """
-    room = (torch.where(chroma > 0, 1 - luma, luma) - GREY_LEVEL).clamp_min(torch.finfo(chroma.dtype).tiny)
+    room = (torch.where(chroma > 0, 1 - luma, luma) - MARGIN).clamp_min(torch.finfo(chroma.dtype).tiny)
     wanted = (chroma.abs() / room).amax(-3, keepdim=True)
     above = (wanted - FULL).clamp_min(0) / (1 - FULL)
     return chroma * torch.where(above > 0, (FULL + (1 - FULL) * above.tanh()) / wanted, 1.0)
 
 
 def well_exposed(image: Tensor) -> Tensor:
-    """How far values in [0, 1] are from black and white, exp(-(y - .5)^2 / (2 .2^2)): Mertens et al. 2007."""
+    """Weight values in [0, 1] by exp(-(y - .5)^2 / (2 .2^2)), high at middle grey: Mertens et al. 2007."""
     return (-((image - 0.5) / EXPOSURE_SPREAD).square() / 2).exp()
 
 
 def blurred(weight: Tensor) -> Tensor:
-    """A Gaussian mean over some ten pixels."""
+    """Blur by a Gaussian of some ten pixels."""
     smaller = reduce(weight)
     return expand(expand(reduce(smaller), size(smaller)), size(weight))
 
 
 def combine(luma: Tensor, chroma: Tensor, least: float = 0.0) -> Tensor:
-    """RGB in [0, 1] with the luminance given (..., 1, H, W) and as much of the chroma as fits.
+    """Return RGB in [0, 1] with the given luminance (..., 1, H, W) and as much of the chroma as fits.
 
     Where Y + chroma leaves the gamut, the chroma is scaled down, which keeps luminance and hue;
     cutting each channel off would change both. Black and white have no room for any: if ``least`` of

@@ -58,7 +58,7 @@ class Image:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height, width."""
+        """Return height and width."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
@@ -67,21 +67,21 @@ class Image:
 
     @property
     def is_display(self) -> bool:
-        """Whether the range is that of display: all of 8 to 16 bits, or floats from 0 to 1."""
+        """Tell whether the range is that of display: all of 8 to 16 bits, or floats from 0 to 1."""
         tops = [2**bits - 1 for bits in SENSOR_BITS] if self.depth.kind == "u" else [1]
         return self.limits[0] == 0 and self.limits[1] in tops
 
     @property
     def limits(self) -> ValueRange:
-        """The values that pixels 0 and 1 stand for."""
+        """Return the values that pixels 0 and 1 stand for."""
         return full_range(self.depth) if self.value_range is None else self.value_range
 
     def values(self) -> NDArray[np.float64]:
-        """Pixels in the file's units, not rounded, shape (H, W, 1) or (H, W, 3)."""
+        """Return pixels in the file's units, not rounded, shape (H, W, 1) or (H, W, 3)."""
         return to_values(self.pixels, self.limits)
 
     def to_array(self) -> NDArray[Any]:
-        """Samples in the file's units and depth: (H, W) or (H, W, 3), with alpha (H, W, 2) or (H, W, 4)."""
+        """Return samples in the file's units and depth: (H, W) or (H, W, C), alpha last."""
         channels = self.pixels.shape[2] + (self.alpha is not None)
         stored = np.empty((*self.size, channels), self.depth)
         for rows in row_chunks(len(stored)):
@@ -89,7 +89,7 @@ class Image:
         return stored[..., 0] if channels == 1 else stored
 
     def _samples(self, rows: slice) -> NDArray[np.float64]:
-        """What `to_array` stores of some rows, (h, W, C): whole numbers unless it stores floats."""
+        """Return some rows as `to_array` stores them, (h, W, C): whole numbers unless it stores floats."""
         pixels = self.pixels[rows]
         if self.depth == np.float32:
             samples = to_values(pixels, self.limits)
@@ -105,7 +105,7 @@ class Image:
 
 
 def alpha_top(depth: np.dtype[Any], limits: ValueRange) -> float:
-    """What an opaque sample of alpha is: that of 12-bit data is 4095, that of floats 1."""
+    """Return the value of an opaque sample: 4095 for 12-bit data, 1 for floats."""
     if depth == np.float32:
         return 1.0
     return limits[1] if depth == np.uint16 and limits[0] == 0 else float(np.iinfo(depth).max)
@@ -117,7 +117,7 @@ def from_array(
     value_range: RangeChoice = None,
     declared: Range | None = None,
 ) -> Image:
-    """An array as an image: uint8, uint16, int16 or floats; (H, W) or (H, W, 1 | 2 | 3 | 4).
+    """Make an image of an array: uint8, uint16, int16 or floats; (H, W) or (H, W, 1 | 2 | 3 | 4).
 
     Two and four channels are grey and RGB with alpha. ``value_range`` and ``declared`` are what
     `ranges.choose_range` takes. Raises InputError for other shapes and types, and for non-finite samples.
@@ -136,7 +136,7 @@ def from_stack(
     value_range: RangeChoice = None,
     declared: Range | None = None,
 ) -> list[Image]:
-    """Pictures of one range, shape (D, H, W, 1 to 4); otherwise as `from_array`."""
+    """Make pictures of one range from (D, H, W, 1 to 4); otherwise as `from_array`."""
     if min(samples.shape[1:3]) < MINIMUM_SIDE:
         height, width = samples.shape[1:3]
         raise InputError(
@@ -175,7 +175,7 @@ def from_stack(
 
 
 def range_remarks(images: Sequence[Image]) -> list[str]:
-    """What a user should be told of the range of a picture or of a volume's slices, one sentence each."""
+    """List remarks for the user about the range of a picture or of a volume's slices, one sentence each."""
     low, high = images[0].limits
     used = max(float(i.pixels.max()) for i in images) - min(float(i.pixels.min()) for i in images)
     remarks = []
@@ -189,7 +189,7 @@ def range_remarks(images: Sequence[Image]) -> list[str]:
 
 
 def with_shared_range(images: Sequence[Image]) -> list[Image]:
-    """Pictures of one camera on one scale: the widest of their ranges for all of them.
+    """Give pictures of one camera one scale: the widest of their ranges.
 
     For exposures and focus stacks, where a range for each would undo what their brightness says.
     Sources of different depths are left as they are.
@@ -213,5 +213,5 @@ Resolution = tuple[float, float, int]
 
 
 def first_colour(sources: Sequence[Image]) -> Image:
-    """The source whose size the result takes."""
+    """Return the first source in colour, or the first one; the result takes its size."""
     return next((source for source in sources if source.is_colour), sources[0])

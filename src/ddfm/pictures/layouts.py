@@ -28,7 +28,7 @@ class Layout:
     channels: int = 1
 
     def join(self, pictures: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """Pictures (H, W) or (H, W, C) in this layout; grey ones fill a layout of three channels."""
+        """Join pictures (H, W) or (H, W, C) in this layout; grey ones fill a layout of three channels."""
         stack = np.stack([picture[..., None] if picture.ndim == 2 else picture for picture in pictures])
         if self.channels >= 3 and stack.shape[-1] < 3:
             grey, alpha = stack[..., :1], stack[..., 1:]
@@ -41,7 +41,7 @@ class Layout:
 
 
 def split(array: NDArray[Any], name: str) -> tuple[list[NDArray[Any]], Layout]:
-    """The pictures (H, W, C) of an array in any layout; raises InputError for what is none."""
+    """Split an array of any layout into pictures (H, W, C); raises InputError for an unknown layout."""
     shape = array.shape
     if array.ndim == 2:
         return [array[..., None]], Layout("HW")

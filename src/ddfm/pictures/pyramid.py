@@ -17,7 +17,7 @@ def reduce(image: Tensor) -> Tensor:
 
 
 def _reduce_height(image: Tensor) -> Tensor:
-    """Without the division by 16."""
+    """Reduce the height, without the division by 16."""
     last = image.shape[-2] - 4
     a, b, c, d, e = (image[..., k : k + last : 2, :] for k in range(5))
     return torch.add(a + e, b + d, alpha=4).add_(c, alpha=6)
@@ -42,7 +42,7 @@ def expand(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def decompose(image: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
-    """Detail bands, finest first, and what is left, 2^levels times smaller."""
+    """Split an image into detail bands, finest first, and the rest, 2^levels times smaller."""
     bands = []
     for _ in range(levels):
         smaller = reduce(image)
@@ -52,12 +52,12 @@ def decompose(image: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
 
 
 def compose(bands: list[Tensor], image: Tensor) -> Tensor:
-    """The inverse of `decompose`, exact up to rounding."""
+    """Invert `decompose`, exact up to rounding."""
     for band in reversed(bands):
         image = band + expand(image, size(band))
     return image
 
 
 def size(image: Tensor) -> tuple[int, int]:
-    """Height and width."""
+    """Return height and width."""
     return image.shape[-2], image.shape[-1]

@@ -43,7 +43,7 @@ or the two values that become 0 and 1."""
 
 
 def full_range(depth: np.dtype[Any]) -> ValueRange:
-    """All that an unsigned depth can hold; 0 to 1 for floats, as for signed samples of unknown range."""
+    """Return all that an unsigned depth can hold; 0 to 1 for floats and for signed samples."""
     return (0.0, float(np.iinfo(depth).max)) if np.issubdtype(depth, np.unsignedinteger) else (0.0, 1.0)
 
 
@@ -54,7 +54,7 @@ def of_bits(bits: int, reason: str) -> Range:
 def choose_range(
     samples: NDArray[Any], wanted: RangeChoice = None, declared: Range | None = None, name: str = "image"
 ) -> Range:
-    """The range of a picture, or of all slices of a volume at once.
+    """Choose the range of a picture, or of all slices of a volume at once.
 
     What is asked for comes first, then what the file declares. Otherwise
 
@@ -123,12 +123,12 @@ def check_range(wanted: Any) -> ValueRange:
 
 
 def row_chunks(height: int) -> Iterator[slice]:
-    """Some rows after the other, so that float64 copies of large pictures are never whole."""
+    """Yield some rows at a time, so that float64 copies of large pictures are never whole."""
     return (slice(start, start + ROWS) for start in range(0, height, ROWS))
 
 
 def to_pixels(samples: NDArray[Any], limits: ValueRange) -> tuple[NDArray[np.float32], int]:
-    """Samples as float32 in [0, 1], and how many lay outside the limits and were set to an end."""
+    """Return samples as float32 in [0, 1], and how many were clipped to the limits."""
     low, high = limits
     pixels, outside = np.empty(samples.shape, np.float32), 0
     for rows in row_chunks(len(samples)):
@@ -139,7 +139,7 @@ def to_pixels(samples: NDArray[Any], limits: ValueRange) -> tuple[NDArray[np.flo
 
 
 def to_values(pixels: NDArray[np.float32], limits: ValueRange) -> NDArray[np.float64]:
-    """What `to_pixels` was given, but for rounding: to 2^-24 of the range."""
+    """Invert `to_pixels`, but for rounding: to 2^-24 of the range."""
     low, high = limits
     return low + pixels.astype(np.float64) * (high - low)
 

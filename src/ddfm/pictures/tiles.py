@@ -23,7 +23,7 @@ class Padding:
 
     @classmethod
     def to_multiple(cls, height: int, width: int, multiple: int) -> Padding:
-        """The least padding, split between opposite sides, to multiples of ``multiple``."""
+        """Return the least padding to multiples of ``multiple``, split between opposite sides."""
         padded_height, padded_width = (-(-side // multiple) * multiple for side in (height, width))
         top, left = (padded_height - height) // 2, (padded_width - width) // 2
         return cls(height, width, top, left, padded_height, padded_width)
@@ -65,16 +65,16 @@ class Span:
 
     @property
     def own(self) -> slice:
-        """Without the halves of the overlaps that are nearer to its neighbours."""
+        """Return the span without the halves of the overlaps that are nearer to its neighbours."""
         return slice(self.start + self.before // 2, self.stop - (self.after - self.after // 2))
 
     @property
     def own_within(self) -> slice:
-        """`own`, counted from ``start``."""
+        """Return `own`, counted from ``start``."""
         return slice(self.own.start - self.start, self.own.stop - self.start)
 
     def weights(self) -> Tensor:
-        """Raised cosines over the overlaps, one in between: over all tiles they sum to one, shape (n,)."""
+        """Return raised cosines over the overlaps, one in between, (n,); over all tiles they sum to one."""
         weight = torch.ones(self.stop - self.start)
         weight[: self.before] = _rising(self.before)
         weight[len(weight) - self.after :] = _rising(self.after).flip(0)
@@ -86,7 +86,7 @@ def _rising(n: int) -> Tensor:
 
 
 def spans(length: int, side: int, overlap: int, multiple: int = 1) -> list[Span]:
-    """``length`` pixels as the fewest spans of ``side`` at most, or all as one if they fit.
+    """Cover ``length`` pixels by the fewest spans of ``side`` at most, or by one if they fit.
 
     They are about equally long, start at multiples of ``multiple``, and neighbours share ``overlap``
     pixels, both multiples of it; ``side`` is three times ``overlap`` at least.
@@ -108,7 +108,7 @@ def spans(length: int, side: int, overlap: int, multiple: int = 1) -> list[Span]
 
 
 def tiles(height: int, width: int, side: int, overlap: int, multiple: int = 1) -> Iterator[tuple[Span, Span]]:
-    """Rows and columns of each tile; see `spans`."""
+    """Return rows and columns of each tile; see `spans`."""
     columns = spans(width, side, overlap, multiple)
     return ((down, across) for down in spans(height, side, overlap, multiple) for across in columns)
 
@@ -116,7 +116,7 @@ def tiles(height: int, width: int, side: int, overlap: int, multiple: int = 1) -
 def blended(
     function: Callable[[Tensor], Tensor], image: Tensor, side: int, overlap: int, multiple: int
 ) -> Tensor:
-    """``function``, whose result has its argument's shape, of overlapping tiles: their weighted mean."""
+    """Apply ``function`` to overlapping tiles and average the results; it must keep its argument's shape."""
     result = torch.zeros_like(image)
     for down, across in tiles(image.shape[-2], image.shape[-1], side, overlap, multiple):
         weight = torch.outer(down.weights(), across.weights()).to(image)
@@ -125,9 +125,10 @@ def blended(
 
 
 def corners(image: Tensor, side: int, multiple: int) -> Tensor:
-    """The four corners, (4, C, h, w) for an image (1, C, H, W), whose sides are multiples of ``multiple``.
+    """Return the four corners of an image (1, C, H, W), (4, C, h, w).
 
-    So are theirs: ``side`` pixels at most, and no more than half the image's sides, unless those are one.
+    All sides are multiples of ``multiple``. A corner's sides have ``side`` pixels at most, and no more
+    than half of the image's, but at least one multiple.
     """
     height, width = (max(min(side, length // 2) // multiple, 1) * multiple for length in image.shape[-2:])
     upper, lower = image[..., :height, :], image[..., -height:, :]

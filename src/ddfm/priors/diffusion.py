@@ -17,16 +17,13 @@ from torch.nn import functional as F
 from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
 from ddfm.pictures.tiles import Padding, Tile, blended, corners
-from ddfm.priors.network import UNet
 from ddfm.priors.normalisation import held, joint_statistics
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.timing import stage
 
 if TYPE_CHECKING:
-    from ddfm.priors.foreign import DiffusersUNet
+    from ddfm.priors.foreign import Network
     from ddfm.priors.openvino import OpenVinoNetwork
-
-    Network = UNet | DiffusersUNet
 
 # Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
 OVERLAP = 64

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ddfm.errors import InputError
-from ddfm.priors.network import SplitInput, use_channels_last
+from ddfm.priors.network import SplitInput, UNet, use_channels_last
 
 # Whatever diffusers stumbles on in configurations and weights that are damaged.
 STUMBLES = (
@@ -104,3 +104,7 @@ class DiffusersUNet(nn.Module):
         """Write what ``UNet2DModel.from_pretrained`` reads."""
         self.model.save_pretrained(folder)
         (folder / "config.json").write_text(json.dumps(self.as_json(), indent=2, sort_keys=True) + "\n")
+
+
+# Either kind of network; both take (images, timesteps) and return what they predict.
+Network = UNet | DiffusersUNet

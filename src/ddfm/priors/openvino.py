@@ -29,7 +29,7 @@ from ddfm.formats.atomic import whole_folder
 from ddfm.priors.normalisation import Statistics, held, normalisations
 
 if TYPE_CHECKING:
-    from ddfm.priors.diffusion import Network
+    from ddfm.priors.foreign import Network
 
 # OpenVINO's names of what a CPU is capable of, and of the hint to compute in it.
 FORMATS = {torch.float32: ("FP32", "f32"), torch.bfloat16: ("BF16", "bf16"), torch.float16: ("FP16", "f16")}

@@ -54,11 +54,11 @@ class View:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width, height, as OpenCV wants them."""
+        """Return width and height, in OpenCV's order."""
         return self.grey.shape[1], self.grey.shape[0]
 
     def reduced(self, factor: float) -> tuple[View, Floats]:
-        """A smaller view and the matrix from this one's pixels to its; itself for a factor of 1 and more."""
+        """Return a smaller view and the matrix to its pixels; the view itself for a factor of 1 and more."""
         if factor >= 1:
             return self, np.eye(3)
         width, height = (max(1, round(side * factor)) for side in self.size)
@@ -68,7 +68,7 @@ class View:
         )
 
     def warped(self, to_this: Floats, size: tuple[int, int]) -> View:
-        """The view of ``size`` (width, height) whose pixels the matrix takes to this one's."""
+        """Return the view of ``size`` (width, height) whose pixels the matrix takes to this one's."""
         view, to_view = self.reduced(1 / np.sqrt(abs(np.linalg.det(to_this[:2, :2]))))
         matrix = to_view @ to_this
         grey = cv2.warpPerspective(
@@ -82,18 +82,18 @@ class View:
 
 
 def enlarging(x: float, y: float) -> Floats:
-    """The matrix from a picture's pixels to those of it enlarged, which keeps its outer borders."""
+    """Return the matrix from a picture's pixels to those of it enlarged, which keeps its outer borders."""
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
 def transformed(matrix: Floats, points: Floats) -> Floats:
-    """Points (..., 2) through a map."""
+    """Map points (..., 2)."""
     result = points @ matrix[:, :2].T + matrix[:, 2]
     return result[..., :2] / result[..., 2:]
 
 
 def align(fixed: View, moving: View, model: ParametricModel) -> Floats | None:
-    """The map of the best agreement, or None if there is nothing to compare."""
+    """Find the map of the best agreement; None if there is nothing to compare."""
     found = search(fixed, moving)
     if not found:
         return None
@@ -107,7 +107,7 @@ def align(fixed: View, moving: View, model: ParametricModel) -> Floats | None:
 
 
 def search(fixed: View, moving: View) -> list[Floats]:
-    """The most promising maps, best first, by correlation of small pictures over all shifts."""
+    """Find the most promising maps, best first, by correlation of small pictures over all shifts."""
     small, to_small = fixed.reduced(SEARCH_SIDE / max(fixed.size))
     width, height = small.size
     side = cv2.getOptimalDFTSize(2 * max(width, height))
@@ -149,7 +149,7 @@ def search(fixed: View, moving: View) -> list[Floats]:
 
 
 def _spectra(view: View, side: int) -> tuple[NDArray[np.complexfloating], ...]:
-    """Fourier transforms of what is shown, of the field's power, and of the field, padded to ``side``."""
+    """Return Fourier transforms of mask, field power and field, padded to ``side``."""
     z = view.field()
     shape = (side, side)
     return (
@@ -170,7 +170,7 @@ def _turn(scale: float, degrees: float) -> Floats:
 
 
 def _same_area(fixed: View, moving: View) -> list[Floats]:
-    """2x2 scalings of ``moving`` to the area of ``fixed``; where aspects differ, one that stretches, too."""
+    """Return 2x2 scalings of ``moving`` to the area of ``fixed``; for other aspects, one that stretches."""
     x, y = (a / b for a, b in zip(fixed.size, moving.size, strict=True))
     uniform = np.sqrt(x * y) * np.eye(2)
     return [uniform] if abs(np.log(x / y)) < ALIKE else [uniform, np.diag([x, y])]
@@ -179,7 +179,7 @@ def _same_area(fixed: View, moving: View) -> list[Floats]:
 def refine(
     fixed: View, moving: View, matrix: Floats, model: ParametricModel, side: int, reach: int, cell: int
 ) -> tuple[Floats, float]:
-    """The map near ``matrix`` with the best agreement at a resolution, and that agreement."""
+    """Improve ``matrix`` at a resolution; returns the map and its agreement."""
     small, to_small = fixed.reduced(side / max(fixed.size))
     current, agreement = matrix @ np.linalg.inv(to_small), 0.0
     z = small.field()
@@ -207,7 +207,7 @@ def _cell_centres(table: NDArray[np.float32], cell: int) -> Floats:
 
 
 def _basis(points: Floats, model: ParametricModel) -> Floats:
-    """Derivatives of the displacements at (N, 2) points to the parameters, (N, 2, P)."""
+    """Return the derivatives of the displacements at (N, 2) points to the parameters, (N, 2, P)."""
     x, y = points.T
     one, none = np.ones_like(x), np.zeros_like(x)
     u, v = [x, y, one, none, none, none], [none, none, none, x, y, one]
@@ -217,7 +217,7 @@ def _basis(points: Floats, model: ParametricModel) -> Floats:
 
 
 def _step(parameters: Floats) -> Floats:
-    """The matrix whose displacements, for small parameters, are those of `_basis`."""
+    """Return the matrix whose displacements, for small parameters, are those of `_basis`."""
     matrix = np.eye(3)
     matrix[:2] += parameters[:6].reshape(2, 3)
     matrix[2, :2] -= parameters[6:] if parameters.size > 6 else 0
@@ -227,7 +227,7 @@ def _step(parameters: Floats) -> Floats:
 def climb(
     table: NDArray[np.float32], blur: float, basis: Floats, parameters: Floats, penalty: Floats
 ) -> Floats:
-    """Parameters p that maximise sum_n table(n, (basis p)_n) - p^T penalty p / 2, uphill from those given.
+    """Maximise sum_n table(n, (basis p)_n) - p^T penalty p / 2 over parameters p, uphill from those given.
 
     Steps along the preconditioned gradient, of the best of several lengths, until none gains anything.
 
@@ -266,7 +266,7 @@ def climb(
 
 
 def looked_up(table: NDArray[np.float32], displacements: Floats) -> Floats:
-    """Entries of a table (S, S, N) at N displacements (x, y), bilinear, those beyond it at its border."""
+    """Look up a table (S, S, N) at N displacements (x, y), bilinear; those beyond it count at its border."""
     size = table.shape[0]
     position = np.clip(displacements + size // 2, 0, size - 1 - 1e-6)
     corner = position.astype(np.intp)
@@ -278,14 +278,14 @@ def looked_up(table: NDArray[np.float32], displacements: Floats) -> Floats:
 
 
 def _blurred(table: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """A Gaussian over the displacements; beyond the table there is nothing."""
+    """Blur by a Gaussian over the displacements; beyond the table there is nothing."""
     at = np.arange(table.shape[0])
     kernel = np.exp(-0.5 * ((at[:, None] - at) / sigma) ** 2) / (np.sqrt(2 * np.pi) * sigma)
     return np.einsum("ab,cd,bdn->acn", kernel, kernel, table, optimize=True).astype(np.float32)
 
 
 def bend(fixed: View, moving: View, matrix: Floats) -> NDArray[np.float32]:
-    """Displacements d (H, W, 2) in the fixed picture: the moving one fits best at matrix(x + d(x))."""
+    """Find displacements d (H, W, 2) in the fixed picture: the moving one fits best at matrix(x + d(x))."""
     width, height = fixed.size
     here = positions(fixed.size)
     total = np.zeros((height, width, 2), np.float32)
@@ -319,13 +319,13 @@ def bend(fixed: View, moving: View, matrix: Floats) -> NDArray[np.float32]:
 
 
 def positions(size: tuple[int, int]) -> NDArray[np.float32]:
-    """The coordinates (x, y) of all pixels, (H, W, 2)."""
+    """Return the coordinates (x, y) of all pixels, (H, W, 2)."""
     x, y = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
     return np.dstack([x, y])
 
 
 def pulled(view: View, at: Floats) -> View:
-    """The view whose pixels lie at the positions (H, W, 2) in this one."""
+    """Return the view whose pixels lie at the positions (H, W, 2) in this one."""
     view, to_view = view.reduced(1 / spacing(at))
     at = transformed(to_view, at)
     nothing = cv2.BORDER_CONSTANT
@@ -337,18 +337,18 @@ def pulled(view: View, at: Floats) -> View:
 def remapped(
     pixels: Plane, at: Floats, interpolation: int, border: int = cv2.BORDER_REPLICATE
 ) -> NDArray[np.float32]:
-    """``pixels``, (H', W') or (H', W', C), at the positions (H, W, 2)."""
+    """Return ``pixels``, (H', W') or (H', W', C), at the positions (H, W, 2)."""
     x, y = (np.ascontiguousarray(at[..., k], np.float32) for k in (0, 1))
     return np.asarray(cv2.remap(pixels, x, y, interpolation, borderMode=border), np.float32)
 
 
 def shrunk(pixels: Plane, size: tuple[int, int]) -> NDArray[np.float32]:
-    """``pixels`` at a smaller (width, height), averaged over areas."""
+    """Shrink ``pixels`` to a smaller (width, height), averaged over areas."""
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def spacing(at: Floats) -> float:
-    """Pixels of the other picture from one position to the next, in the mean."""
+    """Return the mean distance between neighbouring positions, in pixels of the other picture."""
     if min(at.shape[:2]) < 2:
         return 1.0
     across = (at[0, -1] - at[0, 0]) / (at.shape[1] - 1), (at[-1, -1] - at[-1, 0]) / (at.shape[1] - 1)
@@ -358,7 +358,7 @@ def spacing(at: Floats) -> float:
 
 
 def _splines(at: Floats, intervals: int) -> Floats:
-    """Uniform cubic B-splines at positions within [0, intervals], (N, intervals + 3)."""
+    """Return uniform cubic B-splines at positions within [0, intervals], (N, intervals + 3)."""
     knot = np.minimum(at.astype(np.intp), intervals - 1)
     t = at - knot
     pieces = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
@@ -369,7 +369,7 @@ def _splines(at: Floats, intervals: int) -> Floats:
 
 
 def _stiffness(columns: int, rows: int) -> Floats:
-    """The penalty matrix: the squared second differences of coefficients, and a little of their squares."""
+    """Return the penalty matrix: squared second differences of coefficients, and some of their squares."""
 
     def squared(count: int, order: int) -> Floats:
         difference = np.diff(np.eye(count), order, axis=0)

@@ -19,7 +19,7 @@ def registered(
     model: Registering,
     report: Callable[[int, NDArray[np.uint8]], None] = lambda k, picture: None,
 ) -> list[Image]:
-    """Sources of any size and view brought onto the first one in colour (onto the first, if none is).
+    """Bring sources of any size and view onto the first one in colour, or onto the first.
 
     Args:
         sources: two or more.

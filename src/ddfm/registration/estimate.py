@@ -71,11 +71,11 @@ class Registration:
 
     @property
     def inside(self) -> float:
-        """The share of the fixed picture that the moving one covers."""
+        """Return the share of the fixed picture that the moving one covers."""
         return float(self.shown.mean())
 
     def check(self, moving: str, fixed: str, least: float = LEAST_CONFIDENCE) -> None:
-        """Raises InputError, naming the two sources, if the confidence is below ``least``."""
+        """Raise InputError, naming the two sources, if the confidence is below ``least``."""
         if self.confidence >= least:
             return
         other = "affine" if self.model == "homography" else "homography"
@@ -86,7 +86,7 @@ class Registration:
         )
 
     def warp(self, pixels: Pixels, fixed: Pixels) -> Pixels:
-        """The moving picture in the fixed one's place, (H, W, C) in [0, 1]; Lanczos, with antialiasing.
+        """Warp the moving picture onto the fixed one, (H, W, C) in [0, 1]; Lanczos, with antialiasing.
 
         Where it shows nothing, the fixed picture stands in, at the brightness that the moving one has
         nearby: what only one source shows, fusion takes from that one, and no frame is taken for content.
@@ -103,7 +103,7 @@ class Registration:
 
 
 def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registration:
-    """Find where each pixel of ``fixed`` lies in ``moving``; whatever their sensors, sizes and aspects.
+    """Find where each pixel of ``fixed`` lies in ``moving``, for any sensors, sizes and aspects.
 
     Same inputs, same result. Whether it can be trusted is said by `Registration.check`.
 
@@ -142,7 +142,7 @@ def _grey(pixels: Pixels) -> Plane:
 
 
 def _view(pixels: Pixels) -> View:
-    """A black frame, as rectifying and warping leave it, shows nothing: exact zeros joined to the border."""
+    """Return a view without its black frame: exact zeros that touch the border show nothing."""
     black = (pixels == 0).all(2).astype(np.uint8)
     _, labels = cv2.connectedComponents(black, connectivity=4)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
@@ -152,13 +152,13 @@ def _view(pixels: Pixels) -> View:
 
 
 def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
-    """The map of a picture that merely has another size."""
+    """Return the map of a picture that merely has another size."""
     height, width = (a / b for a, b in zip(moving.shape[:2], fixed.shape[:2], strict=True))
     return np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]])
 
 
 def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> float:
-    """The share of the fixed picture's neighbourhoods whose own best displacement is next to none.
+    """Return the share of neighbourhoods whose own best displacement is next to none.
 
     All of them count, since a few that happen to overlap agree easily; but for as many as the map's
     parameters can satisfy whatever the pictures show, two by each neighbourhood. The map is that before any
@@ -178,7 +178,7 @@ def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> f
 
 
 def _sampled(pixels: Pixels, at: Floats) -> Pixels:
-    """``pixels`` at positions (H, W, 2), those outside at its border; shrunk first if it is much larger."""
+    """Sample ``pixels`` at positions (H, W, 2), the border repeated; a much larger one is shrunk first."""
     factor = 1 / spacing(at)
     if factor < 1:
         height, width = pixels.shape[:2]

@@ -34,7 +34,7 @@ MARGIN = 3  # pixels inside the border of what is shown whose gradient is not tr
 
 
 def orientation(grey: Plane, shown: Plane) -> Field:
-    """The orientation field z without its mean, (H, W, 2): real and imaginary part, 0 where nothing is shown.
+    """Return the orientation field z without its mean, (H, W, 2): real, imaginary; 0 outside the view.
 
     Args:
         grey: (H, W) in [0, 1].
@@ -55,7 +55,7 @@ def orientation(grey: Plane, shown: Plane) -> Field:
 
 
 def displaced_agreement(fixed: Field, moving: Field, reach: int, cell: int) -> NDArray[np.float32]:
-    """How well each cell agrees at each displacement: (2 R + 1, 2 R + 1, rows, columns).
+    """Measure each cell's agreement at each displacement: (2 R + 1, 2 R + 1, rows, columns).
 
     Entry (R + v, R + u) is the sum over the cell of Re z_fixed(x, y) conj(z_moving(x + u, y + v)), in
     units of chance for the whole picture. What lies outside of ``moving`` counts as nothing.

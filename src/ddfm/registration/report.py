@@ -28,7 +28,7 @@ FIXED_COLOUR, MOVING_COLOUR = (
 
 
 def overlay(moving: Pixels, fixed: Pixels, registration: Registration) -> NDArray[np.uint8]:
-    """A picture to judge a registration by, RGB (H, W, 3): the edges of both sources, before and after.
+    """Draw a picture to judge a registration by, RGB (H, W, 3): both sources' edges, before and after.
 
     Edges of the fixed picture are blue, those of the moving one orange, and where they meet they are white.
     """
@@ -52,7 +52,7 @@ def overlay(moving: Pixels, fixed: Pixels, registration: Registration) -> NDArra
 
 
 def _edges(grey: Plane) -> Plane:
-    """Edges within [0, 1], faint ones in dark parts lifted."""
+    """Return edges within [0, 1], faint ones in dark parts lifted."""
     smooth = cv2.GaussianBlur(grey, (0, 0), 1.2)
     steps = (cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
     strength = np.hypot(*steps)
@@ -67,7 +67,7 @@ def _panel(half: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 
 def _captioned(picture: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """The picture with lines of text below it, wide enough for both."""
+    """Put lines of text below a picture, wide enough for both."""
     font = ImageFont.load_default(14)
     ruler = ImageDraw.Draw(PILImage.new("L", (1, 1)))
     right, bottom = ruler.multiline_textbbox((8, 6), text, font)[2:]

@@ -19,7 +19,7 @@ from ddfm.training.recipe import Recipe
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """All image files named or below the folders named, sorted."""
+    """List all image files named or below the folders named, sorted."""
     found: set[Path] = set()
     for path in paths:
         if not exists(path):
@@ -32,7 +32,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
 
 
 def load_pyramid(paths: Iterable[Path], crop: int) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
-    """Luminance of every image at its own scale and at half of it, where a crop fits."""
+    """Load the luminance of every image at its own scale and at half of it, where a crop fits."""
     native, half = [], []
     for path in paths:
         grey = Image.fromarray(read_8bit(path)).convert("L")
@@ -55,7 +55,7 @@ class Crops:
             )
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Clean crops (B, 1, crop, crop) in [-1, 1]; fractional timesteps (B,); noise like the crops."""
+        """Return clean crops (B, 1, crop, crop) in [-1, 1]; fractional timesteps (B,); noise."""
         r = self.recipe
         rng = np.random.default_rng((r.seed, step))
         clean = torch.from_numpy(np.stack([self._crop(rng) for _ in range(r.batch)]))[:, None]
@@ -80,7 +80,7 @@ class Crops:
 
 
 def central_crops(images: Iterable[Path], crop: int) -> Tensor:
-    """The middle of every image in which a crop fits, (N, 1, crop, crop) in [-1, 1]."""
+    """Return the middle of every image in which a crop fits, (N, 1, crop, crop) in [-1, 1]."""
     crops = []
     for grey in load_pyramid(images, crop)[0]:
         top, left = (grey.shape[0] - crop) // 2, (grey.shape[1] - crop) // 2

@@ -22,7 +22,7 @@ QUARTERS = ("t < 250 (low noise)", "250 to 499", "500 to 749", "t > 749 (high no
 
 
 def draw_losses(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """PNG of the training loss and the held-out loss in each quarter of the timesteps, over steps."""
+    """Draw the training loss and the held-out loss in each quarter of the timesteps, as a PNG."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -44,7 +44,7 @@ def draw_losses(history: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def draw_samples(prior: Prior, path: Path, rows: int = 1, steps: int = 25) -> None:
-    """PNG of samples from pure noise, six in a row, 128 pixels a side (DDPM, seed 0)."""
+    """Draw samples from pure noise as a PNG, six in a row, 128 pixels a side (DDPM, seed 0)."""
     side, columns = -(-128 // prior.multiple) * prior.multiple, 6
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(rows * columns, prior.channels, side, side, generator=generator).to(prior.device)

@@ -49,7 +49,7 @@ LIVE_EVERY = 10  # steps between two reports of progress
 
 
 def build_prior(recipe: Recipe) -> Prior:
-    """A fresh network with the recipe's layout: convolutions only, no attention, any image size."""
+    """Make a fresh network with the recipe's layout: convolutions only, no attention, any image size."""
     depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
     config = UNetConfig(
         in_channels=folded,
@@ -70,7 +70,7 @@ def build_prior(recipe: Recipe) -> Prior:
 
 
 def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
-    """abar at fractional timesteps, log-linear in sigma: the inverse of `timestep_of`, shape (B,)."""
+    """Return abar at fractional timesteps, log-linear in sigma: the inverse of `timestep_of`, shape (B,)."""
     low = timesteps.long().clamp(0, len(sigmas) - 2)
     log_sigma = sigmas.log()
     weight = timesteps.double() - low
@@ -86,7 +86,7 @@ class DiffusionLoss(nn.Module):
         self.network, self.prior = prior.network, prior
 
     def forward(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """Loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
+        """Return the loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
         abar = alpha_cumprod_at(timesteps.cpu(), self.prior.sigmas).reshape(-1, 1, 1, 1)
         signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
         target = noise if self.prior.prediction_type == "epsilon" else signal * noise - sigma * clean
@@ -96,7 +96,7 @@ class DiffusionLoss(nn.Module):
 
 @torch.no_grad()
 def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
-    """Mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
+    """Measure the mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
     generator = torch.Generator().manual_seed(0)
     loss_of = DiffusionLoss(prior)
     quarter, losses = len(prior.sigmas) / 4, []
@@ -110,7 +110,7 @@ def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 1 % of the peak."""
+    """Return the learning rate: linear warm-up, then half a cosine down to 1 % of the peak."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
@@ -147,82 +147,108 @@ def train(
     check_paths([*images, *(held_out or [])], files_written(folder))
     if exists(checkpoint) and not resume:
         raise InputError(f"{folder}: holds a training run already; --resume continues it")
-    torch.manual_seed(recipe.seed)
-    prior, average = build_prior(recipe).to(device), build_prior(recipe).to(device)
-    average.network.load_state_dict(prior.network.state_dict())
-    network = prior.network.train()
-    optimizer = torch.optim.AdamW(
-        network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
-    )
-    start = 0
-    history: list[dict[str, Any]] = []
+    run = Run(recipe, device)
     if checkpoint.exists():
-        state = load_checkpoint(checkpoint, recipe, device)
-        start, history = restore(state, checkpoint, network, average.network, optimizer)
-    crops = Crops(images, recipe, prior.sigmas)
+        run.restore(load_checkpoint(checkpoint, recipe, device), checkpoint)
+    crops = Crops(images, recipe, run.prior.sigmas)
     measured = central_crops(held_out, recipe.crop) if held_out else None
     prepare_folder(folder)
-    loss_of: nn.Module = DiffusionLoss(prior)
-    if processes > 1:
-        loss_of = DistributedDataParallel(loss_of)
-    autocast = torch.autocast(
-        torch.device(device).type,
-        torch.bfloat16,
-        enabled=recipe.bf16 and is_fast_at_bfloat16(torch.device(device)),
-    )
-
+    loss_of = DistributedDataParallel(run.loss_of) if processes > 1 else run.loss_of
     losses: list[Tensor] = []
     clock = time.perf_counter()
-    for step in range(start, recipe.steps):
-        # 1. A batch (this process's share of it), and the loss on it.
-        clean, timesteps, noise = (a[rank::processes].to(device) for a in crops.batch(step))
-        with autocast:
-            loss = loss_of(clean, timesteps, noise).mean()
-        loss.backward()
-        # 2. A step of AdamW along the clipped gradient.
-        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-        optimizer.param_groups[0]["lr"] = learning_rate(recipe, step)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        # 3. The running average of the weights, shorter at the start.
-        decay = min(recipe.ema_decay, (step + 1) / (step + 10))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(average.network.parameters()), list(network.parameters()), 1 - decay)
-        # 4. Now and then: what it is worth, and a place to go on from.
-        losses.append(loss.detach())
-        due = (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps
-        if rank > 0 or not (due or (step + 1) % LIVE_EVERY == 0):
+    for step in range(run.steps, recipe.steps):
+        losses.append(run.step(loss_of, *(a[rank::processes].to(device) for a in crops.batch(step))))
+        due = run.steps % checkpoint_every == 0 or run.steps == recipe.steps
+        if rank > 0 or not (due or run.steps % LIVE_EVERY == 0):
             continue
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise InputError(
-                f"step {step + 1}: the loss is not finite; lower learning_rate ({checkpoint} is of before)"
+                f"step {run.steps}: the loss is not finite; lower learning_rate ({checkpoint} is of before)"
             )
         record: dict[str, Any] = {
-            "step": step + 1,
+            "step": run.steps,
             "loss": mean_loss,
             "images_per_second": len(losses) * recipe.batch / (time.perf_counter() - clock),
         }
         if due:
             if measured is not None:
-                with autocast:
-                    record["held_out"] = held_out_loss(average, measured, recipe.batch)
-            history.append(record)
-            state = {
-                "recipe": asdict(recipe),
-                "step": step + 1,
-                "history": history,
-                "network": network.state_dict(),
-                "average": average.network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            leave(folder, state, average)
+                with run.autocast:
+                    record["held_out"] = held_out_loss(run.average, measured, recipe.batch)
+            run.history.append(record)
+            leave(folder, run.state(), run.average)
             losses.clear()
             clock = time.perf_counter()
         progress(record)
     if rank == 0:
-        save_whole(average, folder / "prior")
-    return average
+        save_whole(run.average, folder / "prior")
+    return run.average
+
+
+class Run:
+    """Hold what a training run is made of.
+
+    Attributes:
+        prior: what is trained.
+        average: the running average of its weights, which is what a run is for.
+        steps: how many are done.
+        history: a record per checkpoint.
+    """
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.prior, self.average = build_prior(recipe).to(device), build_prior(recipe).to(device)
+        self.average.network.load_state_dict(self.prior.network.state_dict())
+        self.network = self.prior.network.train()
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+        )
+        self.loss_of: nn.Module = DiffusionLoss(self.prior)
+        place = torch.device(device)
+        self.autocast = torch.autocast(
+            place.type, torch.bfloat16, enabled=recipe.bf16 and is_fast_at_bfloat16(place)
+        )
+        self.steps = 0
+        self.history: list[dict[str, Any]] = []
+
+    def step(self, loss_of: nn.Module, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """Take one step on a batch (or this process's share of it); return its loss."""
+        # 1. The loss and its gradient.
+        with self.autocast:
+            loss: Tensor = loss_of(clean, timesteps, noise).mean()
+        loss.backward()
+        # 2. A step of AdamW along the clipped gradient.
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(self.recipe, self.steps)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        # 3. The running average of the weights, shorter at the start.
+        decay = min(self.recipe.ema_decay, self.steps / (self.steps + 9))
+        with torch.no_grad():
+            averages: list[Tensor] = list(self.average.network.parameters())
+            torch._foreach_lerp_(averages, [*self.network.parameters()], 1 - decay)
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to go on."""
+        return {
+            "recipe": asdict(self.recipe),
+            "step": self.steps,
+            "history": self.history,
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any], path: Path) -> None:
+        """Put a checkpoint's state where it was taken from; raises InputError, naming the path."""
+        with decoding(str(path), "not a checkpoint that can be resumed"):
+            self.network.load_state_dict(state["network"])
+            self.average.network.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.history = state["step"], state["history"]
 
 
 def files_written(folder: Path) -> list[Path]:
@@ -285,18 +311,3 @@ def is_record(record: Any) -> bool:
     held_out = record.get("held_out", [0.0] * len(QUARTERS))
     numbers = [record.get("step"), record.get("loss"), *(held_out if isinstance(held_out, list) else [])]
     return len(numbers) == 2 + len(QUARTERS) and all(isinstance(n, int | float) for n in numbers)
-
-
-def restore(
-    state: dict[str, Any],
-    path: Path,
-    network: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[int, list[dict[str, Any]]]:
-    """Put a checkpoint's state where it was taken from; returns step and history. Raises InputError."""
-    with decoding(str(path), "not a checkpoint that can be resumed"):
-        network.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    return state["step"], state["history"]

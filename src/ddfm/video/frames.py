@@ -39,14 +39,14 @@ class FrameFusion:
 
     @property
     def noise(self) -> list[float] | None:
-        """Of each source, in 8-bit grey levels."""
+        """Return the noise of each source, in 8-bit grey levels."""
         level = self.steady.levels.level
         if not isinstance(self.steady.noise, str):
             return list(self.steady.noise)
         return None if level is None else [round(sigma / GREY_LEVEL, 2) for sigma in level.tolist()]
 
     def prepare(self, sources: Sequence[Planes], time: float) -> PreparedFrame:
-        """The frames of one time, in seconds, without noise; in a thread of its own, if that is wanted."""
+        """Clean the frames of one time, in seconds; may run in a thread of its own."""
         seconds = 0.0 if self.time is None else time - self.time
         self.time = time
         groups = [source.group for source in sources]
@@ -66,7 +66,7 @@ class FrameFusion:
         return PreparedFrame(sources, luma, chroma)
 
     def fuse(self, frame: PreparedFrame, matrix: int) -> Planes:
-        """The fused frame, whose colours have that matrix; gives luma in [0, 1]."""
+        """Fuse a prepared frame, with colours of that matrix and luma in [0, 1]."""
         luma, likelihood = self.steady.combine(frame.luma)
         if not frame.chroma:
             return Planes(luma, None)
@@ -99,7 +99,7 @@ def blended(
     likelihood: HierarchicalLikelihood,
     task: Task,
 ) -> Tensor:
-    """One chroma from several by the rule for pictures (`fused_chroma`), which takes RGB."""
+    """Blend several chromas into one by the rule for pictures (`fused_chroma`), which takes RGB."""
     to_differences = luma.new_tensor(TO_DIFFERENCES)
     size = (luma.shape[-2], luma.shape[-1])
     images = {}
@@ -115,7 +115,7 @@ def blended(
 
 
 def within_gamut(luma: Tensor, chroma: Tensor, matrix: int) -> Tensor:
-    """As much of the chroma as fits the luma, as in `ddfm.pictures.colour.combine`: hue and luma are kept."""
+    """Scale chroma to fit the luma, as `ddfm.pictures.colour.combine` does: hue and luma are kept."""
     red, blue = RED_AND_BLUE.get(matrix, RED_AND_BLUE_BT601)
     r, b = (1 - red) * chroma[:, 1:], (1 - blue) * chroma[:, :1]
     g = -(red * r + blue * b) / (1 - red - blue)

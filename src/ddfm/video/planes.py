@@ -51,7 +51,7 @@ UPRIGHT = Orientation(False, False, False)
 
 
 def orientation(video: Any) -> Orientation:
-    """From the frame's display matrix: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2)."""
+    """Read the orientation from the display matrix: x' = a x + c y, y' = b x + d y (ISO 14496-12, 6.2.2)."""
     matrix = video.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return UPRIGHT
@@ -116,7 +116,7 @@ def planar(video: Any, size: tuple[int, int], matrix: int) -> tuple[Any, bool]:
 
 
 def samples(video: Any) -> list[Tensor]:
-    """The planes of an 8-bit planar frame, uint8, without a copy: they live as long as the frame."""
+    """Return the planes of an 8-bit planar frame, uint8, without a copy: they live as long as the frame."""
     return [torch.from_numpy(plane_array(plane)) for plane in video.planes]
 
 
@@ -126,14 +126,14 @@ def plane_array(plane: Any) -> NDArray[np.uint8]:
 
 
 def matrix_of(video: Any, size: tuple[int, int]) -> int:
-    """The matrix of its YUV; where it does not tell, and for RGB, what players take for granted."""
+    """Return the matrix of the frame's YUV; for RGB and where unknown, the one that players assume."""
     if video.colorspace in (RGB, UNSPECIFIED):
         return BT709 if size[0] > HIGH else BT601
     return int(video.colorspace)
 
 
 def scaler_matrix(matrix: int) -> str:
-    """The scaler's name for a matrix; what it has no name for is close to one of its others."""
+    """Return the scaler's name for a matrix, or that of the closest one it knows."""
     return {BT709: "ITU709", 4: "FCC", 7: "SMPTE240M", 9: "ITU709"}.get(matrix, "ITU601")
 
 

@@ -51,7 +51,7 @@ LOOKED_AT = 5  # frames that tell whether a video is in colour
 
 
 def pyav() -> Any:
-    """PyAV, which is an extra."""
+    """Import PyAV, which is an extra."""
     try:
         import av
     except ImportError as error:
@@ -78,7 +78,7 @@ class Reader:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError if there is no video in it that can be decoded."""
+        """Open the file; raises InputError if it has no video that can be decoded."""
         self.path = path
         self.ended = False
         self.damaged, self.last = 0, 0.0
@@ -136,7 +136,7 @@ class Reader:
             raise InputError(f"{self.path}: {why_unreadable(self.path, error)}") from error
 
     def stream_of(self, container: Any) -> Any:
-        """The video stream, ready to decode on several threads."""
+        """Return the video stream, ready to decode on several threads."""
         for stream in container.streams.video:
             if getattr(stream, "disposition", 0) & ATTACHED_PICTURE:  # PyAV 14.0 does not tell
                 continue
@@ -151,7 +151,7 @@ class Reader:
         raise InputError(f"{self.path}: has no video stream")
 
     def decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Its frames as far as they can be decoded; counts those that cannot."""
+        """Yield all frames that can be decoded; count the others."""
         errors = pyav().error.FFmpegError
         packets = container.demux(stream)
         started = False  # frames that a seek left without those they are made from are not damaged
@@ -173,7 +173,7 @@ class Reader:
                     yield frame
 
     def frames(self, start: float = 0.0, end: float = math.inf, *, early: bool = False) -> Iterator[Frame]:
-        """The frames of that part, one by one; raises InputError if their size changes.
+        """Yield the frames of that part, one by one; raises InputError if their size changes.
 
         ``early``: with those from the keyframe before ``start``, which have to be decoded anyway.
         """
@@ -212,7 +212,7 @@ class Reader:
         return (width, height) if self.orientation.transposed else (height, width)
 
     def notes(self, end: float) -> list[str]:
-        """Lines about what was missing of it."""
+        """List lines about missing frames."""
         lines = []
         reached = self.last + self.interval
         if self.ended and self.expected is not None and min(end, self.expected) - reached > MISSING:
@@ -225,7 +225,7 @@ class Reader:
 
 
 def expected_seconds(container: Any, stream: Any) -> float | None:
-    """Seconds from the start of the file to the end of the video, as the file tells."""
+    """Return the seconds from the start of the file to the end of the video, as the file states them."""
     if stream.duration:
         return float(
             (stream.duration + (stream.start_time or 0)) * stream.time_base - first_second(container)
@@ -238,12 +238,12 @@ def expected_seconds(container: Any, stream: Any) -> float | None:
 
 
 def first_second(container: Any) -> Fraction:
-    """The time that a file's timestamps count from."""
+    """Return the time that a file's timestamps count from."""
     return Fraction(container.start_time or 0, 1_000_000)
 
 
 def seek(container: Any, seconds: float | Fraction) -> None:
-    """To the last keyframe before; a file in which that cannot be done is read from its start."""
+    """Seek to the last keyframe before; a file that cannot seek is read from its start."""
     try:
         container.seek(int(seconds * 1_000_000), backward=True)
     except pyav().error.FFmpegError:
@@ -271,7 +271,7 @@ def why_unreadable(path: Path, error: Exception) -> str:
 
 
 def in_step(lead: Iterator[Frame], other: Iterator[Frame], interval: float) -> Iterator[tuple[Frame, Frame]]:
-    """Each frame of ``lead`` with the one of ``other`` that is nearest in time, the earlier of two.
+    """Pair each frame of ``lead`` with the one of ``other`` nearest in time, the earlier of two.
 
     Frames of ``lead`` that are more than ``interval`` before the first or behind the last of ``other`` have
     no partner and are left out.

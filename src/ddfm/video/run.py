@@ -77,31 +77,31 @@ def fuse_videos(
 ) -> VideoResult:
     """Fuse two aligned videos of one scene into one, in step and without flicker.
 
-        The result has the times of the frames of the first source in colour (of ``a`` if none is), each of
-        them fused with the frame of the other source that is nearest in time; times count from the start
-    from ddfm.video.steady import SteadyFusion
-    from ddfm.video.writing import FORMATS, Writer, partial_paths
+    The result has the times of the frames of the first source in colour (of ``a`` if none is), each of
+    them fused with the frame of the other source that is nearest in time; times count from the start
+    of each file. It runs while both do. Until it is complete its name is OUT.partial-XXXXXXXX.mp4 (or .mkv):
+    a file cut off by a crash or Ctrl-C still plays.
 
-        Args:
-            a: the first source, the infrared one: anything that FFmpeg decodes.
-            b: the second source, the visible one, of the same size once both are upright.
-            output: .mp4, .m4v, .mov or .mkv. H.264, upright, YUV 4:2:0 (4:4:4 if height or width is odd,
-                which 4:2:0 cannot hold), with the audio of the first source that has any.
-            options: task, steps, seed, noise, stretch, device, dtype and backend as for `ddfm.fuse`; the
-                others are not for videos. None for the defaults with 0 steps, which load no network. The task
-                is chosen by the first frames. Noise is averaged over time; if there are steps, sources above
-                the gate are denoised by the prior first.
-            prior: as for `ddfm.fuse`; not loaded for 0 steps.
-            every: fuse every n-th frame only.
-            start: seconds to leave out at the start.
-            duration: seconds to fuse; None for all.
-            progress: called after every frame with how many are done and how many there will be; None
-                if the inputs do not tell.
+    Args:
+        a: the first source, the infrared one: anything that FFmpeg decodes.
+        b: the second source, the visible one, of the same size once both are upright.
+        output: .mp4, .m4v, .mov or .mkv. H.264, upright, YUV 4:2:0 (4:4:4 if height or width is odd,
+            which 4:2:0 cannot hold), with the audio of the first source that has any.
+        options: task, steps, seed, noise, stretch, device, dtype and backend as for `ddfm.fuse`; the
+            others are not for videos. None for the defaults with 0 steps, which load no network. The task
+            is chosen by the first frames. Noise is averaged over time; if there are steps, sources above
+            the gate are denoised by the prior first.
+        prior: as for `ddfm.fuse`; not loaded for 0 steps.
+        every: fuse every n-th frame only.
+        start: seconds to leave out at the start.
+        duration: seconds to fuse; None for all.
+        progress: called after every frame with how many are done and how many there will be; None
+            if the inputs do not tell.
 
-        Raises:
-            InputError: an input is no video, cannot be decoded, changes its size on the way or differs in
-                size from the other; an option is none of the above; the output cannot be written. Then
-                nothing is left of the output.
+    Raises:
+        InputError: an input is no video, cannot be decoded, changes its size on the way or differs in
+            size from the other; an option is none of the above; the output cannot be written. Then
+            nothing is left of the output.
     """
     paths, output = (Path(a), Path(b)), Path(output)
     options = Options(steps=0) if options is None else options
@@ -247,6 +247,7 @@ def choose_for_videos(readers: Sequence[Reader], start: float) -> Choice:
 
 
 def check_cut(every: int, start: float, duration: float | None) -> None:
+    """Raise InputError for a part that no video has."""
     if isinstance(every, bool) or not isinstance(every, int) or not 1 <= every <= MOST_EVERY:
         raise InputError(f"every {every}: must be a whole number from 1 (all frames) to {MOST_EVERY}")
     if not 0 <= start < math.inf:

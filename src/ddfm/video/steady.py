@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 HOLD = 1.0  # seconds that numbers about the whole picture are averaged over
 CUT = 0.5  # overlap of the histograms of two frames below which they are two scenes
-BINS, SAMPLES = 16, 2**13
+BINS, SCENE_SAMPLES = 16, 2**13
 
 FRAMES = 10  # that a source is averaged over where nothing moves
 AVERAGED = math.sqrt(1 / (2 * FRAMES - 1))  # what that leaves of the noise
@@ -56,7 +56,7 @@ BLOCK, QUANTILE = 8, 0.3  # of blocks whose change is noise alone
 RMS_OF_BLOCK = 0.897  # that quantile for second differences of white noise of variance one
 GATE_CLOSES = 0.8  # share of the gate below which a source that was noisy is no longer
 
-Noise = Literal["auto", "off"] | Sequence[float]
+VideoNoise = Literal["auto", "off"] | Sequence[float]
 
 
 class Prepared(NamedTuple):
@@ -92,7 +92,7 @@ class SteadyFusion:
         model: Callable[[], Prior],
         *,
         steps: int = 0,
-        noise: Noise = "auto",
+        noise: VideoNoise = "auto",
         stretch: bool = True,
         seed: int = 3407,
     ) -> None:
@@ -119,11 +119,11 @@ class SteadyFusion:
     def fuse(
         self, sources: Tensor, seconds: float, recoded: Sequence[bool] = (False,)
     ) -> tuple[Tensor, HierarchicalLikelihood]:
-        """The next frame: see `prepare` and `combine`."""
+        """Fuse the next frame: see `prepare` and `combine`."""
         return self.combine(self.prepare(sources, seconds, recoded))
 
     def prepare(self, sources: Tensor, seconds: float, recoded: Sequence[bool] = (False,)) -> Prepared:
-        """Take the noise out of the next frame's sources.
+        """Remove the noise of the next frame's sources.
 
         Args:
             sources: luminances, (1, K, H, W) in [-1, 1]; the first frame's size holds for all.
@@ -159,7 +159,7 @@ class SteadyFusion:
         return likelihood.finish(f, self.stretch), likelihood
 
     def cleaned(self, sources: Tensor, seconds: float, recoded: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """The sources without noise, and the standard deviation of what is left of it, (K,)."""
+        """Return the sources without noise, and the standard deviation of the residual noise, (K,)."""
         if self.noise == "off":
             if self.steps:  # the sampler has to know what moved
                 self.filter(sources, sources.new_zeros(sources.shape[1]))
@@ -174,7 +174,7 @@ class SteadyFusion:
         return sources - self.stripes("stripes", sources - free), level
 
     def denoised(self, sources: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Sources above the gate are denoised by the prior; the gate does not open and shut."""
+        """Denoise sources above the gate by the prior; the gate does not open and shut."""
         gate = NOISE_GATE if self.noise == "auto" else 0.0
         closes = gate if self.noisy is None else torch.where(self.noisy, GATE_CLOSES * gate, gate)
         self.noisy = level > closes
@@ -187,8 +187,8 @@ class SteadyFusion:
         return torch.cat(images, 1), torch.where(self.noisy, REMAINS * level, level)
 
     def change_of_light(self, sources: Tensor) -> Tensor:
-        """By how much each source became brighter since the frame before, whatever moved, (K,)."""
-        pixels = some(sources)
+        """Return by how much each source became brighter since the frame before, (K,), whatever moved."""
+        pixels = subsample(sources)
         change = torch.zeros_like(pixels) if self.pixels is None else pixels - self.pixels
         self.pixels = pixels
         middle = change.median(1, keepdim=True).values
@@ -196,16 +196,16 @@ class SteadyFusion:
         return (middle + (change - middle).clamp(-spread, spread)).mean(1)
 
     def another_scene(self, sources: Tensor) -> bool:
-        """Whether a frame has other grey levels than the one before."""
-        pixels = some(sources)
+        """Tell whether a frame has other grey levels than the one before."""
+        pixels = subsample(sources)
         histograms = torch.stack([torch.histc(row, BINS, -1, 1) for row in pixels]) / pixels.shape[1]
         before, self.histograms = self.histograms, histograms
         return before is not None and bool(torch.minimum(before, histograms).sum(1).min() < CUT)
 
 
-def some(sources: Tensor) -> Tensor:
-    """Some thousand pixels of each source, (K, n)."""
-    return sources[0].flatten(1)[:, :: max(1, sources[0, 0].numel() // SAMPLES)]
+def subsample(sources: Tensor) -> Tensor:
+    """Return some thousand pixels of each source, (K, n)."""
+    return sources[0].flatten(1)[:, :: max(1, sources[0, 0].numel() // SCENE_SAMPLES)]
 
 
 class Smoother:
@@ -220,7 +220,7 @@ class Smoother:
         self.weight = 1.0
 
     def advance(self, seconds: float, light: Tensor) -> None:
-        """A new frame, that much later; each source became that much brighter, (K,)."""
+        """Start a new frame, ``seconds`` later; each source became brighter by ``light``, (K,)."""
         self.weight = 1 - math.exp(-max(seconds, 0.0) / HOLD)
         mean = light.mean()
         own = (light - mean)[:, None, None]
@@ -229,7 +229,7 @@ class Smoother:
                 self.held[name] = self.held[name] + change
 
     def reset(self) -> None:
-        """Another scene: what was before says nothing about it."""
+        """Forget everything: another scene begins."""
         self.held.clear()
 
     def __call__(self, name: str, value: Tensor) -> Tensor:
@@ -321,7 +321,7 @@ class NoiseLevels:
 
 
 def changing_noise(change: Tensor) -> Tensor:
-    """Standard deviation of the noise in each of two frames whose difference is given: (1, C, H, W), to (C,).
+    """Estimate the noise in each of two frames from their difference: (1, C, H, W), to (C,).
 
     As `estimate_noise`, but anything that is still will do, flat or not. Blocks that do not change at all
     tell nothing: there the frames are black, white or copied by a codec.

@@ -115,7 +115,7 @@ class Writer:
             raise InputError(f"{self.output}: cannot be written ({reason_of(error)})") from error
 
     def keep_audio(self, reader: Reader | None) -> None:
-        """Copy the audio of that input, as it is, along with the frames."""
+        """Copy the audio of that input unchanged along with the frames."""
         if reader is None:
             return
         container = reader.opened()
@@ -132,7 +132,7 @@ class Writer:
         self.audio = Audio(container, source, target, self.start, self.end)
 
     def write(self, pts: int, planes: Planes) -> None:
-        """A frame with luma in [0, 1] and chroma in [-1, 1], at a time in the lead's units."""
+        """Write a frame with luma in [0, 1] and chroma in [-1, 1], at a time in the lead's units."""
         height, width = self.lead.size
         video = pyav().VideoFrame(width, height, self.pixels)
         luma = (planes.luma[0, 0] * 219 + 16).round().to("cpu", torch.uint8)
@@ -153,7 +153,7 @@ class Writer:
             self.container.mux(self.stream.encode(video))
 
     def finish(self, end: float) -> None:
-        """Write what the encoder still holds, and the audio up to that time."""
+        """Write the frames that the encoder still holds, and the audio up to that time."""
         with self.explained():
             self.container.mux(self.stream.encode(None))
             if self.audio is not None:
@@ -177,14 +177,14 @@ class Audio:
         self.waiting = self.next()
 
     def next(self) -> Any:
-        """The next packet with a time; None behind the last, and behind one that cannot be read."""
+        """Return the next packet with a time; None behind the last, and behind one that cannot be read."""
         try:
             return next((packet for packet in self.packets if packet.dts is not None), None)
         except pyav().error.FFmpegError:
             return None
 
     def copy(self, output: Any, until: float) -> None:
-        """What comes before that time, in seconds from the start of its file."""
+        """Copy the packets before that time, in seconds from the start of its file."""
         while (packet := self.waiting) is not None:
             time = float(packet.dts * self.unit - self.origin)
             if time >= min(until, self.end):

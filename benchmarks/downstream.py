@@ -1,0 +1,168 @@
+"""What fusion is worth to a machine: a person detector as it is, a small classifier, and a synthetic set.
+
+    python benchmarks/downstream.py DATA [--only detection,classification,synthetic]
+        [--cache FOLDER] [--out benchmarks/results/downstream] [--reports FOLDER]
+
+DATA holds ivf/msrs (with peers/SeAFusion), detection/msrs/labels, detection/m3fd and
+classification/flir_crops. Fused pictures and trainings are kept in the cache: what depends on code that has
+changed is computed anew, the rest is not. Parts are merged into OUT.json, from which OUT.md is written.
+Reports (--reports) show data that may not be handed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddfm.benchmark import run as runner
+from ddfm.benchmark.evaluation import as_json
+from ddfm.downstream import detection, night_drive, segmentation
+from ddfm.downstream.classification import classify
+from ddfm.downstream.inputs import NAMES, find_inputs
+from ddfm.downstream.layouts import DETECTION, SEGMENTATION, m3fd, msrs
+from ddfm.downstream.pages import classification_page, detection_page, segmentation_page
+from ddfm.downstream.report import Page, Table, markdown, write
+from ddfm.formats.atomic import prepare_folder
+
+SEEDS = 3  # of the synthetic set
+CLASSIFIER_SEEDS = 5
+SCENES = 320  # that are drawn
+PERSONS = "One class, person; the detector was trained on photographs and not retrained."
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where things lie."""
+
+    data: Path
+    cache: Path
+    reports: Path | None
+
+    def report(self, name: str, page: Page) -> list[Table]:
+        """Write a page, if reports are wanted; return its tables."""
+        if self.reports is not None:
+            prepare_folder(self.reports / name)
+            write(page, self.reports / name)
+        return page.tables
+
+
+def detections(job: Job) -> list[Table]:
+    """Measure the given detector on the labelled pairs of MSRS and M3FD."""
+    pictures = job.data / "ivf/msrs"
+    labelled = msrs.detection_of(pictures / "ir", pictures / "vi", job.data / "detection/msrs/labels")
+    tables = []
+    peer = pictures / "peers/SeAFusion"
+    both = [scene for scene in labelled.splits["test"] if (peer / f"{scene.stem}.png").is_file()]
+    with_peer = replace(
+        labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both}
+    )
+    streets = m3fd.detection(job.data / "detection/m3fd")
+    for name, chosen, inputs in (
+        ("msrs", labelled, NAMES),
+        ("msrs-seafusion", with_peer, (*NAMES, f"SeAFusion={peer}")),
+        ("m3fd", streets, NAMES),
+    ):
+        parts = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
+        title = f"{chosen.title}: {chosen.note}"
+        page = detection_page(
+            title, parts, "python benchmarks/downstream.py DATA --only detection", [PERSONS]
+        )
+        pairs, people = page.facts["Pictures"], page.facts["Objects"]
+        tables += [
+            replace(table, note=f"{pairs} pairs, {people} persons.") for table in job.report(name, page)
+        ]
+    return tables
+
+
+def classifications(job: Job) -> list[Table]:
+    """Train the classifier on each input with five seeds."""
+    root = job.data / "classification/flir_crops"
+    found = classify(root, find_inputs(NAMES), range(CLASSIFIER_SEEDS), cached=job.cache, progress=tell)
+    page = classification_page(found, "python benchmarks/downstream.py DATA --only classification", [])
+    crops, seconds = page.facts["Test crops"], page.facts["All trainings"]
+    facts = f"{crops} test crops, {CLASSIFIER_SEEDS} seeds, all trainings {seconds}."
+    first, *others = job.report("flir-crops", page)
+    return [replace(first, note=f"{facts} {first.note}"), *others]
+
+
+def synthetic(job: Job) -> list[Table]:
+    """Draw night-drive, and train segmenter and detector from scratch on each input."""
+    root = job.cache / f"night-drive-{SCENES}"
+    if not root.exists():
+        night_drive.synthesize(root, SCENES)
+    inputs, seeds = find_inputs(NAMES), range(SEEDS)
+    masks = segmentation.retrained(
+        SEGMENTATION["night-drive"](root), inputs, seeds, cached=job.cache, progress=tell
+    )
+    page = segmentation_page(
+        "night-drive", masks, "python benchmarks/downstream.py DATA --only synthetic", []
+    )
+    tables = job.report("night-drive-segmentation", page)
+    boxes = detection.retrained(
+        DETECTION["night-drive"](root), inputs, seeds, cached=job.cache, progress=tell
+    )
+    parts = {"points, retrained for each input": boxes}
+    page = detection_page("night-drive", parts, "python benchmarks/downstream.py DATA --only synthetic", [])
+    return tables + job.report("night-drive-detection", page)
+
+
+PARTS: dict[str, Callable[[Job], list[Table]]] = {
+    "detection": detections,
+    "classification": classifications,
+    "synthetic": synthetic,
+}
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def as_markdown(results: dict[str, Any]) -> str:
+    lines = ["# What fusion is worth to a machine", "", "Written by benchmarks/downstream.py.", ""]
+    for part in PARTS:
+        if part in results:
+            lines += [f"## {part}", "", f"{results[part]['about']}; {results[part]['seconds']:.0f} s", ""]
+            lines += [markdown(Table(**table)) for table in results[part]["tables"]]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ddfm-downstream")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "downstream")
+    parser.add_argument("--reports", type=Path, help="folder for the reports")
+    arguments = parser.parse_args()
+    parts = arguments.only.split(",")
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
+    job = Job(arguments.data, arguments.cache, arguments.reports)
+    source = arguments.out.with_suffix(".json")
+    for part in parts:
+        tell(part)
+        began = time.perf_counter()
+        tables = PARTS[part](job)
+        about = runner.describe()
+        results = json.loads(source.read_text()) if source.exists() else {}
+        results[part] = {
+            "seconds": round(time.perf_counter() - began, 1),
+            "about": f"{about['system']}, {about['threads']} thread, {about['date'][:10]}",
+            "versions": about["versions"],
+            "tables": [asdict(table) for table in tables],
+        }
+        source.write_text(as_json(results))
+        arguments.out.with_suffix(".md").write_text(as_markdown(results))
+        tell(f"{part}: {results[part]['seconds']:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

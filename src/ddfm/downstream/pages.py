@@ -1,0 +1,321 @@
+"""What the report says of detections, masks and classes: the tables, curves and pictures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ddfm.downstream.average_precision import nan_mean
+from ddfm.downstream.bootstrap import Interval, mean_and_spread
+from ddfm.downstream.classification import SCORES, Classified
+from ddfm.downstream.confusion import accuracies, class_iou
+from ddfm.downstream.detection import Detected
+from ddfm.downstream.drawings import boxes_drawn, crops_drawn, mask_drawn
+from ddfm.downstream.inputs import OURS
+from ddfm.downstream.layouts.flir_crops import CLASSES, TIMES, TITLE
+from ddfm.downstream.report import DASH, Chart, Drawing, Page, Point, Table, number
+from ddfm.downstream.scenes import read_mask
+from ddfm.downstream.segmentation import Segmented
+
+CROPS = 24  # shown in the report, half of them wrong ones
+INTERVAL = "In brackets: 95 % bootstrap interval over pictures."
+SPREAD = "±: standard deviation over seeds."
+Values = dict[str, Any]
+
+
+def detection_page(title: str, parts: Mapping[str, Detected], command: str, limits: Sequence[str]) -> Page:
+    """Return the page about detections; ``parts`` are ways to look at the same pictures, by their names."""
+    one = next(iter(parts.values()))
+    objects = sum(len(boxes) for boxes in one.truth)
+    facts = {"Set": one.title, "Pictures": str(len(one.scenes)), "Objects": str(objects)}
+    tables, charts, drawings = [], [], []
+    for name, detected in parts.items():
+        tables += [detection_table(name, detected), *class_tables(name, detected)]
+        charts += [_precision_chart(name, detected), *_loss_charts(_detection_losses(detected))]
+        drawings += _box_drawings(name, detected)
+    notes = [one.note] if one.note else []
+    return Page(
+        title,
+        facts,
+        tables,
+        charts,
+        drawings,
+        [*notes, *limits],
+        command,
+        {name: detection_values(detected) for name, detected in parts.items()},
+    )
+
+
+def detection_table(name: str, detected: Detected) -> Table:
+    """Return average precision and recall of each input, and its distance from ours."""
+    rows = []
+    for made in detected.inputs:
+        runs = detected.precisions(made)
+        fifty, spread = mean_and_spread([run.mean_50 for run in runs])
+        all_, _ = mean_and_spread([run.mean_50_95 for run in runs])
+        recall, _ = mean_and_spread([nan_mean(run.recall_50) for run in runs])
+        against = (
+            DASH
+            if made == OURS or OURS not in detected.inputs
+            else _signed(detected.difference_50(made, OURS))
+        )
+        shown = f"{number(fifty)} {_bracket(detected.interval_50(made))}"
+        plus = f" ± {spread:.3f}" if len(runs) > 1 else ""
+        rows.append([made, shown + plus, number(all_), number(recall), against])
+    columns = ["input", "AP at .5", "AP at .5:.95", "recall at .5", f"AP at .5 against {OURS}"]
+    return Table(f"{detected.title}: {name}", columns, rows, f"{INTERVAL} {SPREAD}")
+
+
+def class_tables(name: str, detected: Detected) -> list[Table]:
+    """Return the table of AP at .5 of each class, if there are several."""
+    if len(detected.classes) == 1:
+        return []
+    rows = []
+    for made in detected.inputs:
+        runs = np.array([run.at_50 for run in detected.precisions(made)])
+        rows.append([made, *(number(float(value)) for value in runs.mean(0))])
+    return [Table(f"{detected.title}: {name}, AP at .5 by class", ["input", *detected.classes], rows)]
+
+
+def detection_values(detected: Detected) -> Values:
+    """Return the numbers about detections, ready for JSON."""
+    values: Values = {
+        "set": detected.title,
+        "pictures": len(detected.scenes),
+        "note": detected.note,
+        "inputs": {},
+    }
+    values["objects"] = sum(len(boxes) for boxes in detected.truth)
+    for made in detected.inputs:
+        runs = detected.precisions(made)
+        values["inputs"][made] = {
+            "AP50": [run.mean_50 for run in runs],
+            "AP50_95": [run.mean_50_95 for run in runs],
+            "recall50": [nan_mean(run.recall_50) for run in runs],
+            "AP50_by_class": [dict(zip(detected.classes, run.at_50.tolist(), strict=True)) for run in runs],
+            "AP50_interval": vars(detected.interval_50(made)),
+        }
+    return values
+
+
+def segmentation_page(title: str, segmented: Segmented, command: str, limits: Sequence[str]) -> Page:
+    """Return the page about masks."""
+    facts = {
+        "Set": segmented.title,
+        "Pictures": str(len(segmented.scenes)),
+        "Classes": str(len(segmented.classes)),
+    }
+    tables = [segmentation_table(segmented), iou_table(segmented)]
+    losses = {name: masks.losses for name, masks in segmented.inputs.items()}
+    notes = [segmented.note] if segmented.note else []
+    drawings = _mask_drawings(segmented)
+    values = segmentation_values(segmented)
+    return Page(title, facts, tables, _loss_charts(losses), drawings, [*notes, *limits], command, values)
+
+
+def segmentation_table(segmented: Segmented) -> Table:
+    """Return the mean IoU of each input by both conventions, and at each time of day."""
+    rows = []
+    for name in segmented.inputs:
+        cells = []
+        for convention in ("with_background", "without_background"):
+            mean, spread = mean_and_spread([run[convention] for run in segmented.mean_ious(name)])
+            bracket = _bracket(segmented.interval(name, convention))
+            cells.append(
+                f"{number(mean)} {bracket}" + (f" ± {spread:.3f}" if _several(segmented, name) else "")
+            )
+        for time in segmented.conditions:
+            values = [run["with_background"] for run in segmented.mean_ious(name, time)]
+            cells.append(number(mean_and_spread(values)[0]))
+        rows.append([name, *cells])
+    columns = ["input", "mIoU, background counted", "mIoU, background left out", *segmented.conditions]
+    note = f"{INTERVAL} {SPREAD} Times of day: background counted. Classes that occur nowhere are left out."
+    return Table(f"{segmented.title}: mean IoU", columns, rows, note)
+
+
+def iou_table(segmented: Segmented) -> Table:
+    """Return the IoU of each class, mean over runs."""
+    rows = []
+    for name in segmented.inputs:
+        shares = np.array([class_iou(matrix) for matrix in segmented.matrices(name)])
+        rows.append([name, *(number(float(value)) for value in shares.mean(0))])
+    return Table(f"{segmented.title}: IoU by class", ["input", *segmented.classes], rows)
+
+
+def segmentation_values(segmented: Segmented) -> Values:
+    """Return the numbers about masks, ready for JSON."""
+    values: Values = {
+        "set": segmented.title,
+        "pictures": len(segmented.scenes),
+        "note": segmented.note,
+        "inputs": {},
+    }
+    for name in segmented.inputs:
+        values["inputs"][name] = {
+            "mIoU": segmented.mean_ious(name),
+            "IoU_by_class": [
+                dict(zip(segmented.classes, class_iou(matrix).tolist(), strict=True))
+                for matrix in segmented.matrices(name)
+            ],
+            **{time: segmented.mean_ious(name, time) for time in segmented.conditions},
+        }
+    return values
+
+
+def classification_page(classified: Classified, command: str, limits: Sequence[str]) -> Page:
+    """Return the page about classes of crops."""
+    seeds = len(next(iter(classified.runs.values())))
+    seconds = sum(run.seconds for runs in classified.runs.values() for run in runs)
+    facts = {
+        "Set": TITLE,
+        "Test crops": str(len(classified.test.names)),
+        "Seeds": str(seeds),
+        "All trainings": f"{seconds:.0f} s",
+    }
+    losses = {name: [run.losses for run in runs] for name, runs in classified.runs.items()}
+    return Page(
+        f"{TITLE}: what a small network makes of each input",
+        facts,
+        [classification_table(classified), crossed_table(classified)],
+        _loss_charts(losses),
+        _crop_drawings(classified),
+        list(limits),
+        command,
+        classification_values(classified),
+    )
+
+
+def classification_table(classified: Classified) -> Table:
+    """Return accuracy, balanced and worst class's accuracy of each input, by day and by night."""
+    rows = []
+    for name in classified.runs:
+        cells = []
+        for night in (False, True):
+            for score, values in classified.scores(name, night).items():
+                mean, spread = mean_and_spread(values)
+                bracket = (
+                    f" {_bracket(classified.balanced_interval(name, night))}" if score == "balanced" else ""
+                )
+                cells.append(f"{number(mean)} ± {spread:.3f}{bracket}")
+        rows.append([name, *cells])
+    columns = ["input", *(f"{score}, {time}" for time in TIMES for score in SCORES)]
+    note = f"{SPREAD} {INTERVAL} Balanced: mean of the classes' accuracies; worst: the lowest of them."
+    return Table("Accuracy by day and by night", columns, rows, note)
+
+
+def crossed_table(classified: Classified) -> Table:
+    """Return balanced accuracy, mean of day and night, of each training shown each input."""
+    rows = []
+    for trained, runs in classified.runs.items():
+        cells = []
+        for shown in classified.runs:
+            found = [
+                accuracies(classified.matrix(trained, run, classified.test.night == night, shown))["balanced"]
+                for run in range(len(runs))
+                for night in (False, True)
+            ]
+            cells.append(number(float(np.mean(found))))
+        rows.append([trained, *cells])
+    columns = ["trained on", *(f"shown {name}" for name in classified.runs)]
+    return Table(
+        "Trained on one input, shown another: balanced accuracy, mean of day and night", columns, rows
+    )
+
+
+def classification_values(classified: Classified) -> Values:
+    """Return the numbers about classes, ready for JSON."""
+    seconds = sum(run.seconds for runs in classified.runs.values() for run in runs)
+    inputs = {
+        name: {
+            time: {
+                **classified.scores(name, time == "night"),
+                "balanced_interval": vars(classified.balanced_interval(name, time == "night")),
+            }
+            for time in TIMES
+        }
+        for name in classified.runs
+    }
+    return {
+        "set": TITLE,
+        "test_crops": len(classified.test.names),
+        "training_seconds": seconds,
+        "inputs": inputs,
+    }
+
+
+def _precision_chart(name: str, detected: Detected) -> Chart:
+    curves = {}
+    for made in detected.inputs:
+        values = np.nanmean(
+            [np.where(m.curves() < 0, np.nan, m.curves()).mean(1) for m in detected.matches[made]], 0
+        )
+        curves[made] = [Point(step / 100, float(value)) for step, value in enumerate(values)]
+    return Chart(f"{name}: precision over recall, overlap .5", "recall", "precision", curves)
+
+
+def _detection_losses(detected: Detected) -> dict[str, list[list[float]]]:
+    return {name: found.losses for name, found in detected.inputs.items()}
+
+
+def _loss_charts(losses: Mapping[str, Sequence[Sequence[float]]]) -> list[Chart]:
+    """Return the chart of training losses, mean over seeds and over 20 steps; none if nothing was trained."""
+    curves = {}
+    for name, runs in losses.items():
+        if runs and runs[0]:
+            mean = np.mean(runs, 0)
+            smooth = [float(mean[max(0, n - 19) : n + 1].mean()) for n in range(len(mean))]
+            curves[name] = [Point(step + 1, value) for step, value in enumerate(smooth)]
+    return [Chart("training loss, mean over seeds", "step", "loss", curves)] if curves else []
+
+
+def _box_drawings(look: str, detected: Detected) -> list[Drawing]:
+    return [
+        Drawing(
+            f"{detected.scenes[n].stem}, {name}, {look}",
+            boxes_drawn(picture, detected.truth[n], found.runs[0][n]),
+        )
+        for name, found in detected.inputs.items()
+        for n, picture in enumerate(found.examples)
+    ]
+
+
+def _mask_drawings(segmented: Segmented) -> list[Drawing]:
+    classes = len(segmented.classes)
+    return [
+        Drawing(
+            f"{segmented.scenes[n].stem}, {name}",
+            mask_drawn(picture, read_mask(segmented.scenes[n].labels, classes), mask),
+        )
+        for name, masks in segmented.inputs.items()
+        for n, (picture, mask) in enumerate(masks.examples)
+    ]
+
+
+def _crop_drawings(classified: Classified) -> list[Drawing]:
+    """Return, for each input, crops of the first seed: as many wrong ones as right ones."""
+    drawings = []
+    for name, runs in classified.runs.items():
+        right = runs[0].predictions[name] == classified.test.classes
+        generator = np.random.default_rng(0)
+        chosen: list[int] = []
+        for hits in (True, False):
+            numbers = np.flatnonzero(right == hits)
+            chosen += generator.permutation(numbers)[: CROPS // 2].tolist()
+        kinds = ", ".join(CLASSES)
+        uri = crops_drawn(classified.shown[name][chosen], right[chosen].tolist())
+        drawings.append(Drawing(f"{name}: {kinds}, right ones and wrong ones", uri))
+    return drawings
+
+
+def _several(segmented: Segmented, name: str) -> bool:
+    return len(segmented.inputs[name].matrices) > 1
+
+
+def _bracket(found: Interval) -> str:
+    return f"[{number(found.low)}, {number(found.high)}]"
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
