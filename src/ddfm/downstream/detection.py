@@ -25,7 +25,7 @@ from ddfm.errors import InputError
 
 Progress = Callable[[str], None]
 PEOPLE = ("person", "people", "pedestrian")
-RECIPE = Recipe(steps=400, batch=8, learning_rate=2e-3)
+RECIPE = Recipe(steps=250, batch=8, learning_rate=2e-3)
 EXAMPLES = 4  # pictures kept for the report
 
 
