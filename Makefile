@@ -5,8 +5,8 @@ INSTALLED := .venv/installed
 
 .PHONY: demo test test-all lint clean
 
-# One test process a core. They share tests by file, so that a file's fixtures are made once.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 10
+# One test process a core; a process that has finished takes tests over from the others.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 10
 
 demo: $(INSTALLED)
 	$(BIN)/ddfm demo -o ddfm-demo

@@ -86,7 +86,8 @@ def root(
     # fusion logs, the commands print.
     warnings.filterwarnings("ignore")
     logging.getLogger("ddfm").setLevel(logging.ERROR)
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    for library in ("tifffile", "nibabel", "nibabel.global", "pydicom", "libav"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

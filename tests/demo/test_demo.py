@@ -9,6 +9,7 @@ from PIL import Image
 from tests.conftest import Command
 
 
+@pytest.mark.slow
 def test_the_demo_fuses_its_scenes_without_a_network(
     ddfm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

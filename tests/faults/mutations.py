@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ import numpy as np
 import tifffile
 from PIL import Image as PILImage
 
+from ddfm.errors import InputError
 from ddfm.formats.pictures import read_8bit, read_image, read_pages
 from ddfm.formats.volumes import is_volume, read_volume
 from ddfm.jobs.info import describe
@@ -47,7 +49,7 @@ def tiff(pages: int = 1, dtype: type = np.uint8, **options: object) -> bytes:
     """A TIFF as tifffile writes it."""
     data = io.BytesIO()
     stack = np.stack([smooth(1, dtype)] * pages)
-    tifffile.imwrite(data, stack, photometric="minisblack", resolution=(300, 300), **options)  # type: ignore[arg-type]
+    tifffile.imwrite(data, stack, photometric="minisblack", resolution=(300, 300), **options)
     return data.getvalue()
 
 
@@ -127,3 +129,14 @@ def mutated(whole: bytes, rng: np.random.Generator) -> bytes:
             length = int(rng.integers(1, 100))
             data[place : place + length] = bytes(len(data[place : place + length]))
     return bytes(data)
+
+
+def outcome(kind: Kind, path: Path) -> str | None:
+    """Read a file; return why it was refused, None if it was read. Any other error is let through."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind.read(path)
+    except InputError as error:
+        return str(error)
+    return None

@@ -22,7 +22,7 @@ def test_constants_of_any_size(value: float) -> None:
     """Of 1e16 the range was empty, because one more is the same: everything was NaN."""
     samples = np.full((16, 16), value)
     for wanted in (None, "data"):
-        image = from_array(samples, value_range=wanted)  # type: ignore[arg-type]
+        image = from_array(samples, value_range=wanted)
         assert np.isfinite(image.pixels).all()
         assert np.isfinite(image.limits).all()
         assert np.allclose(image.to_array(), value, rtol=1e-6)

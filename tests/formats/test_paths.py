@@ -133,5 +133,5 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
 def test_numbered_and_listed(tmp_path: Path, source: Path) -> None:
     assert [path.name for path in numbered(tmp_path / "r.png", 3)] == ["r-1.png", "r-2.png", "r-3.png"]
     assert files_below([tmp_path]) == [tmp_path, source]
-    with pytest.raises(InputError, match="cannot be listed"):
+    with pytest.raises(InputError, match="is not a folder"):
         files_below([source])

@@ -316,3 +316,31 @@ def test_scenes_of_several_sizes_at_once(prior: Prior, form: str, noise: list[fl
         assert result.image.size == alone.image.size
         assert np.abs(result.image.pixels - alone.image.pixels).max() < 2e-4
         assert result.settings == alone.settings
+
+
+def test_a_folder_has_one_task(ddfm: Command, tmp_path: Path) -> None:
+    """A frame that alone would be refused, as perhaps medical, is what the others are."""
+    for k in range(5):
+        save_pair(tmp_path, str(k), (64, 80), k)
+    for side, seed in (("a", 1), ("b", 2)):
+        night = np.zeros((64, 80), np.uint8)
+        night[10:54, 10:70] = picture(44, 60, 1, np.uint8, seed)
+        night[:2] = 40  # of the border some 80 % are black: too little for a slice, too much for a street
+        PILImage.fromarray(night).save(tmp_path / side / "night.png")
+    alone = ddfm(
+        *("fuse", tmp_path / "a" / "night.png", tmp_path / "b" / "night.png"),
+        *("-o", tmp_path / "n.png", "--steps", 0),
+    )
+    assert alone.returncode == 2
+    assert "may be medical or not" in alone.stderr
+    done = ddfm("fuse", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", "--steps", 0)
+    assert done.returncode == 0, done.stderr
+    assert "6 fused, 0 kept, 0 failed" in done.stdout
+    assert "task infrared (5 of 5 looked at; " in done.stderr
+    for side in ("a", "b"):
+        for k in range(5):
+            (tmp_path / side / f"{k}.png").unlink()
+    refused = ddfm("fuse", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "none", "--steps", 0)
+    assert refused.returncode == 2
+    assert "may be medical or not" in refused.stderr
+    assert not (tmp_path / "none").exists()

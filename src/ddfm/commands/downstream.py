@@ -268,7 +268,7 @@ def _command() -> str:
 
 
 def _limits(dataset: str, root: Path, limit: int | None) -> list[str]:
-    """Return what the numbers do not say, and how the set differs from the published one."""
+    """Return what the numbers do not say: how they compare, how the set differs from the published one."""
     from ddfm.downstream.layouts import CHECKS
 
     lines = ["Models and recipes are this project's: numbers compare within this report only."]

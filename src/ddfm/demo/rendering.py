@@ -18,6 +18,8 @@ def developed(light: Array, noise: Array | float = 0.0) -> Image.Image:
 
 def blur(image: Array, sigma_y: float, sigma_x: float) -> Array:
     """Blur (H, W) or (H, W, C) by a Gaussian, edges continued."""
+    if max(sigma_y, sigma_x) == 0:
+        return image
     pad = int(3 * max(sigma_y, sigma_x)) + 1
     extent = [(pad, pad + -(n + 2 * pad) % 64) for n in image.shape[:2]]  # sizes that the FFT likes
     flat = (1,) * (image.ndim - 2)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ddfm.demo import street, table
 from ddfm.demo.rendering import Array, blur, developed
 
-LAYERS = 14  # of equal defocus between the nearest and the farthest pixel
+LAYERS = 10  # of equal defocus between the nearest and the farthest pixel
 APERTURE = 15.0  # pixels of blur for a difference of 1 per metre
 SHARP = 0.03  # per metre: differences up to this are in focus
 
@@ -61,7 +61,7 @@ def focus() -> Scene:
 def exposure() -> Scene:
     """Draw a room with a window, 400 x 600 RGB: exposed for what lies outside, and for the room."""
     light, _ = table.by_window(400, 600)
-    pair = developed(light * 2**-3.6), developed(light * 2**3.2)
+    pair = developed(light * 2**-3.6), developed(light * 2**3.8)
     return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"), "exposure")
 
 

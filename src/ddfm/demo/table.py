@@ -20,8 +20,8 @@ SUPER = 2  # rays a pixel, down and across
 # A pinhole camera: metres, x to the right, y up from the table top, z along the table.
 EYE, WALL = 0.9, 8.0
 SHELF = 0.62  # from one board to the next, metres
-WINDOW = (-1.35, 1.15, 0.45, 2.4)  # left, right, sill, lintel
-OUTSIDE = 14.0  # light of the sky, where the lamp's is about 1
+WINDOW = (-1.65, 1.45, 0.42, 2.55)  # left, right, sill, lintel
+OUTSIDE = 11.0  # light of the sky, where the lamp's is about 1
 PENUMBRA = 0.12  # width of a shadow's border, for each metre from what casts it
 
 
@@ -210,7 +210,7 @@ def _wall(x: Array, y: Array, window: bool) -> Array:
     band = np.abs(np.abs(height / tall - 0.5) - 0.38) < 0.012
     albedo = cloth * (0.35 + 0.65 * np.sin(np.pi * left.clip(0.01, 0.99)) ** 0.5)[..., None]
     albedo[words | band] = albedo[words | band] * 0.3 + np.array((0.45, 0.36, 0.18), np.float32) * 0.7
-    albedo[height > tall] *= 0.06  # the dark above the books
+    albedo[height > tall] *= 0.2  # the dark above the books
     board = height > SHELF - 0.045
     albedo[board] = (0.22, 0.12, 0.06)
     glow = (
@@ -228,7 +228,7 @@ def _open(light: Array, x: Array, y: Array) -> None:
     """Put the window into the wall: what lies outside, the frame around and the bars across."""
     left, right, sill, lintel = WINDOW
     frame = (x > left - 0.12) & (x < right + 0.12) & (y > sill - 0.12) & (y < lintel + 0.12)
-    light[frame] = (0.030, 0.029, 0.027)
+    light[frame] = (0.045, 0.043, 0.040)
     pane = (x > left) & (x < right) & (y > sill) & (y < lintel)
     third = (right - left) / 3
     pane &= np.abs((x - left) / third - np.round((x - left) / third)) > 0.05

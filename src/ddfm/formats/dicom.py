@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,7 +98,7 @@ def _read_dataset(path: Path) -> Any:
         raise InputError(f"{path}: is no DICOM file; leave only the files of one series in the folder")
     data = read_whole(path, "a DICOM file")
     _check_deflated(data, path)
-    with warnings.catch_warnings(), decoding(str(path), DAMAGED, pydicom.errors.InvalidDicomError):
+    with warnings.catch_warnings(), _decoding(path):
         warnings.simplefilter("ignore")
         dataset = pydicom.dcmread(io.BytesIO(data))
         dataset.remove_private_tags()  # also decodes all there is
@@ -142,7 +143,7 @@ def _numbers_of(dataset: Any) -> dict[str, int]:
 def _check_deflated(data: bytes, path: Path) -> None:
     """Refuse a dataset that would inflate to more than is allowed; pydicom inflates it at once."""
     pydicom = pydicom_or_refuse()
-    with decoding(str(path), DAMAGED, pydicom.errors.InvalidDicomError):
+    with _decoding(path):
         meta = pydicom.filereader.read_file_meta_info(path)
         deflated = getattr(meta, "TransferSyntaxUID", None) == DEFLATED
         start = META_START + int(getattr(meta, "FileMetaInformationGroupLength", 0) or 0)
@@ -163,13 +164,19 @@ def _check_room(datasets: list[Any], files: list[Path], path: Path) -> None:
         if not area:
             raise InputError(f"{file}: is damaged (it is {dataset.Columns}x{dataset.Rows} pixels)")
         sample_bytes = int(dataset.BitsAllocated) // 8 * int(dataset.get("SamplesPerPixel") or 1)
-        if getattr(dataset.file_meta.TransferSyntaxUID, "is_encapsulated", False):
-            with decoding(str(file)):
+        if _is_compressed(dataset.file_meta.TransferSyntaxUID):
+            with _decoding(file):
                 frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
             width, height = picture_size(frame) or (0, 0)
             area = max(area, width * height)
         pixels, decoded = pixels + area, decoded + area * sample_bytes
     check_decoded(str(path), pixels, decoded, stored)
+
+
+def _decoding(path: Path, what: str = DAMAGED) -> AbstractContextManager[None]:
+    """Return `decoding` with pydicom's exceptions, which share no base."""
+    errors = pydicom_or_refuse().errors
+    return decoding(str(path), what, errors.InvalidDicomError, errors.BytesLengthException)
 
 
 def _syntax(dataset: Any) -> dict[str, Any]:
@@ -256,16 +263,23 @@ def _pixels(dataset: Any, path: Path) -> NDArray[Any]:
     """Stored samples (H, W, C)."""
     syntax = dataset.file_meta.TransferSyntaxUID
     what = DAMAGED
-    # A UID that nobody knows has none of pydicom's properties.
-    if not syntax.is_transfer_syntax or syntax.is_compressed:
+    if _is_compressed(syntax):
         what = (
             f"is compressed as {syntax.name}, which cannot be decoded here, or damaged; "
             "decompress it first, with dcmdjpeg or gdcmconv --raw, say"
         )
-    with warnings.catch_warnings(), decoding(str(path), what):
+    with warnings.catch_warnings(), _decoding(path, what):
         warnings.simplefilter("ignore")
         samples: NDArray[Any] = _decoded(dataset, syntax)
     return samples[..., None] if samples.ndim == 2 else samples
+
+
+def _is_compressed(syntax: Any) -> bool:
+    """Tell whether samples are compressed; so are those of a syntax that pydicom does not know."""
+    try:
+        return bool(syntax.is_encapsulated or syntax.is_compressed)
+    except ValueError:
+        return True
 
 
 def _decoded(dataset: Any, syntax: str) -> NDArray[Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ddfm.devices import memory_at_hand, use_threads
@@ -18,12 +19,13 @@ from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.files import exists, is_folder
 from ddfm.formats.paths import check_paths, identity
-from ddfm.formats.pictures import suffix_for
+from ddfm.formats.pictures import read_image, suffix_for
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
 from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
+from ddfm.fusion.sources import match_sizes
 from ddfm.fusion.task import Choice
 from ddfm.jobs.files import Outputs, check_outputs, read_sources, write_result
 from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group, finished, match_folders
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
 
 GPU_WORKERS, GPU_BATCH = 3, 8  # one reads, one computes, one writes
+VOTES = 9  # groups that a folder's task is chosen by
 
 
 class Progress(NamedTuple):
@@ -90,7 +93,7 @@ def fuse_folders(
     """Fuse all pictures that have one name (before the suffix) in all folders.
 
     Outputs are PNG, or TIFF for float and signed samples, each whole or not at all. A bad picture does not
-    stop the rest.
+    stop the rest. Task "auto" is chosen once for the whole folder.
 
     Args:
         folders: two or more.
@@ -124,11 +127,13 @@ def fuse_folders(
     check_paths([*sources, *(file for group in groups for file in group.files)], written(outputs, groups))
     fusion = Fusion(options, prior)
     fusion.check_prior()
+    ranges = ranges or [None] * len(sources)
+    choice = choose_for_folder(groups, ranges, fusion)
     for folder in outputs.named:
         prepare_folder(folder)
     todo = [group for group in groups if overwrite or not finished(group, outputs.fused)]
     begin(FolderResult([], len(groups) - len(todo), unmatched), len(groups))
-    work = FolderRun(outputs, ranges or [None] * len(sources), fusion, len(todo), progress)
+    work = FolderRun(outputs, ranges, fusion, choice, len(todo), progress)
     outcomes = run(
         todo,
         work,
@@ -170,13 +175,47 @@ def written(outputs: Outputs, groups: Sequence[Group]) -> list[Path]:
     return paths
 
 
+def choose_for_folder(groups: Sequence[Group], ranges: Sequence[VolumeRange], fusion: Fusion) -> Choice:
+    """Return one task for the whole folder: what most of some groups, spread over it, look like.
+
+    A group that cannot be read, or whose task is unclear, has no vote. Raises InputError if all those that
+    can be read are unclear.
+    """
+    if not fusion.options.finds_task:
+        return fusion.chosen([])
+    places = np.linspace(0, len(groups) - 1, min(VOTES, len(groups))).round().astype(int).tolist()
+    rest = (place for place in range(len(groups)) if place not in places)
+    votes: list[Choice] = []
+    unclear: InputError | None = None
+    for number, place in enumerate([*dict.fromkeys(places), *rest]):
+        if number >= VOTES and votes:
+            break
+        try:
+            images = [
+                read_image(path, None if wanted == "window" else wanted)
+                for path, wanted in zip(groups[place].files, ranges, strict=True)
+            ]
+        except InputError:  # it fails by itself, and is named, when its turn comes
+            continue
+        try:
+            votes.append(fusion.chosen([match_sizes(images, resize=True)]))
+        except InputError as error:
+            unclear = error
+    if not votes and unclear is not None:
+        raise unclear
+    if not votes:
+        return Choice("infrared", "")  # nothing can be read, whatever it is
+    task, count = Counter(vote.task for vote in votes).most_common(1)[0]
+    first = next(vote for vote in votes if vote.task == task)
+    return Choice(task, f"{count} of {len(votes)} looked at; {first.why}")
+
+
 class Scene(NamedTuple):
     """Hold a group that was read, and where its results go."""
 
     group: Group
     outputs: Outputs
     images: list[Image]
-    choice: Choice
 
     @property
     def size(self) -> tuple[int, int]:
@@ -192,10 +231,11 @@ class FolderRun:
         outputs: Outputs,
         ranges: Sequence[VolumeRange],
         fusion: Fusion,
+        choice: Choice,
         total: int,
         progress: Callable[[Progress], None],
     ) -> None:
-        self.outputs, self.ranges, self.fusion = outputs, ranges, fusion
+        self.outputs, self.ranges, self.fusion, self.choice = outputs, ranges, fusion, choice
         self.options, self.progress = fusion.options, progress
         self.total, self.done, self.counting = total, 0, Lock()
         self.on_cpu, self.threads = self.options.torch_device.type == "cpu", torch.get_num_threads()
@@ -246,7 +286,7 @@ class FolderRun:
         depth = template(images, self.options.colour_from).depth
         target = of_group(self.outputs, group, suffix_for(depth))
         check_outputs(target, images, self.options.colour_from)
-        return Scene(group, target, images, self.fusion.chosen([images]))
+        return Scene(group, target, images)
 
     def kind(self, scene: Scene) -> Hashable:
         """Return what scenes have in common that may be fused at once and are what they would be alone."""
@@ -254,7 +294,7 @@ class FolderRun:
             return scene.group
         padded = self.options.evaluations and self.options.scheduler_name != "ddpm"
         padding = Padding.to_multiple(*scene.size, self.fusion.prior().multiple if padded else 1)
-        return scene.choice.task, padding.padded_height, padding.padded_width
+        return padding.padded_height, padding.padded_width
 
     def fitting(self, scenes: Sequence[Scene]) -> list[list[Scene]]:
         """Return scenes of one kind in groups, as many at once as there is memory for."""
@@ -270,7 +310,7 @@ class FolderRun:
         elif self.options.noise != "off":  # for a noisy source; of which prior, nobody has asked yet
             evaluation = BUNDLED_NETWORK * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
-        return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, scene.choice.task)
+        return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)
 
     def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
         """Fuse scenes in memory that others leave free; large ones, and all on a GPU, one after another."""
@@ -288,7 +328,7 @@ class FolderRun:
             if large and self.on_cpu:
                 use_threads(self.threads)
             try:
-                return self.fusion.of([scene.images for scene in scenes], scenes[0].choice, step_done)
+                return self.fusion.of([scene.images for scene in scenes], self.choice, step_done)
             finally:
                 self.progress(Progress(name, steps, steps))
                 if large and self.on_cpu:

@@ -100,11 +100,11 @@ def _fetch(hub_id: str) -> Path:
 
     # No network, no such model, no permission, no space: a dozen kinds. The hub's own is derived from that of
     # the HTTP library, whichever that is.
-    http: tuple[Any, ...] = HfHubHTTPError.__bases__
-    causes: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *http)
+    kinds: tuple[type[BaseException], ...] = (OSError, ValueError, RuntimeError, *HfHubHTTPError.__bases__)
+    kinds = tuple(kind for kind in kinds if kind is not Exception)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.bin"]))
-    except causes as error:
+    except kinds as error:
         raise InputError(
             f"{hub_id}: no such folder here, not in the cache, and the Hugging Face hub did not give it "
             f"({type(error).__name__}); offline, name a folder or a bundled prior "

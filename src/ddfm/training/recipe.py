@@ -64,10 +64,9 @@ class Recipe:
         for name, (least, most) in NUMBERS.items():
             check_number(name, getattr(self, name), least, most)
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"{name} = {getattr(self, name)!r}: not one of {', '.join(map(str, allowed))}"
-                )
+            value = getattr(self, name)
+            if not any(type(value) is type(choice) and value == choice for choice in allowed):
+                raise InputError(f"{name} = {shown(value)}: not one of {', '.join(map(str, allowed))}")
         self._check_channels()
         self._check_noise_range()
         multiple = self.pixel_unshuffle * 2 ** (len(self.channels) - 1)
