@@ -256,10 +256,7 @@ def traded(job: Job, title: str, rows: Sequence[Method]) -> Table:
         row.name: {
             "TNO mean rank": rank(row.name, results, beside),
             **{f"{metric} TNO": results[row.name].mean[metric] for metric in ("SCD", "SSIM_dr2")},
-            **{
-                f"{metric} MSRS": on_msrs.results[row.name].mean[metric]
-                for metric in ("VIF", "MI", "SSIM_dr2")
-            },
+            **{f"{metric} MSRS": on_msrs[row.name].mean[metric] for metric in ("VIF", "MI", "SSIM_dr2")},
             "VIFB mean rank": rank(row.name, on_vifb.results, published),
         }
         for row in rows
