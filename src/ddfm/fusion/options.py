@@ -45,6 +45,7 @@ class Options:
     colour_from: int | None = None
     noise: NoiseLevels | None = None
     stretch: str = "auto"
+    balance: float = 0.5
     uncertainty: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -85,6 +86,8 @@ class Options:
         side = None if isinstance(self.tile, str) else self.tile
         if self.tile not in ("auto", "off") and not (is_whole(side) and side and side >= LEAST_TILE):
             raise InputError(f"tile {self.tile}: not auto, off or a side of at least {LEAST_TILE} pixels")
+        if not 0 <= self.balance <= 1:
+            raise InputError(f"balance {self.balance}: not within 0 (visible) to 1 (thermal)")
         self._check_noise()
         if self.backend == "openvino":
             from ddfm.priors.openvino import check_openvino
@@ -103,6 +106,7 @@ class Options:
             ("sampler", self.sampler, callable(self.sampler), "a function"),
             ("colour from", self.colour_from, self.colour_from is None or is_whole(self.colour_from),
              "the number of a source"),
+            ("balance", self.balance, isinstance(self.balance, Real), "a number"),
             ("stretch", self.stretch, isinstance(self.stretch, str), "a name"),
             ("backend", self.backend, isinstance(self.backend, str), "a name"),
             ("device", self.device, isinstance(self.device, str | torch.device), "a name"),

@@ -9,11 +9,14 @@ Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and wid
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.tasks import EVEN, Task
 from ddfm.pictures.pyramid import expand, reduce, size
 
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
@@ -23,6 +26,8 @@ LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
 LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 2)
 BRIGHT, LIT = 25.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
 AGAINST = 6.0  # logarithm of odds from which on more structure elsewhere counts less and less (eq. 2)
+LEANING = 6.0  # how firmly a balance prefers a source: at its ends, more than brightness does (eq. 5b)
+ENDS = 1e-3  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
 PRESENT, PRESENT_POWER = 0.015, 4.0  # structure that is as likely to say something as not (eq. 3)
 
 
@@ -49,7 +54,7 @@ class Evidence(NamedTuple):
         return (1 - self.weight.amax(1, keepdim=True)) * (count / (count - 1))
 
     @classmethod
-    def of(cls, x: Tensor, noise: Tensor, steady: Steady = as_it_is) -> Evidence:
+    def of(cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is) -> Evidence:
         """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
         found = structure(x, noise)
         overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
@@ -57,7 +62,23 @@ class Evidence(NamedTuple):
         behind = OVERALL * (overall.amax(1, keepdim=True) - overall)
         whole = -AGAINST * (behind / AGAINST).log1p()
         odds = LOCAL * (found + FAINT).log() + whole + BRIGHT * brightness
+        if task.balance != EVEN:
+            odds[:, task.thermal] += preference(task.balance, brightness[:, task.thermal])
         return cls(odds.softmax(1), present_together(found), overall)
+
+
+def preference(balance: float, brightness: Tensor) -> Tensor:
+    """Return what the balance adds to the log-odds of the thermal source (eq. 5b).
+
+    Below the middle what is hot is spared, so that targets stay in an otherwise visible picture.
+
+    Args:
+        balance: within [0, 1].
+        brightness: of the thermal source, to the power of what is lit or hot, (B, h, w) in [0, 1].
+    """
+    within = min(max(balance, ENDS), 1 - ENDS)
+    lean = LEANING * math.log(within / (1 - within))
+    return lean * (1 - brightness) ** 4 if lean < 0 else torch.full_like(brightness, lean)
 
 
 def structure(x: Tensor, noise: Tensor) -> Tensor:

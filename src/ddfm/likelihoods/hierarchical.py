@@ -158,16 +158,18 @@ class Intensities:
         if task.union is None:
             weight, trust = salience(x, local, centre, noise, task)
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
-        evidence = Evidence.of(x, noise, steady)
+        evidence = Evidence.of(x, noise, task, steady)
         own = centre + steady("own means", x.mean((2, 3), keepdim=True) - centre)
-        share = task.union * evidence.together * evidence.undecided
+        together = task.mixing * evidence.together
+        share = task.union * together * evidence.undecided
         intensities = cls(
             candidates=torch.cat([x, joint(x, own, evidence.overall)], 1),
             weight=torch.cat([(1 - share) * evidence.weight, share], 1),
             scale=scale,
         )
-        trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** FOLLOWED
-        return intensities, trust, evidence.together
+        followed = task.mixing * FOLLOWED + 1 - task.mixing
+        trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** followed
+        return intensities, trust, together
 
     def fuse(self, current: Tensor) -> Tensor:
         """One EM iteration, given the current f, (B, 1, H, W); same shape out."""

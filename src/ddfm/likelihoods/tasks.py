@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+EVEN = 0.5  # the balance that prefers no source
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
 MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2m)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
@@ -37,6 +38,9 @@ class Task:
         one_camera: whether all sources come from one camera, so that one range holds for all of them.
         centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
         energy: mean square of the local intensities about it, likewise.
+        balance: how far the thermal source is preferred to the others: 0 for what is hot in it alone, .5 for
+            none preferred, 1 for it alone (eq. 5b); where structure decides.
+        thermal: which source that is.
 
     There are as many bands as ``acutance`` has entries.
     """
@@ -60,6 +64,13 @@ class Task:
     one_camera: bool = False
     centre: float | None = None
     energy: float | None = None
+    balance: float = 0.5
+    thermal: int = 0
+
+    @property
+    def mixing(self) -> float:
+        """How far the balance leaves room for mixtures of sources: 1 in the middle, 0 at the ends."""
+        return 4 * self.balance * (1 - self.balance)
 
 
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,6 +115,8 @@ def fuse_videos(
     check_start(readers, start)
     choice = choose_for_videos(readers, start) if options.finds_task else fusion.chosen([])
     task = fusion.rules(choice)
+    if readers[0].in_colour and not readers[1].in_colour:  # the thermal source is the second
+        task = replace(task, thermal=1)
     steady = SteadyFusion(
         task,
         fusion.prior,
