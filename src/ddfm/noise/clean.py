@@ -35,12 +35,16 @@ REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for
 
 
 class Denoiser(Protocol):
-    """What is needed of a prior; named here so that clean sources need none."""
+    """Require of a prior what denoising needs; named here so that clean sources need none."""
 
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        """Return image channels: 1 (luminance) or 3 (RGB)."""
+        ...
 
-    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor: ...
+    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the posterior mean of x, (B, C, H, W), under white noise of deviation ``sigma``."""
+        ...
 
 
 class Cleaned(NamedTuple):

@@ -46,9 +46,9 @@ def _step_of_image(coefficients: Tensor) -> float:
     # How well each step fits depends on where the coefficients lie, not on which they are: on a histogram.
     table = _fits_of_bins().to(coefficients.device)
     frequencies, bins = len(coefficients), table.shape[1]
-    place = (coefficients.abs() * BINS).long().clamp_max_(bins - 1)
-    place += bins * torch.arange(frequencies, device=place.device)[:, None]
-    histogram = place.flatten().bincount(minlength=frequencies * bins).reshape(frequencies, bins).float()
+    index = (coefficients.abs() * BINS).long().clamp_max_(bins - 1)
+    index += bins * torch.arange(frequencies, device=index.device)[:, None]
+    histogram = index.flatten().bincount(minlength=frequencies * bins).reshape(frequencies, bins).float()
     sums = (histogram @ table.mT).tolist()
     counts = histogram.flip(1).cumsum(1).flip(1)[:, STEPS.start : STEPS.stop].tolist()
     steps = [step for row in zip(sums, counts, strict=True) if (step := _step_of_grid(*row))]
