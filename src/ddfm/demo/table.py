@@ -36,6 +36,7 @@ class Ball(NamedTuple):
 
     @property
     def centre(self) -> Point:
+        """Return the middle of the ball, which touches the table."""
         return self.x, self.radius, self.z
 
 

@@ -31,7 +31,7 @@ EXAMPLES = 4  # pictures kept for the report
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one input's pictures.
+    """Hold the boxes found in one input's pictures.
 
     Attributes:
         runs: boxes of each scene, for each seed; one run for a detector that was not retrained.

@@ -30,7 +30,7 @@ RARE = 1.02  # keeps the weight of a class that hardly occurs finite (ENet, Pasz
 
 @dataclass(frozen=True)
 class Masks:
-    """What a model made of one input.
+    """Hold the masks that a model made of one input.
 
     Attributes:
         matrices: confusion matrix of each test scene, for each seed: int64 (scenes, classes, classes).

@@ -32,7 +32,7 @@ Identity = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run touches.
+    """Hold the paths that a run touches.
 
     Attributes:
         reads: files and folders. A folder stands for itself: name the files that are read in it, too.

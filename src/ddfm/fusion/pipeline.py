@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ddfm import __version__
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.options import NoiseLevels, Options
@@ -32,6 +31,7 @@ from ddfm.sampling.schedulers import SchedulerFactory
 from ddfm.sampling.uncertainty import posterior_std
 from ddfm.threads import fair_threads
 from ddfm.timing import RESTORE, stage
+from ddfm.version import own_version
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
@@ -324,7 +324,7 @@ class _Run:
         """Return what the stack's n-th scene was fused with."""
         scene, prior = stack.scenes[n], self.prior.asked
         return {
-            "version": __version__,
+            "version": own_version(),
             "prior": prior.name if prior else None,
             "form": self.form.name,
             "scheduler": self.options.scheduler_name,

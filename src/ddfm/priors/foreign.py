@@ -80,14 +80,17 @@ class DiffusersUNet(nn.Module):
 
     @property
     def config(self) -> Any:
+        """Return the model's configuration."""
         return self.model.config
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the weights' number format."""
         return self.model.conv_in.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """Return the weights' device."""
         return self.model.conv_in.weight.device
 
     def prepare_for_inference(self) -> DiffusersUNet:

@@ -54,7 +54,7 @@ logger = logging.getLogger("ddfm")
 
 @stage("load prior")
 def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
-    """A prior by whatever names it.
+    """Load a prior by whatever names it.
 
     Args:
         name_or_path: a bundled prior's name, a folder in diffusers' format, a .safetensors file in such
@@ -94,7 +94,7 @@ def _read_prior(name: str, path: Path) -> Prior:
 
 
 def _fetch(hub_id: str) -> Path:
-    """The folder of a hub model, from the cache or the network. Raises InputError if neither has it."""
+    """Fetch a hub model's folder, from the cache or the network. Raises InputError if neither has it."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -113,12 +113,12 @@ def _fetch(hub_id: str) -> Path:
 
 
 def bundled_priors() -> list[str]:
-    """Names of the priors that come with the package."""
+    """List the names of the priors that come with the package."""
     return sorted(entry.name for entry in (files("ddfm") / "assets").iterdir() if entry.is_dir())
 
 
 def list_priors() -> list[dict[str, str]]:
-    """Bundled priors, U-Nets in the hub's cache, and some to be had elsewhere: name, where, what."""
+    """List bundled priors, U-Nets in the hub's cache, and some to be had elsewhere: name, where, what."""
     rows = [{"name": name, "where": "bundled", "what": "luminance, any size"} for name in bundled_priors()]
     rows += [{"name": hub_id, "where": "cached", "what": "from the Hugging Face hub"} for hub_id in _cached()]
     listed = {row["name"] for row in rows}
@@ -126,20 +126,20 @@ def list_priors() -> list[dict[str, str]]:
 
 
 def _cached() -> list[str]:
-    """Hub models in the cache whose configuration is a `UNet2DModel`'s."""
+    """List hub models in the cache whose configuration is a `UNet2DModel`'s."""
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
         return []
-    found = []
+    hub_ids = []
     for repository in repositories:
         for path in repository.repo_path.glob("snapshots/*/**/config.json"):
             if '"UNet2DModel"' in path.read_text(errors="replace"):
-                found.append(repository.repo_id)
+                hub_ids.append(repository.repo_id)
                 break
-    return sorted(found)
+    return sorted(hub_ids)
 
 
 def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:

@@ -205,9 +205,9 @@ class Run:
             self.network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
         )
         self.loss_of: nn.Module = DiffusionLoss(self.prior)
-        place = torch.device(device)
+        compute = torch.device(device)
         self.autocast = torch.autocast(
-            place.type, torch.bfloat16, enabled=recipe.bf16 and is_fast_at_bfloat16(place)
+            compute.type, torch.bfloat16, enabled=recipe.bf16 and is_fast_at_bfloat16(compute)
         )
         self.steps = 0
         self.history: list[dict[str, Any]] = []

@@ -96,7 +96,8 @@ class SteadyFusion:
         stretch: bool = True,
         seed: int = 3407,
     ) -> None:
-        """
+        """Start before the first frame.
+
         Args:
             task: what kind of sources they are; see `ddfm.likelihoods.tasks.TASKS`.
             model: called for the prior if it is needed, not before.
@@ -134,8 +135,8 @@ class SteadyFusion:
         if is_cut:
             self.stripes.reset()
         self.stripes.advance(seconds, light)
-        cleaned, left = self.cleaned(sources, seconds, recoded)
-        return Prepared(cleaned, left, self.filter.still, seconds, light, is_cut)
+        cleaned, residual_noise = self.cleaned(sources, seconds, recoded)
+        return Prepared(cleaned, residual_noise, self.filter.still, seconds, light, is_cut)
 
     def combine(self, frame: Prepared) -> tuple[Tensor, HierarchicalLikelihood]:
         """Fuse the next frame.
@@ -192,8 +193,8 @@ class SteadyFusion:
         change = torch.zeros_like(pixels) if self.pixels is None else pixels - self.pixels
         self.pixels = pixels
         middle = change.median(1, keepdim=True).values
-        spread = (change - middle).abs().median(1, keepdim=True).values + GREY_LEVEL
-        return (middle + (change - middle).clamp(-spread, spread)).mean(1)
+        deviation = (change - middle).abs().median(1, keepdim=True).values + GREY_LEVEL
+        return (middle + (change - middle).clamp(-deviation, deviation)).mean(1)
 
     def another_scene(self, sources: Tensor) -> bool:
         """Tell whether a frame has other grey levels than the one before."""
@@ -255,7 +256,7 @@ class TimeFilter:
         self.still = self.age = self.coding = torch.empty(0)
 
     def __call__(self, x: Tensor, noise: Tensor, recoded: Sequence[bool] = (False,)) -> Tensor:
-        """The next frame, filtered.
+        """Return the next frame, filtered.
 
         Args:
             x: (1, C, H, W); the first frame's size holds for all.
@@ -295,7 +296,7 @@ class NoiseLevels:
     """
 
     def __init__(self, given: Sequence[float] | None = None) -> None:
-        """``given``: the standard deviations in 8-bit grey levels, if they need not be measured."""
+        """Start; ``given`` are the standard deviations in 8-bit grey levels, if they need not be measured."""
         self.given = given
         self.level: Tensor | None = None
         self.before: Tensor | None = None
@@ -303,7 +304,7 @@ class NoiseLevels:
         self.settled = False
 
     def __call__(self, x: Tensor, seconds: float) -> Tensor:
-        """(C,), from the next frame (1, C, H, W), which is that much later than the one before."""
+        """Return the levels, (C,), by the next frame, (1, C, H, W), ``seconds`` after the one before."""
         if self.given is not None:
             return x.new_tensor(self.given) * GREY_LEVEL
         before, self.before = self.before, x
