@@ -1,6 +1,6 @@
 """Networks of layouts that `ddfm.priors.network` does not know, by diffusers.
 
-This is the only module that imports diffusers, which takes seconds; it is imported when such a network is.
+Only this module imports diffusers, an extra that takes seconds. It is imported when such a network is loaded.
 """
 
 from __future__ import annotations

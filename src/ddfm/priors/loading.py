@@ -47,6 +47,7 @@ KNOWN_PRIORS = [
         "what": "RGB, ImageNet, 552.8 M parameters, the paper's; download it and name the file",
     },
 ]
+INSTALL = "pip install 'ddfm[diffusers]'"  # for the hub, and for layouts that `network` does not know
 MOST_UNSHUFFLED = 16  # side of the pixel blocks folded into channels
 
 logger = logging.getLogger("ddfm")
@@ -95,8 +96,13 @@ def _read_prior(name: str, path: Path) -> Prior:
 
 def _fetch(hub_id: str) -> Path:
     """Fetch a hub model's folder, from the cache or the network. Raises InputError if neither has it."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as missing:
+        raise InputError(
+            f"{hub_id}: no such folder here, and the Hugging Face hub needs: {INSTALL}"
+        ) from missing
 
     # No network, no such model, no permission, no space: a dozen kinds. The hub's own is derived from that of
     # the HTTP library, whichever that is.
@@ -126,9 +132,11 @@ def list_priors() -> list[dict[str, str]]:
 
 
 def _cached() -> list[str]:
-    """List hub models in the cache whose configuration is a `UNet2DModel`'s."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
+    """List hub models in the cache whose configuration is a `UNet2DModel`'s; none without the extra."""
+    try:
+        from huggingface_hub import CacheNotFound, scan_cache_dir
+    except ImportError:
+        return []
     try:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
@@ -164,8 +172,10 @@ def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
         if any(values.get(field) is not None for field in ("class_embed_type", "num_class_embeds")):
             raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
         logger.info("%s: read by diffusers (%s)", folder, config.reason)
-        from ddfm.priors.foreign import DiffusersUNet
-
+        try:
+            from ddfm.priors.foreign import DiffusersUNet
+        except ImportError as missing:
+            raise InputError(f"{folder}: {config.reason}, which needs diffusers: {INSTALL}") from missing
         return DiffusersUNet.load(folder, weights)
     path = _weights_file(folder, weights)
     with torch.device("meta"):
