@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from common import script_parser, write_json
-from released_way import by_diffusers
+from speed.released_way import by_diffusers
 
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
