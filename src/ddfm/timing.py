@@ -5,8 +5,8 @@
     print(times)
 
 The code says what it is at by ``with stage("read"):`` or ``@stage("read")``, which costs a microsecond when
-nothing is recorded. One stage may lie within another: what is counted for each is the time outside those
-within it, so that all of them add up to the whole.
+nothing is recorded. One stage may lie within another. Each counts only the time outside those within it, so
+that all add up to the whole.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ _recording: Times | None = None  # of the whole process, because worker threads 
 def profile(clock: Callable[[], float] = time.perf_counter) -> Iterator[Times]:
     """Record where the time goes, in all threads of this process, as long as the context lasts.
 
-    GPUs are waited for wherever a stage begins and ends, so what they do at the same time as the processor
-    takes a little longer than it would unrecorded; results are the same.
+    Every stage waits for GPUs at its begin and end. So work that overlaps takes a little longer than it would
+    unrecorded. Results are the same.
 
     Args:
         clock: seconds from some fixed point.

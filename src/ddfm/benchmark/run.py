@@ -123,8 +123,8 @@ def run(
 
     Measured are the convention's metrics and, of exposures and focus stacks, `ddfm.metrics.TASK_METRICS`.
 
-    A pair that one method fails on counts for none, so that all means are over the same pairs; a
-    method that fails on all of them is left out.
+    If one method fails on a pair, the pair counts for none. So all means are over the same pairs. A method
+    that fails on every pair is left out.
 
     Args:
         root: the folder that names in the checksums are relative to.

@@ -1,7 +1,7 @@
 """A wet street at night, drawn by a small ray caster: one geometry, read as light and as heat.
 
-Every pixel gets a surface (what it reflects, what it emits, how warm it is and where it lies in the
-world), and the visible and the thermal picture are two readings of that one surface.
+Every pixel gets a surface: its reflectance, emission, temperature and position in the world. The visible and
+the thermal picture are two readings of that surface.
 """
 
 from __future__ import annotations

@@ -189,8 +189,8 @@ class Fusion:
     ) -> list[FusionResult]:
         """Fuse several scenes of one kind at once: each as if it were alone, to rounding.
 
-        With DDPM, whose noise depends on the size, and with uncertainty, whose draws follow each other,
-        scenes that are to be as they are alone should come alone.
+        Results differ from those of a scene alone in two cases. DDPM's noise depends on the size, and
+        uncertainty's draws follow each other.
 
         Args:
             scenes: as many sources each, all of one scene of one size. Scenes may differ in size if all

@@ -1,8 +1,8 @@
 """What kind of sources these are: found out from the pictures, for ``task="auto"``.
 
-Medical pictures lie on black; exposures differ in brightness and hardly in the order of it; focus stacks
-hardly differ at all at a coarse scale; and what agrees in none of these comes from different sensors. The
-thresholds lie well between the development data's kinds (benchmarks/results/auto_task.json).
+Medical pictures lie on black. Exposures differ in brightness, but hardly in its order. Focus stacks hardly
+differ at a coarse scale. All other sources come from different sensors. The thresholds lie well between the
+development data's kinds (benchmarks/results/auto_task.json).
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def peak_bytes(
 ) -> int:
     """Return the memory that one set of sources takes at most, from reading to writing.
 
-    Pictures and what is made of them are held; of likelihood, network and chroma one is at work at a time:
-    the likelihood on a part of the picture, the network on a tile, the chroma on a strip.
+    Pictures and what is made of them are held throughout. Likelihood, network and chroma work one at a time:
+    on a part of the picture, a tile and a strip.
 
     Args:
         height: of the sources, pixels.

@@ -66,8 +66,8 @@ class Cleaned(NamedTuple):
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
     """Return E[clean | luma] under the prior from two looks: two network evaluations.
 
-    The second look is at the mirrored result of the first, at a fifth of the noise but at least one
-    grey level, and the mean of both is returned. It takes out what traces of noise the first left.
+    The second evaluation takes the mirrored result of the first, at a fifth of the noise but at least one
+    grey level. It removes traces of noise that the first left. The mean of both is returned.
 
     Args:
         prior: of luminance or RGB; luminance is shown to an RGB prior as grey.

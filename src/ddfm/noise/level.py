@@ -28,12 +28,12 @@ CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 def estimate_noise(luma: Tensor) -> Tensor:
     """Estimate the standard deviation of white Gaussian noise in each image.
 
-    The image is filtered with second differences in both directions (Immerkaer 1996, "Fast noise
-    variance estimation"), which leaves no trace of offsets of rows and columns, and the rms of the
-    result is taken over small blocks. To keep detail out, only the flattest blocks count, as judged by
-    gradients at a coarser scale (as Liu et al. 2013, "Single-image noise level estimation"): those are
-    nearly independent of the second differences where there is only noise, so choosing by them does
-    not bias the rms. Blocks too near to black or white, where noise is cut off, do not count either.
+    The image is filtered with second differences in both directions (Immerkaer 1996, "Fast noise variance
+    estimation"). That removes offsets of rows and columns. Then the rms is taken over small blocks. To keep
+    detail out, only the flattest blocks count, as judged by gradients at a coarser scale (as Liu et al. 2013,
+    "Single-image noise level estimation"). In pure noise these gradients are nearly independent of the second
+    differences. So choosing by them does not bias the rms. Blocks too near to black or white, where noise is
+    cut off, do not count either.
 
     Fine detail all over an image (foliage, film grain), or wherever it is neither black nor white, is
     taken for noise: there the estimate is high. Noise that is not white (compressed, enlarged or

@@ -58,10 +58,10 @@ def _remove_from(image: Tensor, sigma: float) -> Tensor:
 def stripe_deviation(image: Tensor, sigma: float) -> float:
     """Return the standard deviation of the offsets of whole columns; 0 if there are no stripes.
 
-    Stripes are what the upper and the lower half of an image have in common: the covariance of their
-    profiles (second differences along the rows, averaged) holds no noise, and of the scene only what
-    is vertical and high enough to be in both. A few such things weigh little, since profiles are
-    limited to twice their median; many, as a palisade, have a lower correlation than stripes.
+    Stripes are common to the upper and the lower half of an image. A half's profile is the mean of second
+    differences along its rows. The covariance of both profiles holds no noise, and of the scene only vertical
+    edges that reach into both halves. A few such edges weigh little, since profiles are limited to two
+    standard deviations. Many, as of a palisade, have a lower correlation than stripes.
 
     Args:
         image: shape (H, W).
@@ -85,10 +85,10 @@ def stripe_deviation(image: Tensor, sigma: float) -> float:
 def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
     """Estimate the offset of every column, mean 0, shape (W,).
 
-    Robust means over the rows of x[:, j + k] - x[:, j], k = 1 to 4, are taken for s[j + k] - s[j]
-    with an error that grows with k, since the scene changes too; s itself is taken for independent,
-    with the given standard deviation. The least squares solution is found four times, with less
-    weight each time for differences that disagree with it: vertical edges, which are no stripes.
+    Robust means over the rows of x[:, j + k] - x[:, j], k = 1 to 4, measure s[j + k] - s[j]. Their error
+    grows with k, since the scene changes too. The offsets s themselves are taken for independent, with the
+    given standard deviation. The least squares solution is found four times, with less weight each time for
+    differences that disagree with it: vertical edges, which are no stripes.
 
     Args:
         image: shape (H, W).

@@ -5,8 +5,8 @@ Ho et al. 2020 (appendix B) and Dhariwal & Nichol 2021 (section 3)::
     x, t -> conv_in -> down_blocks -> mid_block -> up_blocks -> conv_out
                            |______ skip connections ______^
 
-A block holds residual blocks (`Residual`), each followed by `Attention` where its type says so, and at its
-end a change of resolution by two: a convolution, or a residual block of its own.
+A block holds residual blocks (`Residual`), each followed by `Attention` where its type says so. It ends with
+a change of resolution by two: a convolution, or a residual block of its own.
 
 The weights have the names, the order and the initial values of diffusers' ``UNet2DModel``, so either reads
 what the other wrote. The tests hold this module to it, weight by weight, below 1e-10 in float64.

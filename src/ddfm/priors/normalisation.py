@@ -1,8 +1,8 @@
 """Group normalisation of a picture's tiles with one set of statistics for all of them.
 
-A network that normalises groups of channels by their mean and variance over the whole image looks at a tile
-with other eyes than at its neighbour, and their borders show. So the statistics are taken from a sample of
-the image, evaluated together as if it were one image, and held for all tiles.
+Group normalisation takes mean and variance over the whole image. Shown tile by tile, it would use different
+statistics in each tile and leave seams. So the statistics are taken from a sample of the image, evaluated
+together as if it were one image, and held for all tiles.
 """
 
 from __future__ import annotations

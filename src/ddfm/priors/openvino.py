@@ -1,7 +1,7 @@
 """The network as OpenVINO computes it: exported once, kept beside the prior, run from any thread.
 
-The export is a pair of files, network.xml and network.bin, in a folder named after all that it is made of
-(weights, configuration, versions): it is found again or made anew, and never stale.
+The export is a pair of files, network.xml and network.bin. Its folder's name is a digest of weights,
+configuration and versions, so an export is never stale.
 """
 
 from __future__ import annotations

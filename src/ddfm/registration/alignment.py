@@ -4,9 +4,9 @@
 2. `refine`: the affine map or homography with the best agreement, at growing resolution.
 3. `bend`: a smooth field on top, cubic B-splines with a bending penalty.
 
-What is maximised is the agreement of orientations (`orientation`). Steps 2 and 3 first table it in
-cells for every small displacement and then climb in that table (`climb`): the parts of a picture vote for
-displacements, and a map is what most of the votes can agree on.
+What is maximised is the agreement of orientations (`orientation`). Steps 2 and 3 first table it in cells for
+every small displacement, and then climb in that table (`climb`). So the parts of a picture vote for
+displacements, and the map follows most votes.
 
 A map is a 3x3 matrix from the pixel coordinates (x, y, 1) of the fixed picture to those of the moving one;
 the centre of the first pixel is (0, 0).

@@ -4,8 +4,8 @@
     registration.check("thermal.png", "visible.png")  # InputError if it is doubtful
     aligned = registration.warp(thermal, visible)
 
-How the alignment is found is told in `alignment`, what is compared in `orientation`; what they
-were measured to do, in docs/registration.md.
+`alignment` finds the alignment, and `orientation` says what it compares. docs/registration.md has
+measurements.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Registration:
     def warp(self, pixels: Pixels, fixed: Pixels) -> Pixels:
         """Warp the moving picture onto the fixed one, (H, W, C) in [0, 1]; Lanczos, with antialiasing.
 
-        Where it shows nothing, the fixed picture stands in, at the brightness that the moving one has
-        nearby: what only one source shows, fusion takes from that one, and no frame is taken for content.
+        Where it shows nothing, the fixed picture stands in, at the brightness that the moving one has nearby.
+        So fusion takes no frame for content.
 
         Args:
             pixels: the moving picture as it was registered, (H', W', C) in [0, 1].
@@ -111,7 +111,7 @@ class Registration:
 def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registration:
     """Find where each pixel of ``fixed`` lies in ``moving``, for any sensors, sizes and aspects.
 
-    Same inputs, same result. Whether it can be trusted is said by `Registration.check`.
+    Same inputs, same result. `Registration.check` says whether it can be trusted.
 
     Args:
         moving: (H', W', 1 or 3) in [0, 1].
@@ -166,9 +166,9 @@ def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
 def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> float:
     """Return the share of neighbourhoods whose own best displacement is next to none.
 
-    All of them count, since a few that happen to overlap agree easily; but for as many as the map's
-    parameters can satisfy whatever the pictures show, two by each neighbourhood. The map is that before any
-    bending, which could make anything agree a little.
+    All of them count, since a few that happen to overlap agree easily. But the map's parameters can satisfy
+    some votes whatever the pictures show, two parameters a vote. So many are subtracted. The map is that
+    before any bending, which could make anything agree a little.
     """
     small, to_small = fixed.reduced(JUDGED_SIDE / max(fixed.size))
     warped = moving.warped(matrix @ np.linalg.inv(to_small), small.size)

@@ -1,12 +1,12 @@
-"""How far the fused luminance can be relied on: the spread of posterior samples, pixel by pixel.
+"""Measure how far the fused luminance can be relied on: each pixel's deviation over posterior samples.
 
-A noisy source does not say what the scene looks like but what it may look like. Each sample takes a draw
-of every source given its noise, p(x_k | y_k) under the prior, and fuses those. A noisy image is what a
-diffusion process passes through on its way from noise, so a draw is the rest of that way, walked with
-noise (Ho et al. 2020, algorithm 2) from the level of the source's. Walked in few steps, draws spread too
-little, least where the prior is sure and wrong; so they get the noise that the likelihood is told is left.
-The samples' standard deviation, averaged over neighbours because few samples are taken, is scaled so
-that what clean sources give lies within two of it for 95 % of the pixels (benchmarks/uncertainty.py).
+A noisy source fits many scenes. Each sample takes a draw of every source given its noise, p(x_k | y_k) under
+the prior, and fuses those. A diffusion process passes through noisy images on its way from pure noise. So a
+draw starts at the source, at the level of its noise, and samples the rest of that way (Ho et al. 2020,
+algorithm 2). In few steps draws vary too little, least where the prior is sure and wrong. So they also get
+the residual noise that the likelihood assumes. The samples are few, so their variance is averaged over
+neighbours. The standard deviation is scaled so that the result of clean sources lies within two of it for
+95 % of the pixels (benchmarks/uncertainty.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training an unconditional luminance prior on photographs.
 
-Everything random in step ``n`` is drawn from a generator seeded with (seed, n), so a run that is
-killed and resumed sees the same batches as one that is not.
+Everything random in step ``n`` is drawn from a generator seeded with (seed, n). So a run that is killed and
+resumed sees the same batches as one that is not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fusion of frame after frame without flicker: docs/video.md, "How it is kept steady".
 
-Three things make a fused video flicker where nothing happens: the noise of the cameras, which the
-likelihood sharpens with the details and which tips its choices; numbers about the whole picture, which
-follow everything that moves in it; and a sampler that starts anew for every frame. So
+Three things make a fused video flicker where nothing happens. The likelihood sharpens the cameras' noise with
+the details, and noise tips its choices. Numbers about the whole picture follow everything that moves in it.
+The sampler starts anew for every frame. So
 
 - `TimeFilter` averages each source over time where it did not change;
 - `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it by name;
@@ -243,9 +243,9 @@ class TimeFilter:
     """A recursive mean over time of each channel, where it does not change by more than its noise.
 
     A change of the local mean (over some sixteen pixels) is light, and passes at once; what is averaged are
-    the details on top of it. Where these change more than the noise does, in a pixel's neighbourhood, or
-    where the local mean changes much, something moved, and the new frame is taken as it is: nothing
-    trails behind. From there the mean is one of ever more frames, `FRAMES` at most.
+    the details on top of it. Where a pixel's neighbourhood changes more than the noise does, or its mean
+    changes much, something moved. There the new frame is taken as it is, so that nothing leaves a trail. From
+    there the mean is one of ever more frames, `FRAMES` at most.
 
     Attributes:
         still: how far nothing moved, 0 to 1, (1, C, h, w) at half the resolution.
@@ -291,8 +291,8 @@ class TimeFilter:
 class NoiseLevels:
     """Standard deviation of the noise in each channel, measured now and then and held in between.
 
-    It is the smaller one of what a frame tells by itself (`estimate_noise`), which takes fine detail for
-    noise, and of what changes from frame to frame, which motion adds to.
+    It is the smaller one of two estimates. A single frame's (`estimate_noise`) takes fine detail for noise.
+    That from the change between frames takes motion for noise.
     """
 
     def __init__(self, given: Sequence[float] | None = None) -> None:
