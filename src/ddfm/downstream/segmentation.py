@@ -116,7 +116,7 @@ def retrained(
         cached: folder for pictures and trainings, which are resumed from there.
         limit: take only the first scenes of each split.
         device: where to train.
-        progress: told in a line what is done.
+        progress: called with a line about what is done.
 
     Raises InputError: an empty split, labels that cannot be read, unknown weights.
     """

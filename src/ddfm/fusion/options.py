@@ -1,4 +1,4 @@
-"""The options of a fusion: what it can be told, checked once, before anything is read."""
+"""The options of a fusion, checked once, before anything is read."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Cleaned(NamedTuple):
     Attributes:
         luma: shape (B, 1, H, W).
         measured_noise: of the noise in the source, also where it is below the gate.
-        assumed_noise: of the noise that the prior was told; 0 where it was not asked.
+        assumed_noise: of the noise that the prior removed; 0 where it was not asked.
         residual_noise: of what is left of the noise; 0 where there was none above the gate.
     """
 
