@@ -239,8 +239,8 @@ def main() -> None:
     print(f"seeds {arguments.seed} to {last}; kills with seed {arguments.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="ddfm-fuzz-"))
     start = time.monotonic()
-    killed, broken = kills(arguments.kills, np.random.default_rng(arguments.seed), folder)
     tried, refused, failures = damage(arguments.cases, arguments.seed, folder)
+    killed, broken = kills(arguments.kills, np.random.default_rng(arguments.seed), folder)
     rows = [(name, n, refused[name], count_of(name, failures)) for name, n in sorted(tried.items())]
     rows.append(("all damaged files", tried.total(), refused.total(), len(failures)))
     ends = [(name, arguments.kills, n, count_of(name, broken)) for name, n in killed.items()]

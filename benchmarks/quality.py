@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -231,9 +230,8 @@ def ablation(job: Job) -> list[Table]:
     ]
     parts = [
         altered("as it is", prior),
-        altered("no joint explanation of intensities", prior, joint=0.0),
-        altered("no contradictions found", prior, {"OPPOSED": math.inf}),
-        altered("details do not follow in contradictions", prior, {"TRUST_POWER": 0.0}),
+        altered("no joint explanation of intensities", prior, union=0.0),
+        altered("details do not follow the choice", prior, {"TRUST_POWER": 0.0}),
         altered("saliency: details count alike", prior, {"ENERGY_POWER": 0.0}),
         altered("no energy given back", prior, {"MAX_GAIN": 1.0}),
         altered("acutance 1", prior, acutance=(1.0,) * LEVELS),

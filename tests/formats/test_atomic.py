@@ -164,3 +164,14 @@ def test_an_empty_folder_may_be_filled_and_no_other(tmp_path: Path) -> None:
         write_folder(tmp_path / "empty", {"1": b"other"})
     assert (tmp_path / "empty" / "1").read_bytes() == b"data"
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_writing_removes_litter(tmp_path: Path, kind: str) -> None:
+    """Also where nobody prepared the folder before."""
+    (tmp_path / f"{PREFIX}0123456789abcdef").touch()
+    if kind == "file":
+        write_whole(tmp_path / "a", b"data")
+    else:
+        write_folder(tmp_path / "a", {"1": b"data"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -157,7 +157,8 @@ def test_frames_are_paired_with_the_nearest_in_time(lead: list[int], other: list
 
 def test_another_frame_rate_is_followed_by_time(tmp_path: Path) -> None:
     """The other source turns from dark to light at 1.0 s, whatever its rate: so does the result."""
-    dark, light = np.full((HEIGHT, WIDTH), 60, np.uint8), np.full((HEIGHT, WIDTH), 200, np.uint8)
+    stripes = 30 * (np.arange(WIDTH) // 4 % 2) + np.zeros((HEIGHT, 1), int)  # a flat one would say nothing
+    dark, light = ((level + stripes).astype(np.uint8) for level in (45, 195))
     b = write_video(tmp_path / "b.mp4", colour_frames(20), rate=10)
     for rate in (4, 10, 24, 30):
         a = write_video(tmp_path / "a.mp4", [dark] * rate + [light] * rate, rate=rate)

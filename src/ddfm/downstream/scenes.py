@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from ddfm.benchmark.methods import as_bytes
 from ddfm.downstream.boxes import Boxes
 from ddfm.errors import InputError
+from ddfm.formats import raster
+from ddfm.formats.files import decoding, read_whole
 from ddfm.formats.pictures import images_by_stem, read_image
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
@@ -112,17 +115,12 @@ def read_mask(path: Path, classes: int) -> Mask:
 
     Raises InputError, naming the file: no picture, several channels, a number beyond the classes.
     """
-    from PIL import Image as PILImage
-
-    try:
-        with PILImage.open(path) as image:
-            if image.mode not in ("L", "P", "1"):
-                raise InputError(
-                    f"{path}: labels have one channel of class numbers; this one has {image.mode}"
-                )
+    data = read_whole(path, "a picture of labels")
+    with closing(raster.opened(data, str(path), raster.READABLE)) as image:
+        if image.mode not in ("L", "P", "1"):
+            raise InputError(f"{path}: labels have one channel of class numbers; this one has {image.mode}")
+        with decoding(str(path)):
             mask: Mask = np.array(image, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path}: not a readable picture of labels ({error})") from error
     if mask.max(initial=0) >= classes:
         raise InputError(f"{path}: holds class {mask.max()}, and classes are 0 to {classes - 1}")
     return mask

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ddfm.errors import InputError
 from ddfm.formats.atomic import write_whole
+from ddfm.formats.tensors import load_tensors
 
 Loss = Callable[[NDArray[np.intp], np.random.Generator], Tensor]
 """Numbers of the examples of a batch, and a generator for its augmentation, to the mean loss."""
@@ -147,9 +148,12 @@ def _save(path: Path, key: dict[str, Any], model: nn.Module, optimizer: Any, los
 
 def _load(path: Path, key: dict[str, Any]) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError, ...
+        state = load_tensors(path)
+    except InputError as error:
         raise InputError(f"{path}: not a checkpoint that can be resumed; delete it to start anew") from error
-    if state.get("key") != key:
+    parts = ("model", "optimizer", "losses", "key")
+    if not isinstance(state, dict) or not all(part in state for part in parts):
+        raise InputError(f"{path}: not a checkpoint that can be resumed; delete it to start anew")
+    if state["key"] != key:
         raise InputError(f"{path}: was made with another recipe or other data; delete it to start anew")
     return state

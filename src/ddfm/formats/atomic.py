@@ -45,6 +45,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     Raises InputError for what the system refuses, within the block or at its end.
     """
     check_target(path)
+    sweep_once(path.parent, PREFIX)
     with explained(path), partial_file(path.parent, PREFIX) as (file, name):
         yield file
         settle(file, name, path)
@@ -91,6 +92,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
     The name may be that of an empty folder. Raises InputError for what the system refuses.
     """
+    sweep_once(path.parent, PREFIX)
     with explained(path), partial_folder(path.parent) as folder:
         yield folder
         sync_all(folder)

@@ -44,9 +44,7 @@ def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
 
     Raises InputError, naming the file, for what is too large, damaged, of several frames or CMYK.
     """
-    if size := webp_size(data):  # Pillow makes room for it on opening
-        check_decoded(name, size[0] * size[1], 4 * size[0] * size[1], len(data))
-    with closing(_opened(data, name, formats)) as file:
+    with closing(opened(data, name, formats)) as file:
         pixels = file.width * file.height
         deep = data.startswith(PNG_MAGIC) and data[24:25] == b"\x10"
         samples = 2 * len(file.getbands()) if deep else len(file.getbands())
@@ -64,13 +62,18 @@ def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
         return Picture(upright, _significant_bits(data, decoded), profile)
 
 
-def _opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:
-    """Return the file with its header read. Raises InputError if it is none of those formats."""
+def opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:
+    """Return a picture with its header read, of Pillow's formats named.
+
+    Raises InputError if it is of none, or too large. The caller decodes within `decoding`, and closes.
+    """
+    if size := webp_size(data):  # Pillow makes room for it on opening
+        check_decoded(name, size[0] * size[1], 4 * size[0] * size[1], len(data))
     # Pillow's own limit is a global of its own, which may be lower, and which a program may have set.
     with _pillow, decoding(name):
         limit, PILImage.MAX_IMAGE_PIXELS = PILImage.MAX_IMAGE_PIXELS, None
         try:
-            return PILImage.open(io.BytesIO(data), formats=tuple(formats))
+            file = PILImage.open(io.BytesIO(data), formats=tuple(formats))
         except UnidentifiedImageError as error:
             if data[128:132] == b"DICM" or name.endswith((".nii", ".nii.gz")):
                 raise InputError(f"{name}: is a volume; one picture is needed here") from error
@@ -82,11 +85,14 @@ def _opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:
             raise InputError(f"{name}: is not a {kinds} image") from error
         finally:
             PILImage.MAX_IMAGE_PIXELS = limit
+    pixels = file.width * file.height
+    check_decoded(name, pixels, pixels * len(file.getbands()), len(data))
+    return file
 
 
 def format_and_orientation(data: bytes, name: str) -> tuple[str, int]:
     """Return the format's name and EXIF's orientation, 1 to 8. Raises InputError."""
-    with closing(_opened(data, name, READABLE)) as file, decoding(name):
+    with closing(opened(data, name, READABLE)) as file, decoding(name):
         return file.format or "picture", int(file.getexif().get(0x0112, 1))
 
 

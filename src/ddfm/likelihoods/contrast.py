@@ -25,15 +25,19 @@ def finished(
     luma: Tensor,
     task: Task,
     stretch: bool,
+    together: Tensor | float = 1.0,
     steady: Steady = as_it_is,
     span: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted.
+    """Return the luminance (B, 1, H, W) as a picture in [0, 1], with the task's contrast if that is wanted.
 
-    ``span``: the darkest and the brightest source, pixel by pixel, (B, 1, H, W). What all of them show black
-    is not made grey by bending, nor what they show white.
+    Args:
+        together: how far the picture is of several sources, (B, 1, 1, 1); a copy of one stays as it is.
+        span: the darkest and the brightest source, pixel by pixel, (B, 1, H, W). What all of them show
+            black is not made grey by bending, nor what they show white.
     """
-    f = stretched(luma, task.stretch if stretch else 1.0, steady)
+    most = 1 + (task.stretch - 1) * together if stretch else 1.0
+    f = stretched(luma, most, steady)
     bent = compressed(f, task.knee)
     if span is not None and task.knee < 1:
         low, high = span
@@ -43,7 +47,7 @@ def finished(
     return ((bent + 1) / 2).clamp(0, 1)
 
 
-def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
+def stretched(f: Tensor, most: Tensor | float, steady: Steady = as_it_is) -> Tensor:
     """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
 
     About the mean, unless that would push what is bright or dark out of the range.
@@ -51,7 +55,7 @@ def stretched(f: Tensor, most: float, steady: Steady = as_it_is) -> Tensor:
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
     tails = steady("tails", torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
     low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
-    gain = (2 / (high - low).clamp_min(TINY)).clamp(1, most)
+    gain = (2 / (high - low).clamp_min(TINY)).clamp_min(1).minimum(torch.as_tensor(most).to(f))
     offset = (1 - gain) * steady("mean", f.mean((1, 2, 3), keepdim=True))
     return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihoods.contrast import TINY, bounded, finished
+from ddfm.likelihoods.evidence import Evidence
 from ddfm.likelihoods.numbers import Steady, as_it_is
 from ddfm.likelihoods.tasks import MAX_GAIN, Task
 from ddfm.pictures.colour import luminance, well_exposed
@@ -30,12 +31,9 @@ COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
 BLURRED = 1e-7  # energy below which nothing is sharp (eq. 17)
 NEARBY = 0.3  # share of a coarser window's energy that is handed on to finer ones (eq. 17)
 HANDED_ON = 3e-4  # energy, some two grey levels squared, that a coarser window's choice counts (eq. 17)
-OWN_MEAN = 0.6  # how far a source is compared with its own mean rather than with all sources' (eq. 4)
-OPPOSED, OPPOSED_POWER = 0.6, 3.0  # dark deviations that oppose what is lit fully (eq. 4)
-LIT = (0.3, 0.65)  # where an intensity starts to count as lit, and where it fully does (eq. 4)
-BRIGHTEST = 8.0  # how firmly the brightest source is chosen in a contradiction (eq. 5)
 ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
-TRUST_POWER = 2.0  # how far details follow the intensities' choice in a contradiction (eq. 7)
+TRUST_POWER = 2.0  # how far details follow the intensities' choice (eq. 7)
+FOLLOWED = 0.18  # power of the weights that tells that choice, where structure decides (eq. 7)
 INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
 ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
 LEAST_CHROMA = 1e-6  # weight of the chroma of a source that is not chosen
@@ -63,14 +61,16 @@ class HierarchicalLikelihood:
         """
         self.task, self.steady = task, steady
         x = torch.cat(list(sources), 1)
+        self.sources = x.shape[1]
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        self.intensities, trust = Intensities.of(x, variance, task, steady)
+        self.intensities, trust, together = Intensities.of(x, variance, task, steady)
+        self.together = steady("together", together.mean((1, 2, 3), keepdim=True))
         self.bands = []
         self.levels = len(task.acutance)
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
-            self.bands.append(Band.of(band, share * variance, trust, task.energy_floor))
-            trust = reduce(trust)
+            self.bands.append(Band.of(band, share * variance, trust, task.energy_floor, together))
+            trust, together = reduce(trust), reduce(together)
 
     @cached_property
     def start(self) -> Tensor:
@@ -94,11 +94,11 @@ class HierarchicalLikelihood:
         return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
-        return finished(luma, self.task, stretch, self.steady, (self.low, self.high))
+        return finished(luma, self.task, stretch, self.together, self.steady, (self.low, self.high))
 
     def choice(self) -> Tensor:
         """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""
-        weight = self.intensities.weight[:, :-1]
+        weight = self.intensities.weight[:, : self.sources]
         return expand(weight, size(self.low)).clamp_min(LEAST_CHROMA)
 
 
@@ -133,8 +133,8 @@ class Intensities:
     """What may explain the intensities: each source alone, or all of them jointly.
 
     Attributes:
-        candidates: the K sources and their joint explanation, (B, K + 1, H, W).
-        weight: prior weights, summing to one, (B, K + 1, h, w) at half the resolution.
+        candidates: the K sources and, for some tasks, their joint explanation, (B, K or K + 1, H, W).
+        weight: prior weights, summing to one, one a candidate, at half the resolution.
         scale: prior scale of the latent variances (eq. 8), (B, 1, 1, 1).
     """
 
@@ -145,44 +145,29 @@ class Intensities:
     @classmethod
     def of(
         cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is
-    ) -> tuple[Intensities, Tensor]:
-        """From the sources (B, K, H, W); and how far each one's details are to be trusted, (B, K, h, w).
+    ) -> tuple[Intensities, Tensor, Tensor]:
+        """Weigh the sources (B, K, H, W), with noise of variance (B, K, 1, 1) left in them.
 
-        ``noise`` is the variance of what is left in the sources, (B, K, 1, 1).
-
-        Deviations from the mean of all sources are explained by one source, each as far as it is
-        salient, or by all together: their sum, bounded by the sources (eq. 1 to 3). Where bright and
-        dark deviations contradict each other their sum would be grey, and the brightest source is
-        chosen (eq. 4 to 6).
+        Returns:
+            The intensities; how far each source's details are to be trusted, (B, K, h, w); and how far
+            sources have something to say together, (B, 1, h, w).
         """
         centre = steady("centre", x.mean((1, 2, 3), keepdim=True))
-        a = x - centre
-        local = reduce(a)
-        magnitude = (reduce(a.abs()) + task.magnitude_floor) ** task.magnitude
-        saliency = magnitude * (task.brightness * local).exp()
-        trust = torch.ones_like(saliency)
-        if task.exposedness:
-            exposed = reduce(well_exposed((x + 1) / 2)) + UNEXPOSED
-            saliency = saliency * exposed**task.exposedness
-            trust = exposed / exposed.amax(1, keepdim=True)
-        if task.sharpness:
-            saliency = trust = sharpest(x, noise, task.sharpness)
-        weight = saliency / saliency.sum(1, keepdim=True)
-        joint = a.sum(1, keepdim=True).clamp(a.amin(1, keepdim=True), a.amax(1, keepdim=True))
-
-        conflict = torch.zeros_like(local[:, :1])
-        if task.brightness and not task.exposedness:
-            apart = local - OWN_MEAN * steady("own means", a.mean((2, 3), keepdim=True))
-            conflict = contradiction(centre + local, apart)
-            weight = torch.lerp(weight, (BRIGHTEST * apart).softmax(1), conflict)
-            trust = trust * (1 - conflict * (1 - weight / weight.amax(1, keepdim=True)))
-        share = task.joint * (1 - conflict)
+        local = reduce(x) - centre
+        scale = INTENSITY_SCALE * steady("energy", local.square().mean((1, 2, 3), keepdim=True)) + TINY
+        if task.union is None:
+            weight, trust = salience(x, local, centre, noise, task)
+            return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
+        evidence = Evidence.of(x, noise, steady)
+        own = centre + steady("own means", x.mean((2, 3), keepdim=True) - centre)
+        share = task.union * evidence.together * evidence.undecided
         intensities = cls(
-            candidates=torch.cat([x, centre + joint], 1),
-            weight=torch.cat([(1 - share) * weight, share], 1),
-            scale=INTENSITY_SCALE * steady("energy", local.square().mean((1, 2, 3), keepdim=True)) + TINY,
+            candidates=torch.cat([x, joint(x, own, evidence.overall)], 1),
+            weight=torch.cat([(1 - share) * evidence.weight, share], 1),
+            scale=scale,
         )
-        return intensities, trust
+        trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** FOLLOWED
+        return intensities, trust, evidence.together
 
     def fuse(self, current: Tensor) -> Tensor:
         """One EM iteration, given the current f, (B, 1, H, W); same shape out."""
@@ -191,6 +176,45 @@ class Intensities:
     def mean(self, share: Tensor) -> Tensor:
         """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
         return weighted_sum(share, self.candidates)
+
+
+def joint(x: Tensor, own: Tensor, overall: Tensor) -> Tensor:
+    """Explain the sources jointly: their deviations from their own means, added up, (B, 1, H, W) (eq. 4).
+
+    Args:
+        x: sources, (B, K, H, W).
+        own: mean of each source, (B, K, 1, 1).
+        overall: logarithm of the mean structure of each, (B, K, 1, 1), by which their means are averaged.
+    """
+    share = (2 * overall).softmax(1)
+    total = (x + (share - 1) * own).sum(1, keepdim=True)
+    return total.clamp(x.amin(1, keepdim=True), x.amax(1, keepdim=True))
+
+
+def salience(x: Tensor, local: Tensor, centre: Tensor, noise: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """Weigh sources by their deviation from the common mean, exposure or sharpness (eq. 2m and 15 to 18).
+
+    Args:
+        x: sources, (B, K, H, W).
+        local: local means of their deviations from the common mean, (B, K, h, w).
+        centre: that mean, (B, 1, 1, 1).
+        noise: variance of the noise left in the sources, (B, K, 1, 1).
+        task: what kind of sources they are.
+
+    Returns:
+        Weights that sum to one, and the trust in each source's details, both (B, K, h, w).
+    """
+    if task.sharpness:
+        saliency = trust = sharpest(x, noise, task.sharpness)
+    else:
+        magnitude = (reduce((x - centre).abs()) + task.magnitude_floor) ** task.magnitude
+        saliency = magnitude * (task.brightness * local).exp()
+        trust = torch.ones_like(saliency)
+    if task.exposedness:
+        exposed = reduce(well_exposed((x + 1) / 2)) + UNEXPOSED
+        saliency = saliency * exposed**task.exposedness
+        trust = exposed / exposed.amax(1, keepdim=True)
+    return saliency / saliency.sum(1, keepdim=True), trust
 
 
 def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
@@ -214,18 +238,6 @@ def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
     return (energy / energy.amax(1, keepdim=True)) ** firmness
 
 
-def contradiction(x: Tensor, apart: Tensor) -> Tensor:
-    """How far local intensities x contradict each other, 0 to 1, (B, 1, h, w), eq. 4.
-
-    They do where one source is lit, as a sky or a hot target, and another one much darker than it is
-    elsewhere (``apart``: deviations, both (B, K, h, w)). A night scene, darker than its infrared picture
-    everywhere, contradicts nothing.
-    """
-    opposed = ((-apart).clamp_min(0).sum(1, keepdim=True) / OPPOSED).clamp_max(1) ** OPPOSED_POWER
-    lit = (x.amax(1, keepdim=True) - LIT[0]) / (LIT[1] - LIT[0])
-    return opposed * lit.clamp(0, 1)
-
-
 @dataclass(frozen=True)
 class Band:
     """A detail band of the sources. Energies and weights are local means, at half its resolution.
@@ -237,6 +249,7 @@ class Band:
         noise: variance of the noise left in x, (B, K, 1, 1).
         scale: prior scale of the latent variances (eq. 8), (B, 1, h/2, w/2).
         weight: prior weight of each source, summing to one over the sources (eq. 7).
+        together: how far several sources have something to say (eq. 3), (B, 1, h/2, w/2).
     """
 
     x: Tensor
@@ -245,21 +258,27 @@ class Band:
     noise: Tensor
     scale: Tensor
     weight: Tensor
+    together: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, noise: Tensor, trust: Tensor, floor: float) -> Band:
-        """From the sources' coefficients, their noise, and the trust in them at half the resolution."""
+    def of(cls, x: Tensor, noise: Tensor, trust: Tensor, floor: float, together: Tensor) -> Band:
+        """Weigh the sources' coefficients, whose noise has a variance of (B, K, 1, 1).
+
+        ``trust`` in each source, and how far they speak ``together``, are at half the resolution.
+        """
         energy = (reduce(x.square()) - noise).clamp_min(0)
         added = energy.sum(1, keepdim=True)
         shared = (reduce(x.sum(1, keepdim=True).square()) - noise.sum(1, keepdim=True) - added).clamp_min(0)
         saliency = (energy + floor) ** ENERGY_POWER * trust**TRUST_POWER
+        weight = saliency / saliency.sum(1, keepdim=True)
         return cls(
             x=x,
             energy=energy,
-            total=added - shared / x.shape[1],
+            total=torch.lerp((weight * energy).sum(1, keepdim=True), added - shared / x.shape[1], together),
             noise=noise,
             scale=DETAIL_SCALE * (energy + floor).mean(1, keepdim=True),
-            weight=saliency / saliency.sum(1, keepdim=True),
+            weight=weight,
+            together=together,
         )
 
     def fuse(self, current: Tensor, acutance: float, most: float = MAX_GAIN) -> Tensor:
@@ -272,5 +291,5 @@ class Band:
         noise = (share.square() * self.noise).sum(1, keepdim=True)
         energy = (reduce(d.square()) - noise).clamp_min(0) + TINY
         gain = ((self.total + TINY) / energy).clamp(1, most).sqrt()
-        gain = gain * (1 + (acutance - 1) * energy / (energy + noise))
+        gain = gain * (1 + (acutance - 1) * self.together * energy / (energy + noise))
         return expand(gain, size(self.x)).mul_(d)

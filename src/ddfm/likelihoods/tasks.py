@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
-MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2)
+MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2m)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
 
 
@@ -16,14 +16,15 @@ class Task:
 
     Attributes:
         name: what results and messages call it.
-        joint: weight of the joint explanation of intensities (eq. 3).
-        brightness: how far bright intensities are more salient than dark ones (eq. 2).
+        union: most of the weight of the joint explanation of intensities, where sources are weighed by their
+            structure (eq. 1 to 5); None where they are by what follows.
+        brightness: how far bright intensities are more salient than dark ones (eq. 2m).
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
         acutance: contrast of the bands, finest first (eq. 11).
         overshoot: share kept of what lies outside the sources' range (eq. 12).
         stretch: how far the contrast may be raised at the end (eq. 14).
-        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2).
-        magnitude_floor: deviation below which it hardly counts (eq. 2).
+        magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2m).
+        magnitude_floor: deviation below which it hardly counts (eq. 2m).
         exposedness: power of the well-exposedness in it; above 0 details come from where they are well
             exposed, too (eq. 15).
         sharpness: how firmly the sharpest source is chosen; above 0 that choice takes the place of the
@@ -37,12 +38,11 @@ class Task:
         centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
         energy: mean square of the local intensities about it, likewise.
 
-    There are as many bands as ``acutance`` has entries. Without ``brightness`` nothing bright is better
-    than something dark; without it, and among exposures, there are no contradictions (eq. 4 to 6).
+    There are as many bands as ``acutance`` has entries.
     """
 
     name: str
-    joint: float
+    union: float | None
     brightness: float
     energy_floor: float
     acutance: tuple[float, ...]
@@ -65,9 +65,9 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task("infrared", 0.73, 1.2, 0.02, (1.4, 1.15, 1.0, 1.0), 0.11, 1.09),
+    "infrared": Task("infrared", 0.65, 0.0, 0.002, (1.45, 1.12, 1.0, 1.0, 1.0), 0.03, 1.15),
     "medical": Task(
-        "medical", 0.0, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25, denoises=False
+        "medical", None, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25, denoises=False
     ),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
@@ -75,7 +75,7 @@ TASKS = {
     # range, no energy given back.
     "exposure": Task(
         name="exposure",
-        joint=0.0,
+        union=None,
         brightness=0.3,
         energy_floor=1e-5,
         acutance=(1.0,) * 7,
@@ -91,7 +91,7 @@ TASKS = {
     ),
     "focus": Task(
         name="focus",
-        joint=0.0,
+        union=None,
         brightness=0.0,
         energy_floor=0.001,
         acutance=(1.0,) * LEVELS,

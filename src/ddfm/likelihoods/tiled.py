@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihoods.contrast import finished
+from ddfm.likelihoods.evidence import overall, structure
 from ddfm.likelihoods.hierarchical import FOCUS_SCALES, HierarchicalLikelihood
 from ddfm.likelihoods.numbers import Steady, as_it_is
 from ddfm.likelihoods.tasks import Task
@@ -54,7 +55,8 @@ class TiledLikelihood:
             steady: as for `HierarchicalLikelihood`.
         """
         self.sources, self.noise, self.task, self.side = sources, noise, task, side
-        self.numbers = {name: steady(name, value) for name, value in whole_numbers(sources).items()}
+        numbers = whole_numbers(sources, noise, task)
+        self.numbers = {name: steady(name, value) for name, value in numbers.items()}
         self.start = self._stitched(lambda likelihood, part: likelihood.start)
 
     def rectify(self, f0: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class TiledLikelihood:
         if self.task.knee < 1:
             low, high = (functools.reduce(f, self.sources) for f in (torch.minimum, torch.maximum))
             span = low, high
-        return finished(luma, self.task, stretch, span=span)
+        return finished(luma, self.task, stretch, self.numbers["together"], span=span)
 
     def choice(self) -> Tensor:
         """See `HierarchicalLikelihood.choice`."""
@@ -95,13 +97,19 @@ class TiledLikelihood:
         return result
 
 
-def whole_numbers(sources: Sequence[Tensor]) -> dict[str, Tensor]:
+def whole_numbers(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> dict[str, Tensor]:
     """The numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``, by name."""
     means = torch.cat([source.mean((1, 2, 3), keepdim=True) for source in sources], 1)
     centre = means.mean(1, keepdim=True)
     energies = [(reduce(source) - centre).square().mean((1, 2, 3), keepdim=True) for source in sources]
-    return {
+    numbers = {
         "centre": centre,
         "own means": means - centre,
         "energy": torch.cat(energies, 1).mean(1, keepdim=True),
+        "together": torch.ones_like(centre),
     }
+    if task.union is None:
+        return numbers
+    variances = [sigma.square()[:, None, None, None].to(centre) for sigma in noise]
+    found = [structure(source, variance) for source, variance in zip(sources, variances, strict=True)]
+    return numbers | overall(torch.cat(found, 1))

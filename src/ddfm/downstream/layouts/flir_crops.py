@@ -6,19 +6,20 @@ same stem is the same object. Crops are brought to 64x64 pixels before they are 
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ddfm.errors import InputError
+from ddfm.formats import raster
+from ddfm.formats.files import decoding
 
 TITLE = "FLIR ADAS, aligned crops"
 CLASSES = ("person", "car", "bicycle")
@@ -140,9 +141,6 @@ def _read_pair(source: Any, name: str) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 
 def _picture(data: bytes, name: str, mode: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            resized = image.convert(mode).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{name}: not a readable picture ({error})") from error
+    with closing(raster.opened(data, name, raster.READABLE)) as image, decoding(name):
+        resized = image.convert(mode).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return np.asarray(resized, np.uint8).reshape(SIDE, SIDE, -1)

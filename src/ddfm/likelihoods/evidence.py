@@ -1,0 +1,91 @@
+"""Find out where a source has something to say, and where several have: its local structure (eq. 1 to 3).
+
+Absence is no evidence. Where nothing is warm, an infrared picture is dark and flat; that says nothing about
+a road that the visible camera shows. So a source counts as far as it has structure, and as far as it is
+bright, since both cameras show darkness where they receive nothing.
+
+Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.pictures.pyramid import expand, reduce, size
+
+SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
+NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
+FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
+LEAST = 0.01  # root of the structure of a source that has none (eq. 2)
+LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 2)
+BRIGHT, LIT = 25.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
+AGAINST = 3.0  # the most that the whole picture says against a source: a logarithm (eq. 2)
+PRESENT, PRESENT_POWER = 0.015, 4.0  # structure that is as likely to say something as not (eq. 3)
+
+
+class Evidence(NamedTuple):
+    """What the sources have to say.
+
+    Attributes:
+        weight: of each source, summing to one over them, (B, K, h, w).
+        together: how far two or more sources have something to say, 0 to 1, (B, 1, h, w).
+        overall: logarithm of the mean structure of each source, (B, K, 1, 1).
+    """
+
+    weight: Tensor
+    together: Tensor
+    overall: Tensor
+
+    @property
+    def undecided(self) -> Tensor:
+        """How far the weights leave the choice open: 0 where one source has it all, 1 if all are equal.
+
+        A lit sky and a dark one are not explained by their sum.
+        """
+        count = self.weight.shape[1]
+        return (1 - self.weight.amax(1, keepdim=True)) * (count / (count - 1))
+
+    @classmethod
+    def of(cls, x: Tensor, noise: Tensor, steady: Steady = as_it_is) -> Evidence:
+        """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
+        found = structure(x, noise)
+        overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
+        brightness = ((reduce(x) + 1) / 2) ** LIT
+        whole = (OVERALL * (overall - overall.amax(1, keepdim=True))).clamp_min(-AGAINST)
+        odds = LOCAL * (found + FAINT).log() + whole + BRIGHT * brightness
+        return cls(odds.softmax(1), present_together(found), overall)
+
+
+def structure(x: Tensor, noise: Tensor) -> Tensor:
+    """Measure the mean absolute contrast in a neighbourhood, less what noise contributes (eq. 1)."""
+    half = reduce(x)
+    contrast = (half - smooth(half)).abs_()
+    return (smooth(contrast).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
+
+
+def present_together(found: Tensor) -> Tensor:
+    """Tell how far the source with the second most structure has something to say (eq. 3)."""
+    second = found.topk(2, 1).values[:, 1:] ** PRESENT_POWER
+    return second / (second + PRESENT**PRESENT_POWER)
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Average over a neighbourhood of some 8 pixels of the sources."""
+    sizes = []
+    for _ in range(SCALES):
+        sizes.append(size(x))
+        x = reduce(x)
+    for before in reversed(sizes):
+        x = expand(x, before)
+    return x
+
+
+def overall(found: Tensor) -> dict[str, Tensor]:
+    """Sum up structures (B, K, h, w) for the whole picture: the mean root of each, and how far all speak."""
+    return {
+        "structure": found.sqrt().mean((2, 3), keepdim=True),
+        "together": present_together(found).mean((1, 2, 3), keepdim=True),
+    }
