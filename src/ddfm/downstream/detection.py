@@ -25,7 +25,7 @@ from ddfm.errors import InputError
 
 Progress = Callable[[str], None]
 PEOPLE = ("person", "people", "pedestrian")
-RECIPE = Recipe(steps=400, batch=8, learning_rate=2e-3)
+RECIPE = Recipe(steps=250, batch=8, learning_rate=2e-3)
 EXAMPLES = 4  # pictures kept for the report
 
 
@@ -110,9 +110,15 @@ def pretrained(
     looks = {"whole picture": detector.detect, "tiles": detector.detect_tiles}
     found: dict[str, dict[str, Detections]] = {look: {} for look in looks}
     for made in inputs:
-        shown = list(pictures(made, scenes, cached))
-        for look, detect in looks.items():
-            found[look][made.name] = Detections([[detect(p) for p in shown]], examples=shown[:EXAMPLES])
+        boxes: dict[str, list[Boxes]] = {look: [] for look in looks}
+        examples: list[Picture] = []
+        for picture in pictures(made, scenes, cached):
+            if len(examples) < EXAMPLES:
+                examples.append(picture)
+            for look, detect in looks.items():
+                boxes[look].append(detect(picture))
+        for look in looks:
+            found[look][made.name] = Detections([boxes[look]], examples=examples)
         progress(f"{made.name}: {len(scenes)} pictures searched")
     people = ("person",)
     return {

@@ -170,7 +170,7 @@ def classification_page(classified: Classified, command: str, limits: Sequence[s
         "Set": TITLE,
         "Test crops": str(len(classified.test.names)),
         "Seeds": str(seeds),
-        "All trainings": f"{seconds:.0f} s",
+        "All trainings": f"{seconds:.0f} s of computing",
     }
     losses = {name: [run.losses for run in runs] for name, runs in classified.runs.items()}
     return Page(

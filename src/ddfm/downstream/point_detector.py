@@ -52,7 +52,8 @@ class PointDetector(nn.Module):
     def loss(self, pictures: Tensor, boxes: Sequence[Boxes]) -> Tensor:
         """Return the focal loss of the centres and L1 losses of sizes and offsets, summed, an object."""
         maps = self(pictures)
-        heat, sizes, offsets, where = _targets(boxes, self.classes, maps.shape[-2:])
+        targets = _targets(boxes, self.classes, maps.shape[-2:])
+        heat, sizes, offsets, where = (target.to(maps.device) for target in targets)
         logits = maps[:, : self.classes]
         objects = max(1, int(where.shape[0]))
         total = _focal(logits, heat) / objects
@@ -68,9 +69,8 @@ class PointDetector(nn.Module):
         maps = self(pictures)
         heat = maps[:, : self.classes].sigmoid()
         heat = heat * (heat == F.max_pool2d(heat, 3, 1, 1))
-        return [
-            _decoded(*pair, pictures.shape[-2:]) for pair in zip(heat, maps[:, self.classes :], strict=True)
-        ]
+        shapes = maps[:, self.classes :].cpu()
+        return [_decoded(*pair, pictures.shape[-2:]) for pair in zip(heat.cpu(), shapes, strict=True)]
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:

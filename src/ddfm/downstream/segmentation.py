@@ -24,7 +24,7 @@ from ddfm.downstream.transformer_models import Segmenter
 from ddfm.errors import InputError
 
 Progress = Callable[[str], None]
-RECIPE = Recipe(steps=400, batch=4, learning_rate=3e-3)
+RECIPE = Recipe(steps=250, batch=4, learning_rate=3e-3)
 RARE = 1.02  # keeps the weight of a class that hardly occurs finite (ENet, Paszke et al. 2016, section 5.2)
 
 

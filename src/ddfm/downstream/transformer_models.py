@@ -70,9 +70,9 @@ class TransformerDetector(nn.Module):
         for found in boxes:
             low, high = found.xyxy[:, :2], found.xyxy[:, 2:]
             centred = np.concatenate([(low + high) / 2, high - low], 1) / scale
-            labels.append(
-                {"class_labels": torch.from_numpy(found.classes), "boxes": torch.from_numpy(centred).float()}
-            )
+            numbers, places = torch.from_numpy(found.classes), torch.from_numpy(centred).float()
+            device = pictures.device
+            labels.append({"class_labels": numbers.to(device), "boxes": places.to(device)})
         loss: Tensor = self.model(pixel_values=pictures, labels=labels).loss
         return loss
 
@@ -85,7 +85,7 @@ class TransformerDetector(nn.Module):
         chances = output.logits.softmax(-1)[..., :-1] if softmax else output.logits.sigmoid()
         height, width = pictures.shape[-2:]
         scale = torch.tensor([width, height, width, height])
-        return [_boxes(*pair, scale) for pair in zip(chances, output.pred_boxes, strict=True)]
+        return [_boxes(*pair, scale) for pair in zip(chances.cpu(), output.pred_boxes.cpu(), strict=True)]
 
 
 def transformers() -> Any:

@@ -19,10 +19,10 @@ from ddfm.pictures.pyramid import expand, reduce, size
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
-LEAST = 0.01  # root of the structure of a source that has none (eq. 2)
+LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
 LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 2)
 BRIGHT, LIT = 25.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
-AGAINST = 3.0  # the most that the whole picture says against a source: a logarithm (eq. 2)
+AGAINST = 6.0  # logarithm of odds from which on more structure elsewhere counts less and less (eq. 2)
 PRESENT, PRESENT_POWER = 0.015, 4.0  # structure that is as likely to say something as not (eq. 3)
 
 
@@ -54,7 +54,8 @@ class Evidence(NamedTuple):
         found = structure(x, noise)
         overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
         brightness = ((reduce(x) + 1) / 2) ** LIT
-        whole = (OVERALL * (overall - overall.amax(1, keepdim=True))).clamp_min(-AGAINST)
+        behind = OVERALL * (overall.amax(1, keepdim=True) - overall)
+        whole = -AGAINST * (behind / AGAINST).log1p()
         odds = LOCAL * (found + FAINT).log() + whole + BRIGHT * brightness
         return cls(odds.softmax(1), present_together(found), overall)
 
