@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ddfm import __version__
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.options import NoiseLevels, Options
@@ -33,6 +32,7 @@ from ddfm.sampling.schedulers import SchedulerFactory
 from ddfm.sampling.uncertainty import posterior_std
 from ddfm.threads import fair_threads
 from ddfm.timing import RESTORE, stage
+from ddfm.version import own_version
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
@@ -195,8 +195,8 @@ class Fusion:
     ) -> list[FusionResult]:
         """Fuse several scenes of one kind at once: each as if it were alone, to rounding.
 
-        With DDPM, whose noise depends on the size, and with uncertainty, whose draws follow each other,
-        scenes that are to be as they are alone should come alone.
+        Results differ from those of a scene alone in two cases. DDPM's noise depends on the size, and
+        uncertainty's draws follow each other.
 
         Args:
             scenes: as many sources each, all of one scene of one size. Scenes may differ in size if all
@@ -331,7 +331,7 @@ class _Run:
         """Return what the stack's n-th scene was fused with."""
         scene, prior = stack.scenes[n], self.prior.asked
         return {
-            "version": __version__,
+            "version": own_version(),
             "prior": prior.name if prior else None,
             "form": self.form.name,
             "scheduler": self.options.scheduler_name,

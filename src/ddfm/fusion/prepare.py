@@ -88,12 +88,12 @@ class PreparedScenes:
 
     @property
     def lumas(self) -> list[Tensor]:
-        """The luminances without noise."""
+        """Return the luminances without noise."""
         return [source.luma for source in self.cleaned]
 
     @property
     def residual_noise(self) -> list[Tensor]:
-        """Standard deviation of the noise left in each, (B,)."""
+        """Return the standard deviation of the noise left in each, (B,)."""
         return [source.residual_noise for source in self.cleaned]
 
 

@@ -40,8 +40,8 @@ def chroma(image: Tensor) -> Tensor:
 def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
     """Blend the chroma of several colour images, each pixel weighted by its saturation there.
 
-    The rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), with one weight a pixel for all
-    components instead of one each, so that the hue stays between those of the sources.
+    This is the rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), but with one weight a pixel for all
+    components. So the hue stays between those of the sources.
 
     Args:
         images: (..., 3, H, W).
@@ -59,14 +59,14 @@ def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = No
 def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     """Blend the chroma of several exposures for a given luminance, (..., 1, H, W) in [0, 1].
 
-    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows
-    with a power of the luminance. The chroma that each source would have at the luminance given is
-    averaged, weighted by how well the source's channels are exposed and how saturated it is there
-    (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
-    in black or in white, tells a wrong hue and gets next to no weight. Half of each weight (its square
-    root) is that of the neighbourhood, so that no texture shows in the colours; the other half is the
-    pixel's own, so that no clipped white bleeds across its border. No channel is driven into black or
-    white by its chroma (`within_gamut`).
+    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows with a
+    power of the luminance. The chroma that each source would have at the luminance given is averaged,
+    weighted by how well the source's channels are exposed and how saturated it is there (Mertens et al. 2007:
+    products over the channels, without their contrast). A channel that is clipped, in black or in white,
+    tells a wrong hue and gets next to no weight. One half of each weight (its square root) is that of the
+    neighbourhood, so that no texture shows in the colours. The other half is the pixel's own, so that no
+    clipped white bleeds across its border. No channel is driven into black or white by its chroma
+    (`within_gamut`).
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].
@@ -87,9 +87,9 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
 def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
     """Scale the chroma down so that every channel stays a grey level away from black and white.
 
-    Of the room that the luminance leaves, what is below ``FULL`` is kept, and what is above is bent
-    towards the whole room, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different
-    chromas stay different. Hue is kept.
+    r is the chroma's share of the room that the luminance leaves. Up to ``FULL`` it is kept. Above, it is
+    bent towards 1, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different chromas stay
+    different. Hue is kept.
 
     Args:
         luma: (..., 1, H, W) in [0, 1].
