@@ -98,7 +98,7 @@ def fuse(
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
-            by 9 % at most for task infrared, 20 % for exposures, not at all for the others;
+            by 9 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
         uncertainty: whether to find out how far posterior samples spread (`ddfm.sampling.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...

@@ -74,8 +74,8 @@ TASKS = {
     ),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
-    # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
-    # range, no energy given back.
+    # the brighter one is less noisy. Intensities make room for details, which a stretch would take again.
+    # What is in focus is a copy of one source: nothing outside the sources' range, no energy given back.
     "exposure": Task(
         name="exposure",
         joint=0.0,
