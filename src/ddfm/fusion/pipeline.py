@@ -100,7 +100,7 @@ def fuse(
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
-            by 15 % at most for task infrared, 20 % for exposures, not at all for the others;
+            by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
         balance: between the thermal and the visible source, for task infrared: 0 for what the visible camera
             saw, and what is hot; 0.5 for what each has to say; 1 for what the thermal camera saw. Thermal are

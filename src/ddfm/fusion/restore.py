@@ -13,7 +13,7 @@ from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.likelihoods.tiled import TiledLikelihood
 from ddfm.noise.clean import clean_source
-from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine
+from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine, combine_exposed
 from ddfm.pictures.image import Image, first_colour
 from ddfm.pictures.tiles import spans
 
@@ -38,13 +38,14 @@ def with_chroma(
     """
     weights = chroma_weights(coloured, likelihood, n, task)
     side, overlap = (SMOOTH_STRIP, SMOOTH_OVERLAP) if task.chroma == "exposure" else (STRIP, 0)
+    finish = combine_exposed if task.chroma == "exposure" else combine
     result = luma.new_empty(1, 3, *luma.shape[-2:])
     for strip in spans(luma.shape[-2], side, overlap, max(overlap, 1)):
         y = luma[..., strip.all, :]
         # Pictures come pixel by pixel, with their channels side by side; plane by plane is quicker.
         images = [image[..., strip.all, :].contiguous() for image in coloured.values()]
         chroma = fused_chroma(images, y, weights and [weight[..., strip.all, :] for weight in weights], task)
-        made = combine(y, chroma, task.least_chroma)
+        made = finish(y, chroma, task.least_chroma)
         result[..., strip.own, :] = made[..., strip.own_within, :]
     return result
 

@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ddfm.likelihoods.contrast import TINY, bounded, finished
+from ddfm.likelihoods.contrast import TINY, bounded, exposed_range, finished, with_room
 from ddfm.likelihoods.evidence import Evidence
 from ddfm.likelihoods.numbers import Steady, as_it_is
 from ddfm.likelihoods.tasks import MAX_GAIN, Task
@@ -91,7 +91,10 @@ class HierarchicalLikelihood:
             band.fuse(d, contrast, self.task.gain)
             for band, d, contrast in zip(self.bands, current, self.task.acutance, strict=True)
         ]
-        return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
+        made = compose(details, coarsest)
+        if self.task.room:
+            return with_room(made, *exposed_range(self.low, self.high, self.task.room, self.task.knee))
+        return bounded(made, self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         return finished(luma, self.task, stretch, self.together, self.steady, (self.low, self.high))

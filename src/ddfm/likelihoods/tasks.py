@@ -23,6 +23,8 @@ class Task:
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
         acutance: contrast of the bands, finest first (eq. 11).
         overshoot: share kept of what lies outside the sources' range (eq. 12).
+        room: share of their distance from black and white that shadows and highlights keep; above 0 the
+            intensities make room for details, instead of what ``overshoot`` says (eq. 21, 22).
         stretch: how far the contrast may be raised at the end (eq. 14).
         magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2m).
         magnitude_floor: deviation below which it hardly counts (eq. 2m).
@@ -57,6 +59,7 @@ class Task:
     exposedness: float = 0.0
     sharpness: float = 0.0
     gain: float = MAX_GAIN
+    room: float = 0.0
     knee: float = 1.0
     least_chroma: float = 0.0
     chroma: Literal["saturation", "exposure", "choice"] = "saturation"
@@ -82,21 +85,23 @@ TASKS = {
     ),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
-    # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
-    # range, no energy given back.
+    # the brighter one is less noisy. Intensities make room for details, which a stretch would take again.
+    # What is in focus is a copy of one source: nothing outside the sources' range, no energy given back.
     "exposure": Task(
         name="exposure",
         union=None,
         brightness=0.3,
         energy_floor=1e-5,
         acutance=(1.0,) * 7,
-        overshoot=0.3,
-        stretch=1.2,
+        overshoot=1.0,
+        stretch=1.0,
         magnitude=3.4,
         magnitude_floor=0.2,
         exposedness=1.2,
         gain=1.0,
+        room=0.55,
         knee=0.85,
+        least_chroma=0.25,
         chroma="exposure",
         one_camera=True,
     ),
