@@ -1,9 +1,9 @@
 """What the fused pictures are worth: every table that the README's claims of quality rest on.
 
-    python benchmarks quality DATA [--only tno,vifb,roadscene,medical,noise,ablation,sheets]
+    python benchmarks quality DATA [--only tno,vifb,roadscene,msrs,medical,frontier,ablation,noise,sheets]
         [--out benchmarks/results/quality] [--sheets FOLDER] [--released-steps N] [--every K]
 
-DATA holds ivf/tno (with peers/<method>), ivf/roadscene, vifb (with published_values.csv) and
+DATA holds ivf/tno and ivf/msrs (with peers/<method>), ivf/roadscene, vifb (with published_values.csv) and
 mif/mri_ct, mri_pet, mri_spect. Parts are merged into OUT.json, from which OUT.md is written anew, so
 that each can be run by itself. Ranks are by mean value, 1 the best, averaged over the metrics shown.
 The contact sheets of the part "sheets" show data that may not be handed on: they go to FOLDER only.
@@ -20,18 +20,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.datasets import get_dataset
-from ddfm.benchmark.evaluation import MethodResult, as_json, mean_values
+from ddfm.benchmark.evaluation import MethodResult, as_json, mean_ranks, mean_values
 from ddfm.benchmark.methods import Method, find_methods
-from ddfm.fusion.pipeline import fuse
-from ddfm.likelihoods import hierarchical
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
-from ddfm.likelihoods.tasks import LEVELS, TASKS
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 from ddfm.priors.diffusion import Prior
@@ -45,6 +42,7 @@ from quality.tables import (
     Job,
     Measured,
     Results,
+    Row,
     Table,
     baselines,
     both_of_ours,
@@ -58,6 +56,8 @@ from quality.tables import (
 
 NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM_dr2")
 INFRARED = TASKS["infrared"]
+PLAIN = (1.0,) * len(INFRARED.acutance)  # contrast of the bands as the sources have it
+WANTED_MSRS = {"VIF": 0.97, "Qabf": 0.67, "SSIM_dr2": 0.99, "MI": 2.8, "AG": 2.95, "SD": 43.0}
 PUBLISHED_ROADSCENE = {
     "EN": 7.41, "SD": 52.61, "MI": 2.35, "VIF": 0.75, "Qabf": 0.65, "SSIM_dr2": 0.98, "AG": 3.63
 }  # fmt: skip
@@ -84,17 +84,9 @@ def iterated(name: str, times: int) -> Method:
     return Method(name, run)
 
 
-def altered(name: str, prior: Prior, constants: dict[str, Any] | None = None, **task: Any) -> Method:
-    """The likelihood alone with other constants of `likelihoods.hierarchical` or of its infrared task."""
-
-    def run(a: Image, b: Image) -> Image:
-        with (
-            patch.dict(vars(hierarchical), constants or {}),
-            patch.dict(TASKS, infrared=replace(INFRARED, **task)),
-        ):
-            return fuse(a, b, prior=prior, steps=0, noise="off").image
-
-    return Method(name, run)
+def altered(name: str, prior: Prior, **fields: Any) -> Method:
+    """Fuse by the likelihood alone, with other fields of its infrared task."""
+    return ours(name, prior, task=replace(INFRARED, **fields), steps=0, noise="off")
 
 
 # --- Parts ---------------------------------------------------------------------------------------
@@ -161,29 +153,44 @@ def published_vifb(path: Path, scenes: Sequence[str]) -> Results:
 
 
 def roadscene(job: Job) -> list[Table]:
-    """All pairs beside the trivial baselines and what is published of the paper, and the frontier."""
+    """All pairs beside the trivial baselines and what is published of the paper."""
     pairs = job.pairs("roadscene", "ivf/roadscene")
     found = measure("roadscene", pairs, [*both_of_ours(job.prior), *baselines()])
-    some = pairs[::4]
-    line = [
-        altered(f"floor {floor}, {name}", job.prior, energy_floor=floor, acutance=contrast)
-        for floor in (0.0025, 0.01, INFRARED.energy_floor, 0.06)
-        for name, contrast in (("acutance 1", (1.0,) * LEVELS), ("the form's", INFRARED.acutance))
-    ]
-    frontier = measure("roadscene, frontier", some, line)
     return [
         targets("Ours against the published figures", found.results[OURS].mean, PUBLISHED_ROADSCENE),
         targets("Steps 0 against the published figures", found.results[LIKELIHOOD].mean, PUBLISHED_ROADSCENE),
         targets("The infrared image alone against them", found.results["a-only"].mean, PUBLISHED_ROADSCENE),
+        standing("Ours among everything: rank in each metric", found.among(NINE)),
         found.table("Everything", NINE, [name for name in found.results if name != LIKELIHOOD]),
         found.table("Likelihood alone and everything else", NINE, [n for n in found.results if n != OURS]),
-        frontier.table(
-            f"Frontier: the likelihood alone on {len(some)} pairs",
+    ]
+
+
+def msrs(job: Job) -> list[Table]:
+    """Ours beside the trivial baselines, and beside SeAFusion where its results are at hand."""
+    pairs = job.pairs("msrs", "ivf/msrs")
+    peer = job.data / "ivf/msrs/peers/SeAFusion"
+    shown = {path.stem for path in peer.iterdir()}
+    some = [pair for pair in pairs if pair.stem in shown]
+    found = measure("msrs", pairs, [*both_of_ours(job.prior, task="infrared"), *baselines()])
+    beside = found.on([pair.stem for pair in some])
+    others = find_methods([str(peer)], get_dataset("msrs"), [pair.stem for pair in some])
+    methods = [method for method in others if method.name == peer.name]
+    beside.results |= measure("msrs, SeAFusion", some, methods).results
+    return [
+        targets("Ours against what SeAFusion reaches", found.results[OURS].mean, WANTED_MSRS),
+        targets("Steps 0 against what SeAFusion reaches", found.results[LIKELIHOOD].mean, WANTED_MSRS),
+        standing("Ours among the trivial baselines: rank in each metric", found.among(NINE)),
+        found.table("Everything", NINE, [name for name in found.results if name != LIKELIHOOD]),
+        found.table("Likelihood alone and everything else", NINE, [n for n in found.results if n != OURS]),
+        standing(f"{len(some)} pairs, with SeAFusion: rank in each metric", beside.among(NINE)),
+        beside.table(
+            f"{len(some)} pairs, with SeAFusion",
             NINE,
-            note="The floor is the energy of details below which both sources are averaged, acutance the "
-            "contrast of the bands. Copying the stronger detail (low floor) is what Qabf rewards, "
-            "keeping both is what SSIM does; contrast costs SSIM.",
+            [name for name in beside.results if name != LIKELIHOOD],
         ),
+        targets(f"{len(some)} pairs: ours", beside.results[OURS].mean, WANTED_MSRS),
+        targets(f"{len(some)} pairs: SeAFusion", beside.results[peer.name].mean, WANTED_MSRS),
     ]
 
 
@@ -216,31 +223,62 @@ def medical(job: Job) -> list[Table]:
     ]
 
 
+def frontier(job: Job) -> list[Table]:
+    """What one set gains from a constant and another loses: the likelihood alone, on some pairs of each."""
+    rows = [
+        altered(f"union {union:g}, acutance {contrast}, bright {bright:g}", job.prior, **fields)
+        for union in (0.0, INFRARED.union or 0.0, 1.0)
+        for contrast, acutance in (("1", PLAIN), ("as it is", INFRARED.acutance))
+        for bright in (0.0, INFRARED.bright)
+        for fields in ({"union": union, "acutance": acutance, "bright": bright},)
+    ]
+    return [traded(job, "Union, acutance and brightness", rows)]
+
+
+def traded(job: Job, title: str, rows: Sequence[Method]) -> Table:
+    """Measure alterations on a part of TNO, MSRS and VIFB; each is ranked beside the peers alone."""
+    tno_pairs = job.pairs("tno", "ivf/tno")[::3]
+    folders = sorted(path for path in (job.data / "ivf/tno/peers").iterdir() if path.is_dir())
+    others = find_methods([str(path) for path in folders], get_dataset("tno"), [p.stem for p in tno_pairs])
+    peers = [method for method in others if method.name in {path.name for path in folders}]
+    on_tno = measure("frontier, TNO", tno_pairs, [*rows, *peers])
+    on_msrs = measure("frontier, MSRS", job.pairs("msrs", "ivf/msrs")[::4], rows).results
+    vifb_pairs = job.pairs("vifb", "vifb")[::3]
+    on_vifb = measure("frontier, VIFB", vifb_pairs, rows, "vifb")
+    published = published_vifb(job.data / "vifb/published_values.csv", [pair.stem for pair in vifb_pairs])
+
+    def rank(name: str, of: Results, beside: Results) -> float:
+        return mean_ranks({name: of[name], **beside})[name]
+
+    results = on_tno.among(NINE)
+    beside = {peer.name: results[peer.name] for peer in peers}
+    table: dict[str, Row] = {
+        row.name: {
+            "TNO mean rank": rank(row.name, results, beside),
+            **{f"{metric} TNO": results[row.name].mean[metric] for metric in ("SCD", "SSIM_dr2")},
+            **{f"{metric} MSRS": on_msrs[row.name].mean[metric] for metric in ("VIF", "MI", "SSIM_dr2")},
+            "VIFB mean rank": rank(row.name, on_vifb.results, published),
+        }
+        for row in rows
+    }
+    counts = f"{len(tno_pairs)} pairs of TNO, {len(on_msrs[rows[0].name].images)} of MSRS and "
+    return Table(title, table, f"Means over {counts}{len(vifb_pairs)} of VIFB; ranks beside the peers alone.")
+
+
 def ablation(job: Job) -> list[Table]:
-    """Form, steps, EM iterations, stretch and noise model, each varied alone, on TNO."""
-    pairs = job.pairs("tno", "ivf/tno")
+    """Form, steps, EM iterations, stretch and parts, each varied alone, on every second pair of TNO."""
+    pairs = job.pairs("tno", "ivf/tno")[::2]
     prior = job.prior
-    steps = {n: ours(f"ddfm, {n} steps", prior, steps=n) for n in (0, 2, 5, 10, 25)}
+    steps = {n: ours(f"ddfm, {n} steps", prior, steps=n) for n in (0, 2, 5, 10)}
     forms = [ours(f"{form}, {FEW} steps", prior, form=form, steps=FEW) for form in ("paper", "released")]
     iterations = [iterated(f"{n + 1} EM iterations", n) for n in (0, 1, 2, 5)]
     switches = [
-        ours(f"stretch {stretch}, noise {noise}, {n} steps", prior, stretch=stretch, noise=noise, steps=n)
+        ours(f"stretch {stretch}, {n} steps", prior, stretch=stretch, steps=n)
         for n in (5, 0)
-        for stretch, noise in (("auto", "auto"), ("none", "auto"), ("auto", "off"), ("none", "off"))
+        for stretch in ("auto", "none")
     ]
-    parts = [
-        altered("as it is", prior),
-        altered("no joint explanation of intensities", prior, union=0.0),
-        altered("details do not follow the choice", prior, {"TRUST_POWER": 0.0}),
-        altered("saliency: details count alike", prior, {"ENERGY_POWER": 0.0}),
-        altered("no energy given back", prior, {"MAX_GAIN": 1.0}),
-        altered("acutance 1", prior, acutance=(1.0,) * LEVELS),
-        altered("not bounded by the sources", prior, overshoot=1.0),
-        altered("strictly bounded by them", prior, overshoot=0.0),
-    ]
+    parts = altered_parts(prior)
     found = measure("ablation", pairs, [*steps.values(), *forms, *iterations, *switches, *parts])
-    long = [steps[0], steps[5], ours("ddfm, 100 steps", prior, steps=100)]
-    some = pairs[:: max(1, len(pairs) // 3)]
 
     def table(title: str, methods: Sequence[Method]) -> Table:
         return found.table(title, NINE, [method.name for method in methods])
@@ -248,10 +286,27 @@ def ablation(job: Job) -> list[Table]:
     return [
         table("Form of the likelihood", [steps[5], steps[0], steps[FEW], *forms]),
         table("Network evaluations", list(steps.values())),
-        measure("ablation, 100 steps", some, long).table(f"A hundred of them, on {len(some)} pairs", NINE),
         table("Parts of the likelihood, no network", parts),
+        traded(job, "The same on three sets", parts),
         table("EM iterations, no network", iterations),
-        table("Stretch and noise model", switches),
+        table("Stretch", switches),
+    ]
+
+
+def altered_parts(prior: Prior) -> list[Method]:
+    """List the likelihood with one part taken out at a time."""
+    return [
+        altered("as it is", prior),
+        altered("no joint explanation of intensities", prior, union=0.0),
+        altered("all sources taken to speak together", prior, present=1e-6),
+        altered("the brighter source is not preferred", prior, bright=0.0),
+        altered("the whole picture does not decide", prior, overall=0.0),
+        altered("details do not follow the choice", prior, followed=0.0),
+        altered("saliency: details count alike", prior, energy_power=0.0),
+        altered("no energy given back", prior, gain=1.0),
+        altered("acutance 1", prior, acutance=PLAIN),
+        altered("not bounded by the sources", prior, overshoot=1.0),
+        altered("strictly bounded by them", prior, overshoot=0.0),
     ]
 
 
@@ -261,9 +316,11 @@ PARTS: dict[str, Callable[[Job], list[Table]]] = {
     "tno": tno,
     "vifb": vifb,
     "roadscene": roadscene,
+    "msrs": msrs,
     "medical": medical,
-    "noise": noise,
+    "frontier": frontier,
     "ablation": ablation,
+    "noise": noise,
     "sheets": sheets,
 }
 

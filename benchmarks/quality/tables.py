@@ -11,7 +11,7 @@ from typing import Any
 
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.datasets import find_pairs, get_dataset
-from ddfm.benchmark.evaluation import MethodResult, mean_ranks
+from ddfm.benchmark.evaluation import MethodResult, mean_ranks, mean_values
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group
@@ -60,6 +60,14 @@ class Measured:
     def among(self, metrics: Sequence[str], names: Iterable[str] | None = None) -> Results:
         """Those metrics of those methods, all by default."""
         return {name: only(self.results[name], metrics) for name in names or self.results}
+
+    def on(self, stems: Sequence[str]) -> Measured:
+        """Keep those pairs alone."""
+        found = Measured({}, self.seconds)
+        for name, result in self.results.items():
+            images = {stem: result.images[stem] for stem in stems}
+            found.results[name] = MethodResult(mean_values(list(images.values())), images)
+        return found
 
     def table(
         self, title: str, metrics: Sequence[str], names: Iterable[str] | None = None, note: str = ""

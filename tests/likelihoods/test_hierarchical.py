@@ -224,7 +224,7 @@ def test_details_that_one_source_has_alone(seed: int, contrast: float) -> None:
     signs = random_image(seed, 24, 32).sign()
     x = torch.cat([contrast * signs, torch.zeros_like(signs)], 1)
     floor, tiny = INFRARED.energy_floor, 1e-4
-    band = Band.of(x, x.new_zeros(1, 2, 1, 1), x.new_ones(1, 2, 12, 16), floor, x.new_ones(1, 1, 12, 16))
+    band = Band.of(x, x.new_zeros(1, 2, 1, 1), x.new_ones(1, 2, 12, 16), INFRARED, x.new_ones(1, 1, 12, 16))
     energy = contrast**2
     weight = (energy + floor) ** 2.5 / ((energy + floor) ** 2.5 + floor**2.5)
     scale = 0.3 * (energy / 2 + floor)
@@ -241,11 +241,11 @@ def test_what_sources_share_counts_once_and_trust_twice(count: int) -> None:
     x, trust = (0.4 * signs).expand(-1, count, -1, -1), signs.new_ones(1, count, 12, 16)
     trust[:, 0] = 0.5
     both = signs.new_ones(1, 1, 12, 16)
-    same = Band.of(x, x.new_zeros(1, count, 1, 1), trust, INFRARED.energy_floor, both)
+    same = Band.of(x, x.new_zeros(1, count, 1, 1), trust, INFRARED, both)
     assert torch.allclose(same.total, torch.full_like(same.total, 0.16))  # as of one
     assert torch.allclose(same.weight[:, 0], 0.25 * same.weight[:, 1])  # half the trust, squared
     opposite = torch.cat([x[:, :1], -x[:, :1]], 1)
-    opposed = Band.of(opposite, x.new_zeros(1, 2, 1, 1), trust[:, :2], 0.02, both)
+    opposed = Band.of(opposite, x.new_zeros(1, 2, 1, 1), trust[:, :2], INFRARED, both)
     assert torch.allclose(opposed.total, torch.full_like(opposed.total, 0.32))
 
 
@@ -300,7 +300,7 @@ def test_a_source_of_noise_weighs_no_more_than_an_empty_one() -> None:
     def weight(other: Tensor, told: float) -> Tensor:
         variance = torch.tensor([told, 0.0], dtype=torch.float64).reshape(1, 2, 1, 1)
         band = torch.cat([decompose(image, 1)[0][0] for image in (other, texture)], 1)
-        return Band.of(band, variance, trust, INFRARED.energy_floor, trust[:, :1]).weight[:, 0]
+        return Band.of(band, variance, trust, INFRARED, trust[:, :1]).weight[:, 0]
 
     energy = reduce(decompose(noise, 1)[0][0].square()).max()
     empty = weight(torch.zeros_like(noise), 0.0)
@@ -317,7 +317,7 @@ def test_noise_that_is_known_is_not_sharpened() -> None:
 
     def strength(told: float) -> float:
         variance = torch.full((1, 2, 1, 1), told, dtype=torch.float64)
-        both = Band.of(x, variance, trust, 0.02, trust[:, :1])
+        both = Band.of(x, variance, trust, INFRARED, trust[:, :1])
         return float(both.fuse(band, 1.5).norm() / band.norm())
 
     assert strength(0.0) == pytest.approx(1.5, rel=1e-9)
@@ -430,9 +430,9 @@ def test_structure_is_contrast_less_noise() -> None:
 
 def test_sources_speak_together_as_far_as_the_second_of_them_does() -> None:
     found = torch.tensor([0.015, 0.5, 0.0]).reshape(1, 3, 1, 1)
-    assert float(present_together(found)) == pytest.approx(0.5)
-    assert float(present_together(found[:, :2])) == pytest.approx(0.5)
-    assert float(present_together(found[:, 1:])) == 0
+    assert float(present_together(found, 0.015)) == pytest.approx(0.5)
+    assert float(present_together(found[:, :2], 0.015)) == pytest.approx(0.5)
+    assert float(present_together(found[:, 1:], 0.015)) == 0
 
 
 def test_the_joint_explanation_adds_deviations_from_own_means() -> None:

@@ -23,12 +23,9 @@ SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
 LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
-LOCAL, OVERALL = 3.0, 4.0  # how firmly structure decides: in a place, and in the whole picture (eq. 2)
-BRIGHT, LIT = 25.0, 4.0  # how firmly the brighter source is chosen, if it is lit or hot (eq. 2)
-AGAINST = 6.0  # logarithm of odds from which on more structure elsewhere counts less and less (eq. 2)
 LEANING = 6.0  # how firmly a balance prefers a source: at its ends, more than brightness does (eq. 5b)
 ENDS = 1e-3  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
-PRESENT, PRESENT_POWER = 0.015, 4.0  # structure that is as likely to say something as not (eq. 3)
+PRESENT_POWER = 4.0  # how sharply what says something is told from what does not (eq. 3)
 
 
 class Evidence(NamedTuple):
@@ -58,13 +55,13 @@ class Evidence(NamedTuple):
         """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
         found = structure(x, noise)
         overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
-        brightness = ((reduce(x) + 1) / 2) ** LIT
-        behind = OVERALL * (overall.amax(1, keepdim=True) - overall)
-        whole = -AGAINST * (behind / AGAINST).log1p()
-        odds = LOCAL * (found + FAINT).log() + whole + BRIGHT * brightness
+        brightness = ((reduce(x) + 1) / 2) ** task.lit
+        behind = task.overall * (overall.amax(1, keepdim=True) - overall)
+        whole = -task.against * (behind / task.against).log1p()
+        odds = task.local * (found + FAINT).log() + whole + task.bright * brightness
         if task.balance != EVEN:
             odds[:, task.thermal] += preference(task.balance, brightness[:, task.thermal])
-        return cls(odds.softmax(1), present_together(found), overall)
+        return cls(odds.softmax(1), present_together(found, task.present), overall)
 
 
 def preference(balance: float, brightness: Tensor) -> Tensor:
@@ -88,10 +85,13 @@ def structure(x: Tensor, noise: Tensor) -> Tensor:
     return (smooth(contrast).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
 
 
-def present_together(found: Tensor) -> Tensor:
-    """Tell how far the source with the second most structure has something to say (eq. 3)."""
+def present_together(found: Tensor, present: float) -> Tensor:
+    """Tell how far the source with the second most structure has something to say (eq. 3).
+
+    Structure of ``present`` is as likely to say something as not.
+    """
     second = found.topk(2, 1).values[:, 1:] ** PRESENT_POWER
-    return second / (second + PRESENT**PRESENT_POWER)
+    return second / (second + present**PRESENT_POWER)
 
 
 def smooth(x: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ def smooth(x: Tensor) -> Tensor:
     return x
 
 
-def overall(found: Tensor) -> dict[str, Tensor]:
+def overall(found: Tensor, present: float) -> dict[str, Tensor]:
     """Sum up structures (B, K, h, w) for the whole picture: the mean root of each, and how far all speak."""
     return {
         "structure": found.sqrt().mean((2, 3), keepdim=True),
-        "together": present_together(found).mean((1, 2, 3), keepdim=True),
+        "together": present_together(found, present).mean((1, 2, 3), keepdim=True),
     }

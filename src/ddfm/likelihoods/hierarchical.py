@@ -31,9 +31,7 @@ COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
 BLURRED = 1e-7  # energy below which nothing is sharp (eq. 17)
 NEARBY = 0.3  # share of a coarser window's energy that is handed on to finer ones (eq. 17)
 HANDED_ON = 3e-4  # energy, some two grey levels squared, that a coarser window's choice counts (eq. 17)
-ENERGY_POWER = 2.5  # how firmly the stronger detail is preferred (eq. 7)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice (eq. 7)
-FOLLOWED = 0.18  # power of the weights that tells that choice, where structure decides (eq. 7)
 INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
 ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
 LEAST_CHROMA = 1e-6  # weight of the chroma of a source that is not chosen
@@ -69,7 +67,7 @@ class HierarchicalLikelihood:
         self.bands = []
         self.levels = len(task.acutance)
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
-            self.bands.append(Band.of(band, share * variance, trust, task.energy_floor, together))
+            self.bands.append(Band.of(band, share * variance, trust, task, together))
             trust, together = reduce(trust), reduce(together)
 
     @cached_property
@@ -170,7 +168,7 @@ class Intensities:
             weight=torch.cat([(1 - share) * evidence.weight, share], 1),
             scale=scale,
         )
-        followed = task.mixing * FOLLOWED + 1 - task.mixing
+        followed = task.mixing * task.followed + 1 - task.mixing
         trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** followed
         return intensities, trust, together
 
@@ -266,7 +264,7 @@ class Band:
     together: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, noise: Tensor, trust: Tensor, floor: float, together: Tensor) -> Band:
+    def of(cls, x: Tensor, noise: Tensor, trust: Tensor, task: Task, together: Tensor) -> Band:
         """Weigh the sources' coefficients, whose noise has a variance of (B, K, 1, 1).
 
         ``trust`` in each source, and how far they speak ``together``, are at half the resolution.
@@ -274,14 +272,14 @@ class Band:
         energy = (reduce(x.square()) - noise).clamp_min(0)
         added = energy.sum(1, keepdim=True)
         shared = (reduce(x.sum(1, keepdim=True).square()) - noise.sum(1, keepdim=True) - added).clamp_min(0)
-        saliency = (energy + floor) ** ENERGY_POWER * trust**TRUST_POWER
+        saliency = (energy + task.energy_floor) ** task.energy_power * trust**TRUST_POWER
         weight = saliency / saliency.sum(1, keepdim=True)
         return cls(
             x=x,
             energy=energy,
             total=torch.lerp((weight * energy).sum(1, keepdim=True), added - shared / x.shape[1], together),
             noise=noise,
-            scale=DETAIL_SCALE * (energy + floor).mean(1, keepdim=True),
+            scale=DETAIL_SCALE * (energy + task.energy_floor).mean(1, keepdim=True),
             weight=weight,
             together=together,
         )

@@ -19,6 +19,14 @@ class Task:
         name: what results and messages call it.
         union: most of the weight of the joint explanation of intensities, where sources are weighed by their
             structure (eq. 1 to 5); None where they are by what follows.
+        local: how firmly structure decides in a place (eq. 2).
+        overall: how firmly the structure of the whole picture decides (eq. 2).
+        against: logarithm of odds from which on more structure elsewhere counts less and less (eq. 2).
+        bright: how firmly the brighter source is chosen, if it is lit or hot (eq. 2).
+        lit: power of the intensity that tells what is lit or hot (eq. 2).
+        present: structure that is as likely to say something as not (eq. 3).
+        followed: power of the weights of intensities that the details follow (eq. 7).
+        energy_power: how firmly the stronger detail is preferred (eq. 7).
         brightness: how far bright intensities are more salient than dark ones (eq. 2m).
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
         acutance: contrast of the bands, finest first (eq. 11).
@@ -54,6 +62,14 @@ class Task:
     acutance: tuple[float, ...]
     overshoot: float
     stretch: float
+    local: float = 3.0
+    overall: float = 4.0
+    against: float = 6.0
+    bright: float = 25.0
+    lit: float = 4.0
+    present: float = 0.015
+    followed: float = 0.18
+    energy_power: float = 2.5
     magnitude: float = MAGNITUDE_POWER
     magnitude_floor: float = MAGNITUDE_FLOOR
     exposedness: float = 0.0
