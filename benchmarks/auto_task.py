@@ -8,13 +8,11 @@ be medical or not, counts as refused. Made grey is harder: colour tells much.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import torch
+from common import script_parser, write_json
 
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_image
@@ -23,7 +21,6 @@ from ddfm.jobs.matching import match_folders
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 
-RESULTS = Path(__file__).with_name("results") / "auto_task.json"
 SETS = {
     ("ivf/tno", "ir", "vi"): "infrared",
     ("ivf/roadscene", "ir", "vi"): "infrared",
@@ -50,9 +47,7 @@ def chosen(images: list[Image]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = script_parser(__doc__, "auto_task.json", data=True)
     arguments = parser.parse_args()
     results = {}
     for (root, a, b), task in SETS.items():
@@ -64,7 +59,7 @@ def main() -> None:
             "chosen, made grey": Counter(chosen([grey(image) for image in pair]) for pair in pairs),
         }
         print(root, results[root], flush=True)
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(arguments.output, results)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the first, and the first itself, which compiles kernels for the size. Written to
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -18,12 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from released_way import by_diffusers
+from common import script_parser, write_json
+from speed.released_way import by_diffusers
 
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 
-RESULTS = Path(__file__).parent / "results" / "backends.json"
 SIZES = ((256, 320), (480, 640), (1024, 1024))
 TURNS = 8
 
@@ -35,6 +34,7 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    arguments = script_parser(__doc__, "backends.json").parse_args()
     torch.set_num_threads(1)
     prior = load_prior()
     table: dict[str, object] = {"threads": 1, "cpu": torch.cpu.get_capabilities()["cpu_name"]}
@@ -72,7 +72,7 @@ def main() -> None:
                 for name in variants
             }
             print(f"{height}x{width}", table[f"{height}x{width}"], flush=True)
-    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
+    write_json(arguments.output, table)
 
 
 if __name__ == "__main__":

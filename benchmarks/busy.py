@@ -11,7 +11,6 @@ where these runs go first by their priority. Written to results/busy.json.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import statistics
@@ -25,12 +24,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from common import script_parser, write_json
 
 from ddfm import threads
 from ddfm.demo.scenes import night
 from ddfm.threads import Reading
 
-RESULTS = Path(__file__).parent / "results" / "busy.json"
 RUNS, PAIRS = 5, 6
 CORES = len(threads.allowed_cores())
 Seconds = tuple[float, float]  # on the clock, of the processor
@@ -114,7 +113,11 @@ def measure(way: str, folder: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def main(aside: bool) -> None:
+def main() -> None:
+    parser = script_parser(__doc__, "busy.json")
+    parser.add_argument("--aside", action="store_true", help="do not look at others' load in the runs alone")
+    arguments = parser.parse_args()
+    aside = arguments.aside
     table = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -145,12 +148,12 @@ def main(aside: bool) -> None:
         "niceness": os.nice(0),
         "seconds": table,
     }
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(RESULTS.read_text(), end="")
+    write_json(arguments.output, result)
+    print(arguments.output.read_text(), end="")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["child"]:
         child(*sys.argv[2:])
     else:
-        main("--aside" in sys.argv[1:])
+        main()

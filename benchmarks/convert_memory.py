@@ -9,9 +9,7 @@ Pages of the mapped file are not counted: the system takes them back at will.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import Any
 
 import torch
 import yaml
+from common import script_parser, write_json
 
 from ddfm.priors.guided_diffusion import (
     OPENAI_256_UNCONDITIONAL,
@@ -30,8 +29,6 @@ from ddfm.priors.guided_diffusion import (
 )
 from ddfm.priors.network import UNet
 from ddfm.priors.network_config import UNetConfig
-
-RESULTS = Path(__file__).parent / "results" / "convert_memory.json"
 
 
 def write_checkpoint(path: Path, config: dict[str, Any]) -> int:
@@ -77,20 +74,23 @@ def peak_of(work: Callable[..., object], *arguments: Any) -> int:
 
 
 def main() -> None:
-    channels = int(sys.argv[1]) if len(sys.argv) > 1 else 128
+    parser = script_parser(__doc__, "convert_memory.json")
+    parser.add_argument("num_channels", type=int, nargs="?", default=128, help="256 are the paper's")
+    arguments = parser.parse_args()
+    channels = arguments.num_channels
     config = OPENAI_256_UNCONDITIONAL | {"num_channels": channels}
     fresh = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "checkpoint.pt"
         size = write_checkpoint(checkpoint, config)
         row: dict[str, float] = {"num_channels": channels, "checkpoint_MB": round(size / 1e6)}
-        for name, work, arguments in (
+        for name, work, given in (
             ("load", read_guided_diffusion, (checkpoint,)),
             ("convert", convert_guided_diffusion, (checkpoint, Path(folder) / "out")),
         ):
             with fresh.Pool(1) as pool:
-                row[f"{name}: peak / size"] = round(pool.apply(peak_of, (work, *arguments)) / size, 2)
-    RESULTS.write_text(json.dumps(row, indent=2) + "\n")
+                row[f"{name}: peak / size"] = round(pool.apply(peak_of, (work, *given)) / size, 2)
+    write_json(arguments.output, row)
     print(row)
 
 

@@ -10,14 +10,13 @@ results/denoising.json, so that the slow references need to run only once.
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from common import read_json, script_parser, write_json
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +25,6 @@ from ddfm.priors.loading import load_prior
 from ddfm.training.crops import find_images
 
 SIGMAS = (15, 25, 50)
-RESULTS = Path(__file__).parent / "results" / "denoising.json"
 Denoiser = Callable[[NDArray[np.float64], float], NDArray[Any]]
 
 
@@ -87,9 +85,7 @@ def measure(denoise: Denoiser, images: list[Path]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, "denoising.json")
     parser.add_argument("images", type=Path, help="folder of held-out photographs")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th photograph only")
     parser.add_argument("methods", nargs="+", help=f"priors, and any of {', '.join(REFERENCES)}")
@@ -97,9 +93,9 @@ def main() -> None:
     images = find_images([arguments.images])[:: arguments.every]
     for method in arguments.methods:
         row = measure(REFERENCES[method]() if method in REFERENCES else prior(method), images)
-        table = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        table = read_json(arguments.output, {})
         table[method] = {"images": len(images), **row}
-        RESULTS.write_text(json.dumps(table, indent=2) + "\n")
+        write_json(arguments.output, table)
         print(method, table[method], flush=True)
 
 

@@ -9,7 +9,6 @@ results/folder_runs.json.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,11 +16,10 @@ import time
 from pathlib import Path
 
 import torch
+from common import read_json, script_parser, write_json
 
 from ddfm.formats.pictures import read_image
 from ddfm.jobs.matching import match_folders
-
-RESULTS = Path(__file__).parent / "results" / "folder_runs.json"
 
 
 def measure(a: Path, b: Path) -> dict[str, float]:
@@ -53,14 +51,17 @@ def measure(a: Path, b: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    arguments = sys.argv[1:]
-    if not arguments or len(arguments) % 3:
-        sys.exit(__doc__)
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name, a, b in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
+    parser = script_parser(__doc__, "folder_runs.json")
+    parser.add_argument("sets", nargs="+", metavar="NAME A_DIR B_DIR", help="name and folders of each set")
+    arguments = parser.parse_args()
+    sets = arguments.sets
+    if len(sets) % 3:
+        parser.error("a name and two folders for each set are needed")
+    results = read_json(arguments.output, {})
+    for name, a, b in zip(sets[::3], sets[1::3], sets[2::3], strict=True):
         results[name] = measure(Path(a), Path(b))
         print(name, results[name], flush=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(arguments.output, results)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ Written to results/folders.json.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -34,6 +32,7 @@ from threading import Event
 from typing import Any, NamedTuple
 
 import torch
+from common import script_parser, write_json
 
 from ddfm.devices import pick_dtype, use_threads
 from ddfm.formats.pictures import read_image
@@ -44,7 +43,6 @@ from ddfm.jobs.pool import Outcome
 from ddfm.likelihoods.forms import FORMS
 from ddfm.priors.loading import load_prior
 
-RESULTS = Path(__file__).with_name("results") / "folders.json"
 BATCHES = (1, 4, 8)
 # The first run, of one pair, loads what is loaded once.
 MEASURED = """
@@ -169,12 +167,10 @@ def batches(one: Path, many: Path, pairs: int, runs: int, steps: int) -> list[di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser = script_parser(__doc__, "folders.json", data=True)
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     pairs, runs, default = arguments.pairs, arguments.runs, FORMS["ddfm"].steps
     results: dict[str, Any] = {"pairs": pairs, "cores": os.cpu_count(), "device": arguments.device}
@@ -188,7 +184,7 @@ def main() -> None:
                 row for steps in (0, default) for row in computing(arguments.data, pairs, runs, steps)
             ]
             results["batches"] = batches(one, many, pairs, runs, default)
-    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(arguments.output, results)
     print(arguments.output.read_text(), end="")
 
 

@@ -16,8 +16,6 @@ steps.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import read_json, script_parser, write_json
 from numpy.typing import NDArray
 from pairs import fused_in_a_fresh_process, mosaic, save
 
@@ -35,7 +34,6 @@ from ddfm.pictures.tiles import spans
 from ddfm.priors.diffusion import OVERLAP
 from ddfm.priors.loading import load_prior
 
-RESULTS = Path(__file__).with_name("results") / "large.json"
 HEIGHT, WIDTH = 2048, 3072
 NOISE = 10
 AROUND = 8  # lines on either side that a border is compared with
@@ -100,14 +98,12 @@ def memory(data: Path, side: int, steps: list[str], threads: int) -> Iterator[di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser = script_parser(__doc__, "large.json", data=True)
     parser.add_argument("--only", choices=("differences", "memory"))
     parser.add_argument("--steps", nargs="+", default=["0", "1"])
     parser.add_argument("--tiles", nargs="+", type=int, default=[1024, 512, 256])
     parser.add_argument("--side", type=int, default=8192)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     parts = {
@@ -116,12 +112,12 @@ def main() -> None:
     }
     for name, rows in parts.items():
         if arguments.only in (None, name):
-            results = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+            results = read_json(arguments.output, {})
             results[name] = []
             for row in rows:
                 print(name, row, flush=True)
                 results[name].append(row)
-                arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+                write_json(arguments.output, results)
 
 
 if __name__ == "__main__":

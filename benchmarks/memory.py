@@ -16,8 +16,6 @@ Merged into results/memory.json.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,13 +23,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from common import read_json, script_parser, write_json
 from pairs import fused_in_a_fresh_process, mosaic, save
 
 from ddfm.jobs.memory import peak_bytes
 from ddfm.likelihoods.forms import FORMS
 from ddfm.priors.loading import load_prior
 
-RESULTS = Path(__file__).with_name("results") / "memory.json"
 LEAST, SLACK = 512, 1.5  # of the sides that the formula is held to; of the formula by the measurement
 LONG = 4096  # takes so long that not all is measured
 
@@ -87,19 +85,17 @@ def measure(data: Path, case: Case) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
+    parser = script_parser(__doc__, "memory.json", data=True)
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048, LONG])
     parser.add_argument("--steps", nargs="+", type=int, default=[0, FORMS["ddfm"].steps])
-    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     wanted = list(cases(arguments.sizes, arguments.steps))
-    before = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+    before = read_json(arguments.output, [])
     rows = [row for row in before if Case(*(row[name] for name in Case._fields)) not in wanted]
     for case in wanted:
         rows.append(measure(arguments.data, case))
         print(rows[-1], flush=True)
-        arguments.output.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(arguments.output, rows)
     outside = [
         row for row in rows if row["side"] >= LEAST and not 1 / SLACK <= row["measured / formula"] <= 1
     ]

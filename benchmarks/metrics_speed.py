@@ -6,12 +6,12 @@ Prints the median of several repeats for every metric, the time of each conventi
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter, process_time
 
 import torch
+from common import script_parser
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,9 +65,7 @@ def plain_vifp(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--repeats", type=int, default=9)

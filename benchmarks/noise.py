@@ -1,6 +1,6 @@
 """What `ddfm.noise` finds in pictures to which a known disturbance was added, and in clean ones.
 
-    python benchmarks/noise.py --data ROOT [--every K]
+    python benchmarks/noise.py DATA [--every K]
 
 ROOT holds ivf, vifb, mif, mef and mff as in the sets below. Each picture's luminance, 8 bits, is measured
 as it is and with white noise of 10 and 20 of 255, with column and row offsets of 6, with both, and
@@ -18,7 +18,6 @@ results/noise.json has
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import script_parser, write_json
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -57,7 +57,6 @@ SETS = (
     "mff/mfifb/near",
     "mff/mfifb/far",
 )
-RESULTS = Path(__file__).parent / "results" / "noise.json"
 Grey = NDArray[np.float64]
 
 
@@ -155,10 +154,7 @@ def measure(paths: list[Path]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of the data sets")
+    parser = script_parser(__doc__, "noise.json", data=True)
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th picture only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -166,7 +162,7 @@ def main() -> None:
     for name in SETS:
         table[name] = measure(list(images_by_stem(arguments.data / name).values())[:: arguments.every])
         print(name, json.dumps(table[name]), flush=True)
-    RESULTS.write_text(json.dumps(table, indent=1) + "\n")
+    write_json(arguments.output, table)
 
 
 if __name__ == "__main__":

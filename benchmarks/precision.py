@@ -16,7 +16,6 @@ levels, 0.5 % of a metric's mean over a set. With --sheets, pictures of the diff
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import script_parser, write_json
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
@@ -36,7 +36,6 @@ from ddfm.metrics import evaluate, metric_names
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 
-RESULTS = Path(__file__).parent / "results" / "precision.json"
 REFERENCE = ("torch", "float32")
 VARIANTS = (("torch", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16"))
 GREY_LEVELS, PERCENT = 0.5, 0.5  # the targets
@@ -161,8 +160,7 @@ def worst(sets: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("data", type=Path)
+    parser = script_parser(__doc__, "precision.json", data=True)
     parser.add_argument("--every", type=int, default=1, help="take every K-th pair of each set only")
     parser.add_argument("--sheets", type=Path, help="folder for pictures of the differences")
     arguments = parser.parse_args()
@@ -176,7 +174,7 @@ def main() -> None:
         "worst": worst(sets),
         "sets": sets,
     }
-    RESULTS.write_text(json.dumps(table, indent=1) + "\n")
+    write_json(arguments.output, table)
     print(json.dumps(table["worst"], indent=1))
 
 

@@ -9,15 +9,13 @@ results/prior_cost.json.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
+from common import script_parser, write_json
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.pictures.tiles import Padding
@@ -27,7 +25,6 @@ from ddfm.priors.loading import load_prior
 from ddfm.priors.network import UNet
 from ddfm.priors.network_config import UNetConfig
 
-RESULTS = Path(__file__).parent / "results" / "prior_cost.json"
 SIZES = ((480, 640), (1080, 1920))
 
 
@@ -58,7 +55,10 @@ def evaluation(name: str, height: int, width: int, dtype: torch.dtype) -> dict[s
 
 
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "natural"
+    parser = script_parser(__doc__, "prior_cost.json")
+    parser.add_argument("prior", nargs="?", default="natural")
+    arguments = parser.parse_args()
+    name = arguments.prior
     prior = load_prior(name)
     with torch.device("meta"):
         paper = UNet(UNetConfig(**network_config(OPENAI_256_UNCONDITIONAL)))
@@ -76,8 +76,8 @@ def main() -> None:
             with fresh.Pool(1) as pool:
                 row = pool.apply(evaluation, (name, height, width, dtype))
             table[f"{height}x{width} {str(dtype).removeprefix('torch.')}"] = row
-    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
-    print(RESULTS.read_text(), end="")
+    write_json(arguments.output, table)
+    print(arguments.output.read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Registration against known warps, on unrelated scenes, and by what fusion makes of it.
 
-    python benchmarks/registration.py --data ROOT [--every K]
+    python benchmarks/registration.py DATA [--every K]
 
 Reads misaligned (SuperFusion's test data), ivf and vifb under ROOT and writes results/registration.json.
 End-point errors are in pixels of the fixed picture, over what the moving one covers. Seconds are of
@@ -17,7 +17,6 @@ processor time on one thread. Of a pair of misaligned, and of a model,
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 import torch
+from common import read_json, script_parser, write_json
 from numpy.typing import NDArray
 
 from ddfm import fuse
@@ -34,7 +34,6 @@ from ddfm.metrics import evaluate
 from ddfm.registration.estimate import LEAST_CONFIDENCE, Model, Registration, register
 
 Array = NDArray[np.float32]
-RESULTS = Path(__file__).parent / "results" / "registration.json"
 MISALIGNED = ("misaligned/msrs", "misaligned/roadscene")
 SETS = (*MISALIGNED, "ivf/roadscene", "ivf/tno", "vifb")
 METRICS = ("Qabf", "VIF")
@@ -252,10 +251,7 @@ def measure_held_out(root: Path, every: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True, metavar="ROOT", help="folder of the data sets")
+    parser = script_parser(__doc__, "registration.json", data=True)
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
     parser.add_argument("--only", choices=("pairs", "unrelated", "held out"), help="measure one part again")
     arguments = parser.parse_args()
@@ -267,17 +263,17 @@ def main() -> None:
             for stem in list(images_by_stem(arguments.data / name / "vi"))[:: arguments.every]:
                 rows[stem] = measure_pair(arguments.data / name, stem)
                 print(name, stem, json.dumps(rows[stem]), flush=True)
-            keep(name, rows)
+            keep(arguments.output, name, rows)
     if arguments.only in (None, "unrelated"):
-        keep("confidence", measure_unrelated(arguments.data, arguments.every))
+        keep(arguments.output, "confidence", measure_unrelated(arguments.data, arguments.every))
     if arguments.only in (None, "held out"):
-        keep("held out", measure_held_out(arguments.data, arguments.every))
+        keep(arguments.output, "held out", measure_held_out(arguments.data, arguments.every))
 
 
-def keep(part: str, rows: dict[str, Any]) -> None:
+def keep(output: Path, part: str, rows: dict[str, Any]) -> None:
     """Put a part's results in their place in the file."""
-    table = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**table, part: rows}, indent=1) + "\n")
+    table = read_json(output, {})
+    write_json(output, {**table, part: rows})
 
 
 if __name__ == "__main__":

@@ -8,18 +8,21 @@ Takes the first PAIRS (default 4) pairs; writes results/released_steps.csv.
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
+
+from common import script_parser
 
 from ddfm.benchmark.datasets import DATASETS, find_pairs
 from ddfm.benchmark.methods import find_methods
 from ddfm.benchmark.run import run
 
-RESULTS = Path(__file__).parent / "results" / "released_steps.csv"
-
 
 def main() -> None:
-    root, limit = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 4
+    parser = script_parser(__doc__, "released_steps.csv")
+    parser.add_argument("root", type=Path, metavar="TNO", help="folder with ir/ and vi/")
+    parser.add_argument("limit", type=int, nargs="?", default=4, metavar="N", help="pairs, the first ones")
+    arguments = parser.parse_args()
+    root, limit = arguments.root, arguments.limit
     tno, rows = DATASETS["tno"], []
     pairs = find_pairs(tno, root)[:limit]
     for steps in (10, 25, 50, 100):
@@ -28,7 +31,7 @@ def main() -> None:
         rows.append({"method": "released", "steps": steps, **means["ddfm:released"]})
         print(rows[-1], flush=True)
     rows.append({"method": "stretched-mean", "steps": "", **means["stretched-mean"]})
-    with RESULTS.open("w", newline="") as file:
+    with arguments.output.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows)

@@ -12,7 +12,6 @@ on the way. Written to results/start_up.json.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import statistics
@@ -26,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import script_parser, write_json
 
 from ddfm.demo.scenes import night
 
-RESULTS = Path(__file__).parent / "results" / "start_up.json"
 RUNS, IMPORT_RUNS = 15, 5
 HEAVIEST = 8
 NO_STEPS, STEPS = "ddfm fuse a.png b.png -o fused.png --steps 0", "ddfm fuse a.png b.png -o fused.png"
@@ -95,6 +94,7 @@ def imports_diffusers(command: Sequence[str]) -> bool:
 
 
 def main() -> None:
+    arguments = script_parser(__doc__, "start_up.json").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lines = {
             "python -c pass": [PYTHON, "-c", "pass"],
@@ -133,8 +133,8 @@ def main() -> None:
             "import ddfm.fusion.pipeline, ddfm.priors.loading, ddfm.sampling.loop"
         ),
     }
-    RESULTS.write_text(json.dumps(table, indent=2) + "\n")
-    print(RESULTS.read_text(), end="")
+    write_json(arguments.output, table)
+    print(arguments.output.read_text(), end="")
 
 
 if __name__ == "__main__":

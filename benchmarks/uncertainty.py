@@ -11,13 +11,13 @@ factor that would make it 95 % within two. Every other crop had a say in
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import script_parser, write_json
 from numpy.typing import NDArray
 
 from ddfm import fuse, load_prior
@@ -25,7 +25,6 @@ from ddfm.formats.pictures import read_image
 from ddfm.jobs.matching import match_folders
 from ddfm.pictures.colour import WEIGHTS
 
-RESULTS = Path(__file__).with_name("results") / "uncertainty.json"
 SIDE = 192
 NOISE = ((10, 10), (20, 20), (5, 15))
 SETS = ("tno", "roadscene")
@@ -51,9 +50,7 @@ def noisy(clean: NDArray[np.uint8], sigma: float, seed: int) -> NDArray[np.uint8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser = script_parser(__doc__, "uncertainty.json", data=True)
     parser.add_argument("--crops", type=int, default=8)
     arguments = parser.parse_args()
     prior = load_prior()
@@ -96,7 +93,7 @@ def main() -> None:
         for part, made in rows.items()
     }
     print(json.dumps(summary, indent=1))
-    arguments.output.write_text(json.dumps({"summary": summary, "pairs": rows}, indent=1) + "\n")
+    write_json(arguments.output, {"summary": summary, "pairs": rows})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ written file decodes. Written to results/video.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -29,6 +28,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from common import script_parser, write_json
 from numpy.typing import NDArray
 
 from ddfm.demo.scenes import night
@@ -38,7 +38,6 @@ from ddfm.priors.loading import load_prior
 from ddfm.video import fuse_videos, partial_paths
 from ddfm.video.steady import VideoNoise
 
-RESULTS = Path(__file__).parent / "results" / "video.json"
 RATE = 25
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 PATH_OF_TARGET = slice(180, 300)  # rows that the target moves in; the rest is static
@@ -240,16 +239,14 @@ def crash(folder: Path, count: int) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__, "video.json")
     parser.add_argument("--quick", action="store_true", help="a few frames of everything, nothing written")
     parser.add_argument("--only", nargs="*", metavar="PART", help="parts to measure anew, by their titles")
     options = parser.parse_args()
     quick = options.quick
     torch.set_num_threads(1)
     count = 6 if quick else 26
-    table: dict[str, Any] = json.loads(RESULTS.read_text()) if options.only else {}
+    table: dict[str, Any] = json.loads(options.output.read_text()) if options.only else {}
     table |= {"threads": torch.get_num_threads(), "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -277,7 +274,7 @@ def main() -> None:
                 table[title] = pool.apply(work, arguments)
             print(title, table[title], flush=True)
             if not quick:
-                RESULTS.write_text(json.dumps(table, indent=2) + "\n")
+                write_json(options.output, table)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import script_parser, write_text
 from PIL import Image
 
 from ddfm.demo.scenes import night
 from ddfm.timing import stage
 
-RESULTS = Path(__file__).parent / "results" / "where_time_goes.txt"
 COMMAND = Path(sys.executable).with_name("ddfm")
 NOISE = 10.0
 CALLS = 100_000
@@ -54,6 +54,7 @@ def idle_stage() -> None:
 
 
 def main() -> None:
+    arguments = script_parser(__doc__, "where_time_goes.txt").parse_args()
     scene, rng = night(), np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,8 +68,8 @@ def main() -> None:
     height, width = scene.a.size[::-1]
     head = f"{height}x{width} pixels, {torch.get_num_threads()} thread(s)\n"
     tail = f"with stage(...), nothing recorded: {microseconds:.2f} microseconds\n"
-    RESULTS.write_text("\n\n".join([head, *tables, tail]))
-    print(RESULTS.read_text(), end="")
+    write_text(arguments.output, "\n\n".join([head, *tables, tail]))
+    print(arguments.output.read_text(), end="")
 
 
 if __name__ == "__main__":

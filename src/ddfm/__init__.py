@@ -64,9 +64,9 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from ddfm.version import own_version
 
-        value: Any = version("ddfm")
+        value: Any = own_version()
     elif name in _HOME:
         from ddfm.timing import stage
 

@@ -57,15 +57,16 @@ def fail(message: str) -> None:
 
 
 def show_version(wanted: bool) -> None:
+    """Print the version and exit, if wanted."""
     if wanted:
-        from importlib.metadata import version
+        from ddfm.version import own_version
 
-        say(version("ddfm"))
+        say(own_version())
         raise typer.Exit
 
 
 @app.callback()
-def root(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,

@@ -66,15 +66,15 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
 
 
 def use_threads(count: int) -> None:
-    """Have torch compute on so many threads wherever the calling one asks it to, and nowhere else."""
+    """Let torch compute on so many threads wherever the calling thread asks it to, and nowhere else."""
     if count == torch.get_num_threads():
         return
     # A thread takes over the number that any thread set last when it first needs one. So another one puts
     # back what it finds.
     with setting_threads, ThreadPoolExecutor(1) as other:
-        found = other.submit(torch.get_num_threads).result()
+        before = other.submit(torch.get_num_threads).result()
         torch.set_num_threads(count)
-        other.submit(torch.set_num_threads, found).result()
+        other.submit(torch.set_num_threads, before).result()
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def own_settings(device: torch.device | str = "cpu") -> Iterator[None]:
 
 @contextmanager
 def _own_dtype() -> Iterator[None]:
-    """Have float32 as default type of all threads; the last that leaves puts the caller's back."""
+    """Set float32 as default type of all threads; the last that leaves puts the caller's back."""
     with _dtypes_lock:
         _dtypes.append(torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)

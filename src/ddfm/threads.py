@@ -148,7 +148,7 @@ class Sleepers:
 
 
 class Here(threading.local):
-    """What the calling thread is within: `fair_threads` or not, with sleepers or without."""
+    """Hold the calling thread's context: `fair_threads` or not, with sleepers or without."""
 
     inside = False
     sleepers: Sleepers | None = None
@@ -156,7 +156,7 @@ class Here(threading.local):
 
 @contextmanager
 def fair_threads() -> Iterator[None]:
-    """Within it, and wherever it calls `follow_load`, wait for other threads as the load demands."""
+    """Wait for other threads as the load demands, within the block and at each `follow_load`."""
     if here.inside:
         yield
         return
@@ -170,7 +170,7 @@ def fair_threads() -> Iterator[None]:
 
 
 def follow_load() -> None:
-    """Have threads wait awake or asleep by what others do now; within `fair_threads`, else nothing."""
+    """Let threads wait awake or asleep by the others' load; within `fair_threads`, else do nothing."""
     count = torch.get_num_threads()
     if not here.inside or count == 1:
         return

@@ -5,8 +5,8 @@
     print(times)
 
 The code says what it is at by ``with stage("read"):`` or ``@stage("read")``, which costs a microsecond when
-nothing is recorded. One stage may lie within another: what is counted for each is the time outside those
-within it, so that all of them add up to the whole.
+nothing is recorded. One stage may lie within another. Each counts only the time outside those within it, so
+that all add up to the whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESTORE = "restore"  # what is done once for every picture
 
 
 class Times:
-    """What was recorded: the seconds and the calls of each stage. ``str`` of it is a table.
+    """Hold the seconds and the calls of each stage; ``str`` of it is a table.
 
     Attributes:
         seconds: of each stage by its path, ``("steps", "step 1", "network")`` say, without the stages
@@ -50,11 +50,11 @@ class Times:
 
     @property
     def total(self) -> float:
-        """Seconds of all stages, ``other`` included."""
+        """Return the seconds of all stages, ``other`` included."""
         return sum(self.seconds.values())
 
     def enter(self, name: str) -> None:
-        """This thread enters a stage; one that lies directly within one of its own name is part of it."""
+        """Enter a stage on this thread; one that lies directly within one of its own name is part of it."""
         wait_for_devices()
         with self._lock:
             now, thread = self._clock(), get_ident()
@@ -72,7 +72,7 @@ class Times:
             self._since[thread] = now
 
     def leave(self) -> None:
-        """This thread leaves the stage that it entered last."""
+        """Leave the stage that this thread entered last."""
         wait_for_devices()
         with self._lock:
             now, thread = self._clock(), get_ident()
@@ -85,7 +85,7 @@ class Times:
                 self._idle_since = now
 
     def end(self) -> None:
-        """The recording is over."""
+        """End the recording."""
         wait_for_devices()
         with self._lock:
             now = self._clock()
@@ -97,7 +97,7 @@ class Times:
         return "\n".join([*self._stages(), *self._steps(), "", self._whole()])
 
     def _stages(self) -> Iterator[str]:
-        """The outermost stages, which sum to the total, and below each what lies within it."""
+        """List the outermost stages, which sum to the total, and below each what lies within it."""
         total = self.total
 
         def row(label: str, calls: int, seconds: float) -> str:
@@ -117,7 +117,7 @@ class Times:
         yield row("total", 0, total)
 
     def _steps(self) -> Iterator[str]:
-        """Milliseconds of what makes up each step, the mean over the pictures."""
+        """List the milliseconds of what makes up each step, the mean over the pictures."""
         steps = [path for path in self.calls if len(path) == 3 and path[0] == STEPS]
         if not steps:
             return
@@ -145,8 +145,8 @@ _recording: Times | None = None  # of the whole process, because worker threads 
 def profile(clock: Callable[[], float] = time.perf_counter) -> Iterator[Times]:
     """Record where the time goes, in all threads of this process, as long as the context lasts.
 
-    GPUs are waited for wherever a stage begins and ends, so what they do at the same time as the processor
-    takes a little longer than it would unrecorded; results are the same.
+    Every stage waits for GPUs at its begin and end. So work that overlaps takes a little longer than it would
+    unrecorded. Results are the same.
 
     Args:
         clock: seconds from some fixed point.
@@ -167,7 +167,7 @@ def profile(clock: Callable[[], float] = time.perf_counter) -> Iterator[Times]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """What is done within belongs to the stage of that name; also as a decorator."""
+    """Count what is done within as the stage of that name; also as a decorator."""
     times = _recording
     if times is None:
         yield
@@ -180,7 +180,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 def wait_for_devices() -> None:
-    """Until GPUs are done with what they were given: before that a stage has not ended."""
+    """Wait until GPUs are done with what they were given: before that a stage has not ended."""
     if "torch" in sys.modules:  # which must not be imported for this
         from ddfm.devices import synchronise
 

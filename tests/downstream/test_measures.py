@@ -158,5 +158,5 @@ def test_the_bootstrap_has_the_standard_error_of_a_mean() -> None:
 
 
 def test_spread_over_seeds_is_the_sample_standard_deviation() -> None:
-    assert bootstrap.mean_and_spread([1, 2, 3]) == (2, 1)
-    assert bootstrap.mean_and_spread([4]) == (4, 0)
+    assert bootstrap.mean_and_std([1, 2, 3]) == (2, 1)
+    assert bootstrap.mean_and_std([4]) == (4, 0)

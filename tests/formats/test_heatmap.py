@@ -8,12 +8,12 @@ import tifffile
 from PIL import Image as PILImage
 
 from ddfm.errors import InputError
-from ddfm.formats.heatmap import check_spread, coloured, draw_spread, write_spread
+from ddfm.formats.heatmap import check_std, coloured, draw_std, write_std
 
 
 def test_both_files(tmp_path: Path) -> None:
     std = np.random.default_rng(0).random((30, 200)).astype(np.float32) * 0.05
-    write_spread(tmp_path / "spread.tif", std)
+    write_std(tmp_path / "spread.tif", std)
     with tifffile.TiffFile(tmp_path / "spread.tif") as file:
         samples = file.pages[0].asarray()
         assert "65535 is the range from black to white" in file.pages[0].description
@@ -38,16 +38,16 @@ def test_colours_tell_more_from_less() -> None:
 def test_the_scale_holds_the_values(level: float, end: int) -> None:
     """A picture of one value has the colour that the scale's own end gives it."""
     std = np.full((40, 160), level / 255, np.float32)
-    shown = np.asarray(draw_spread(std))[20, 80]
+    shown = np.asarray(draw_std(std))[20, 80]
     assert np.abs(shown - coloured(np.array([[level / end]]))[0, 0].astype(int)).max() <= 1
 
 
 def test_places_that_will_not_do(tmp_path: Path) -> None:
     output = tmp_path / "out.png"
     with pytest.raises(InputError, match=r"spread.png: the uncertainty is written as a 16-bit TIFF"):
-        check_spread(tmp_path / "spread.png", output)
+        check_std(tmp_path / "spread.png", output)
     with pytest.raises(InputError, match=r"would take the place of .*out.png"):
-        check_spread(tmp_path / "out.tif", output)
+        check_std(tmp_path / "out.tif", output)
     (tmp_path / "x.tif").mkdir()
     with pytest.raises(InputError, match="is a folder"):
-        check_spread(tmp_path / "x.tif", output)
+        check_std(tmp_path / "x.tif", output)

@@ -455,3 +455,22 @@ def test_medical_is_never_guessed_silently(caplog: pytest.LogCaptureFixture) -> 
     assert "black in all sources" in result.settings["why"]
     assert any(r.levelname == "WARNING" and "task medical" in r.getMessage() for r in caplog.records)
     assert fuse(*slices, steps=0, task="infrared").settings["why"] == ""
+
+
+def test_the_balance_knows_the_thermal_source() -> None:
+    """The grey one beside one in colour, in whatever order; of two grey ones the first."""
+    grey, colour = picture(40, 48, 1, np.uint8, 1), picture(40, 48, 3, np.uint8, 2)
+    options: dict[str, Any] = {"steps": 0, "task": "infrared", "noise": "off"}
+    for sources in ((grey, colour), (colour, grey)):
+        thermal = fuse(*sources, balance=1, **options).to_array() @ np.array([0.299, 0.587, 0.114])
+        assert np.abs(thermal - grey).max() <= 4
+    assert np.array_equal(
+        fuse(grey, colour, balance=0.3, **options).image.pixels,
+        fuse(colour, grey, balance=0.3, **options).image.pixels,
+    )
+    other = picture(40, 48, 1, np.uint8, 3)
+    assert np.abs(fuse(grey, other, balance=1, **options).to_array().astype(int) - grey).max() <= 4
+    assert fuse(grey, other, balance=0.3, **options).settings["balance"] == 0.3
+    for balance in (-0.1, 1.1, float("nan"), "half"):
+        with pytest.raises(InputError, match="balance"):
+            fuse(grey, other, balance=balance, **options)  # type: ignore[arg-type]

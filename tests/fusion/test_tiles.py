@@ -23,7 +23,7 @@ from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import SIDE, TiledLikelihood
-from ddfm.pictures.colour import blend_exposed_chroma, combine
+from ddfm.pictures.colour import blend_exposed_chroma, combine_exposed
 from ddfm.pictures.tiles import Tile, blended, spans
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
@@ -232,5 +232,5 @@ def test_chroma_in_strips_is_that_of_one_piece() -> None:
     luma = image.mean(1, keepdim=True)
     likelihood = HierarchicalLikelihood([luma, luma**2], [torch.zeros(1)] * 2, TASKS["exposure"])
     ours = with_chroma(images, luma, likelihood, 0, TASKS["exposure"])
-    whole = combine(luma, blend_exposed_chroma(list(images.values()), luma))
+    whole = combine_exposed(luma, blend_exposed_chroma(list(images.values()), luma), 0.25)
     assert torch.allclose(ours, whole, rtol=0, atol=1e-6)

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ddfm.likelihoods.contrast import SAMPLES, TAIL, bounded, compressed, stretched
+from ddfm.likelihoods.contrast import AT_ENDS, SAMPLES, TAIL, bounded, compressed, stretched
 from ddfm.likelihoods.evidence import NOISE_IN_STRUCTURE, Evidence, present_together, structure
 from ddfm.likelihoods.hierarchical import (
     ETA,
@@ -88,7 +88,11 @@ def test_a_constant_comes_back(value: float, height: int, width: int, kind: str)
     source = torch.full((1, 1, height, width), value, dtype=torch.float64)
     both = likelihood(source, source, kind=kind)
     assert torch.allclose(both.start, source, rtol=0, atol=1e-9)
-    expected = (compressed(source, TASKS[kind].knee) + 1) / 2
+    # Bent beyond the knee, but what all sources show black or white stays so.
+    bent = float(compressed(source, TASKS[kind].knee)[0, 0, 0, 0])
+    bent = min(bent, max(AT_ENDS * (value + 1) - 1, value))
+    bent = max(bent, min(1 - AT_ENDS * (1 - value), value))
+    expected = torch.full_like(source, (bent + 1) / 2)
     assert torch.allclose(both.finish(both.start), expected, rtol=0, atol=1e-9)
 
 
@@ -437,3 +441,52 @@ def test_the_joint_explanation_adds_deviations_from_own_means() -> None:
     own, alike = x.mean((2, 3), keepdim=True), torch.zeros(1, 2, 1, 1, dtype=torch.float64)
     assert joint(x, own, alike).flatten().tolist() == pytest.approx([0.4, -0.4])
     assert joint(0.5 * x + 0.25, 0.25 + 0.0 * own, alike).flatten().tolist() == pytest.approx([0.45, 0.1])
+
+
+# --- Balance -------------------------------------------------------------------------------------
+
+
+def balanced(infrared: Tensor, visible: Tensor, balance: float, thermal: int = 0) -> Tensor:
+    """Return the finished picture in [-1, 1]."""
+    task = replace(INFRARED, balance=balance, thermal=thermal)
+    both = HierarchicalLikelihood([infrared, visible], [torch.zeros(1, dtype=torch.float64)] * 2, task)
+    return 2 * both.finish(both.start) - 1
+
+
+def night() -> tuple[Tensor, Tensor]:
+    """Infrared and visible, both textured; one hot target in the infrared picture."""
+    infrared, visible = -0.4 + 0.2 * scene(1, 96, 96), -0.1 + 0.3 * scene(2, 96, 96)
+    infrared[..., 40:60, 40:52] = 0.95
+    return infrared, visible
+
+
+def test_the_ends_of_the_balance_are_the_cameras_pictures() -> None:
+    infrared, visible = night()
+    assert (balanced(infrared, visible, 1.0) - infrared).abs().max() < 3 * LEVEL
+    natural = balanced(infrared, visible, 0.0)
+    assert (natural - visible)[..., :24, :].abs().max() < 3 * LEVEL
+    assert natural[..., 44:56, 44:48].mean() > 0.9
+
+
+def test_the_balance_is_monotone_and_continuous() -> None:
+    """But for what sharpens and stretches, which fades towards either end."""
+    infrared, visible = night()
+    plain = replace(INFRARED, acutance=(1.0,) * 5, stretch=1.0, gain=1.0)
+    pictures = [
+        HierarchicalLikelihood(
+            [infrared, visible], [torch.zeros(1, dtype=torch.float64)] * 2, replace(plain, balance=k / 32)
+        ).start
+        for k in range(33)
+    ]
+    to_visible = [float((picture - visible).abs().mean()) for picture in pictures]
+    to_infrared = [float((picture - infrared).abs().mean()) for picture in pictures]
+    assert all(after > before - LEVEL / 10 for before, after in itertools.pairwise(to_visible))
+    assert all(after < before + LEVEL / 10 for before, after in itertools.pairwise(to_infrared))
+    steps = [float((after - before).abs().mean()) for before, after in itertools.pairwise(pictures)]
+    assert max(steps) < 0.25 * sum(steps)
+
+
+def test_the_thermal_source_may_be_any() -> None:
+    infrared, visible = night()
+    one, other = balanced(infrared, visible, 0.2), balanced(visible, infrared, 0.2, thermal=1)
+    assert torch.allclose(one, other, rtol=0, atol=1e-9)

@@ -298,6 +298,20 @@ def test_other_layouts_are_loaded_by_diffusers(tmp_path: Path) -> None:
         load_prior(tmp_path)
 
 
+def test_other_layouts_without_diffusers_name_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SMALL | {"act_fn": "gelu"}))
+    NoiseSchedule().save(tmp_path)
+    monkeypatch.delitem(sys.modules, "ddfm.priors.foreign", raising=False)
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(
+        InputError, match=r"act_fn: 'gelu', which needs diffusers: pip install 'ddfm\[diff"
+    ) as caught:
+        load_prior(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

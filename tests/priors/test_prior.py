@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,13 @@ def test_hub_models_come_from_the_cache_and_offline_is_said(
     shutil.copytree(tiny_prior, model / "snapshots" / ("0" * 40))
     assert load_prior("somebody/model").channels == 3
     assert {"name": "somebody/model", "where": "cached"}.items() <= list_priors()[1].items()
+
+
+def test_the_hub_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "cached" not in {row["where"] for row in list_priors()}
+    with pytest.raises(InputError, match=r"^somebody/model: .*pip install 'ddfm\[diffusers\]'$"):
+        load_prior("somebody/model")
 
 
 def test_the_command_lists_priors(ddfm: Command) -> None:

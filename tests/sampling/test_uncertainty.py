@@ -38,7 +38,7 @@ def never() -> Prior:
 
 @pytest.mark.parametrize("sigma", [0.05, 0.2, 0.5])
 def test_many_small_steps_draw_from_the_posterior(sigma: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uncertainty, "LEVELS", 300)
+    monkeypatch.setattr(uncertainty, "DRAW_LEVELS", 300)
     monkeypatch.setattr(uncertainty, "LAST_LEVEL", 1e-3)
     prior, generator = GaussianPrior(), torch.Generator().manual_seed(0)
     noisy = torch.full((1, 1, 200, 200), 0.3)

@@ -1,8 +1,8 @@
 """Public data sets of fusion: where to get them, how they must lie on disk, which part is for testing.
 
-Nothing is downloaded: most of these sets carry no licence to hand them on. The splits are those that
-the sets' own pages or papers state; where there is none, papers choose for themselves and their
-numbers cannot be compared pair by pair, which `Dataset.split` says.
+Nothing is downloaded: most of these sets carry no licence to hand them on. The splits are those that the
+sets' own pages or papers state. Where there is none, papers choose their own pairs. Then their numbers cannot
+be compared pair by pair, and `Dataset.split` says so.
 """
 
 from __future__ import annotations

@@ -56,10 +56,12 @@ class Method:
 
 
 def mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """Return the mean of the sources."""
     return (a + b) / 2
 
 
 def maximum(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """Return the larger value at each pixel."""
     return torch.maximum(a, b)
 
 

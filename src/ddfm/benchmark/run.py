@@ -30,6 +30,7 @@ from ddfm.jobs.matching import Group
 from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure
 from ddfm.pictures.image import Image
+from ddfm.version import own_version
 
 Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
 EXAMPLES = 4  # pairs kept for the report's contact sheet
@@ -122,8 +123,8 @@ def run(
 
     Measured are the convention's metrics and, of exposures and focus stacks, `ddfm.metrics.TASK_METRICS`.
 
-    A pair that one method fails on counts for none, so that all means are over the same pairs; a
-    method that fails on all of them is left out.
+    If one method fails on a pair, the pair counts for none. So all means are over the same pairs. A method
+    that fails on every pair is left out.
 
     Args:
         root: the folder that names in the checksums are relative to.
@@ -172,7 +173,7 @@ class Comparison:
 
     @property
     def costs(self) -> dict[str, Cost]:
-        """Median time and peak memory of each method that was run."""
+        """Return the median time and peak memory of each method that was run."""
         return {
             name: Cost(
                 statistics.median(self.seconds[name]) if self.seconds[name] else None,
@@ -301,9 +302,9 @@ def describe() -> dict[str, Any]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
-            "ddfm": version("ddfm"),
+            "ddfm": own_version(),
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "diffusers", "numpy", "pillow")},
+            **{name: version(name) for name in ("torch", "numpy", "pillow")},
         },
         "system": f"{platform.system()} {platform.machine()}, {device}",
         "threads": torch.get_num_threads(),

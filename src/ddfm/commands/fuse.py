@@ -13,6 +13,7 @@ import typer
 from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
+    BalanceOption,
     DeviceOption,
     DtypeOption,
     PriorOption,
@@ -66,6 +67,7 @@ def fuse(
         ),
     ] = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
+    balance: BalanceOption = 0.5,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -138,6 +140,7 @@ def fuse(
             colour_from=colour_from,
             noise=parse_noise(noise),
             stretch=stretch,
+            balance=balance,
             uncertainty=uncertainty is not None,
             device=device,
             dtype=dtype,

@@ -12,10 +12,10 @@ from ddfm.timing import stage
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Around the imports of a command: timed as such, and out of the garbage collector's way.
+    """Time the imports of a command, out of the garbage collector's way.
 
-    Importing torch makes some hundred thousand objects, nearly all of which stay:
-    going through them in search of garbage, now, later and when the command ends, is lost time.
+    Importing torch makes some hundred thousand objects, and nearly all of them stay. Searching them for
+    garbage would only cost time.
     """
     collecting, known = gc.isenabled(), len(sys.modules)
     gc.disable()

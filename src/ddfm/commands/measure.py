@@ -108,7 +108,7 @@ def benchmark(
     chosen, rules = datasets.get_dataset(dataset), check_convention(convention)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: must be at least 1")
-    pairs, lonely = match_folders(*datasets.find_folders(chosen, root))
+    pairs, unmatched = match_folders(*datasets.find_folders(chosen, root))
     pairs = pairs[:limit]
     names = [name.strip() for name in methods.split(",") if name.strip()]
     found = comparable.find_methods(names, chosen, [pair.stem for pair in pairs], steps=steps)
@@ -118,7 +118,7 @@ def benchmark(
     for path in report.files_written(output):
         check_target(path)
     prepare_folder(output)
-    for path in lonely:
+    for path in unmatched:
         tell(f"no partner: {path}")
     options = {"command": shlex.join(["ddfm", *sys.argv[1:]]), "seed": comparable.SEED, "limit": limit}
     with progress_bars() as bars:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 MOST_DIGITS = 18
 BackendOption = Annotated[str, typer.Option(help="What evaluates the network: torch or openvino.")]
+BalanceOption = Annotated[
+    float,
+    typer.Option(
+        metavar="0..1", help="From what the visible camera saw, and what is hot, to what the thermal one saw."
+    ),
+]
 DtypeOption = Annotated[
     str, typer.Option(help="Of the network: float32, bfloat16, float16 or auto (what the device is fast at).")
 ]

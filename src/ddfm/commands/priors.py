@@ -65,10 +65,10 @@ def train(
     settings = read_recipe(recipe) if recipe else Recipe()
 
     def show(record: dict[str, Any]) -> None:
-        left = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
+        minutes = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60
         line = (
             f"step {record['step']}/{settings.steps}  loss {record['loss']:.4f}  "
-            f"{record['images_per_second']:.0f} images/s  {left:.0f} min left"
+            f"{record['images_per_second']:.0f} images/s  {minutes:.0f} min left"
         )
         if "held_out" in record:
             losses = " ".join(f"{loss:.4f}" for loss in record["held_out"])
@@ -76,13 +76,13 @@ def train(
         else:
             live.update(line)
 
-    with stderr().status("first steps") as live, run.process_group(str(pick_device(device))) as place:
+    with stderr().status("first steps") as live, run.process_group(str(pick_device(device))) as chosen:
         run.train(
             find_images(images),
             output,
             settings,
             held_out=find_images(held_out) if held_out else None,
-            device=place,
+            device=chosen,
             resume=resume,
             progress=show,
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def prepare_streams() -> None:
-    """Have characters that a terminal lacks (one of ASCII, say) printed as escapes, not raised as errors."""
+    """Print characters that a terminal lacks (one of ASCII, say) as escapes, instead of raising errors."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -64,12 +64,14 @@ def label(text: object) -> str:
 
 
 def stderr() -> Console:
+    """Return the console that messages go to."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 def progress_bars() -> Progress:
+    """Return progress bars on the terminal's standard error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = stderr()
@@ -110,7 +112,7 @@ def tell_task(what: str, task: str, why: str) -> None:
 
 @contextmanager
 def tell_times(wanted: bool) -> Iterator[None]:
-    """Print, after what is done within, a table of where the time went, if that is wanted."""
+    """Print, if it is wanted, a table of the time that the work within took."""
     if not wanted:
         yield
         return

@@ -10,6 +10,7 @@ import typer
 
 from ddfm.commands.options import (
     BackendOption,
+    BalanceOption,
     DeviceOption,
     DtypeOption,
     PriorOption,
@@ -40,6 +41,7 @@ def video(
         ),
     ] = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the task does) or none.")] = "auto",
+    balance: BalanceOption = 0.5,
     prior: PriorOption = "natural",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -60,6 +62,7 @@ def video(
         seed=seed,
         noise=parse_noise(noise),
         stretch=stretch,
+        balance=balance,
         device=device,
         dtype=dtype,
         backend=backend,

@@ -1,7 +1,7 @@
 """A wet street at night, drawn by a small ray caster: one geometry, read as light and as heat.
 
-Every pixel gets a surface (what it reflects, what it emits, how warm it is and where it lies in the
-world), and the visible and the thermal picture are two readings of that one surface.
+Every pixel gets a surface: its reflectance, emission, temperature and position in the world. The visible and
+the thermal picture are two readings of that surface.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PERSON = {
 
 
 def draw() -> tuple[Image.Image, Image.Image]:
-    """The street in thermal (L) and in visible light (RGB): 480 x 640, aligned, always the same."""
+    """Draw the street in thermal (L) and in visible light (RGB): 480 x 640, aligned, always the same."""
     street, mirrored = _street(1), _street(-1)
     wet = _wetness(street)
     warmth = street.heat + 0.6 * wet * (blur(mirrored.heat, 6, 3) - street.heat)
@@ -73,7 +73,7 @@ def draw() -> tuple[Image.Image, Image.Image]:
 
 
 class _Surface:
-    """What each pixel of the supersampled picture is; ``side`` is -1 for its mirror image in wet ground.
+    """Describe each pixel of the supersampled picture; ``side`` is -1 for its mirror image in wet ground.
 
     ``albedo`` and ``glow`` (emitted light) are linear RGB (H, W, 3), ``heat`` is (H, W) in [0, 1],
     ``point`` and ``normal`` are world coordinates (H, W, 3).
@@ -90,19 +90,20 @@ class _Surface:
         )
 
     def project(self, points: Sequence[Point]) -> list[tuple[float, float]]:
-        """Where points of the world appear, in pixels of the supersampled picture."""
+        """Project points of the world to pixels of the supersampled picture."""
         return [
             (CENTRE_X + FOCAL * x / z, CENTRE_Y + FOCAL * (EYE - self.side * y) / z) for x, y, z in points
         ]
 
     def mask(self, draw: Callable[[ImageDraw.ImageDraw], Any]) -> Array:
-        """What ``draw`` paints, (H, W) in [0, 1]."""
+        """Rasterise the shape that ``draw`` paints, (H, W) in [0, 1]."""
         image = Image.new("L", (WIDTH * SUPER, HEIGHT * SUPER))
         draw(ImageDraw.Draw(image))
         painted: Array = np.asarray(image, np.float32) / np.float32(255)
         return painted
 
     def polygon(self, points: Sequence[Point]) -> Array:
+        """Return the mask of a polygon given by points of the world."""
         corners = self.project(points)
         return self.mask(lambda d: d.polygon(corners, fill=255))
 
@@ -132,7 +133,7 @@ class _Surface:
 
 
 def _street(side: int) -> _Surface:
-    """The whole street, far to near; the same random draws for the street and its mirror image."""
+    """Draw the whole street, far to near; the same random draws for the street and its mirror image."""
     rng = np.random.default_rng(11)
     surface, noise = _Surface(side), pink_noise(rng)
     _houses(surface, noise, rng)
@@ -160,7 +161,7 @@ def _soften(mask: Array, sigma: float) -> Array:
 
 
 def _houses(s: _Surface, noise: Array, rng: np.random.Generator) -> None:
-    """Sky, two rows of houses and one that closes the street: ``along`` a facade, ``y`` up, in metres."""
+    """Draw sky, houses on both sides and at the end: ``along`` a facade, ``y`` up, in metres."""
     wall = np.where(s.u > 0, RIGHT, LEFT)
     z = np.minimum(wall / s.u, END) + 0 * s.v
     x, y = s.u * z, s.side * (EYE - s.v * z)
@@ -192,7 +193,7 @@ def _houses(s: _Surface, noise: Array, rng: np.random.Generator) -> None:
 def _windows(
     s: _Surface, rng: np.random.Generator, row: NDArray[np.int64], along: Array, y: Array, tall: Array
 ) -> None:
-    """A frame, panes and a cross bar; where somebody is at home light, curtains and a warm frame."""
+    """Draw a frame, panes and a cross bar; where somebody is at home light, curtains and a warm frame."""
     across, up = along / 2.75, (y - 3.9) / 3.1
     cell = row, across.astype(np.int64) % 32, np.clip(up, 0, 3).astype(np.int64)
     p, q = np.abs(across % 1 - 0.5), np.abs(up % 1 - 0.45)
@@ -209,7 +210,7 @@ def _windows(
 
 
 def _shop(s: _Surface, row: NDArray[np.int64], along: Array, y: Array, noise: Array) -> None:
-    """Glazing with shelves behind it, and a sign above in letters that glow but are not warmer."""
+    """Draw glazing with shelves behind it, and a sign above in letters that glow but are not warmer."""
     inside = (row == 1) & (along > SHOP[0]) & (along < SHOP[1])
     pane = inside & (y > 0.5) & (y < 2.75) & ((along / 1.6) % 1 > 0.05)
     books = texture(noise, along, np.floor(y / 0.55) * 3.7, 45)
@@ -228,7 +229,7 @@ def _shop(s: _Surface, row: NDArray[np.int64], along: Array, y: Array, noise: Ar
 
 
 def _ground(s: _Surface, noise: Array) -> None:
-    """Asphalt with markings and a crossing, kerbs, paving slabs; warm tracks where cars have driven."""
+    """Draw asphalt with markings and a crossing, kerbs, slabs; warm tracks where cars have driven."""
     z = EYE / np.maximum(s.v, 1e-3) + 0 * s.u
     x = s.u * z
     on = (s.v > 0) & (z < END) & (x > LEFT) & (x < RIGHT)
@@ -265,7 +266,7 @@ def _line(s: _Surface, path: Sequence[tuple[float, float]], width: float, z: flo
 
 
 def _hotel(s: _Surface) -> None:
-    """A sign in red letters one above the other, on the left."""
+    """Draw a sign in red letters one above the other, on the left."""
     z, x0, x1, y0, y1 = 17.0, -5.1, -4.0, 3.5, 7.3
     s.paint(s.polygon([(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)]), z, BLACK, 0.34)
     ((x, y),) = s.project([((x0 + x1) / 2, (y0 + y1) / 2, z)])
@@ -280,7 +281,7 @@ def _hotel(s: _Surface) -> None:
 
 
 def _car(s: _Surface, x: float, z: float, lit: bool) -> None:
-    """A saloon: ``lit`` is driving towards us, engine and tyres warm; else parked, seen from behind."""
+    """Draw a saloon: ``lit`` is driving towards us, engine and tyres warm; else parked, seen from behind."""
     coat: Colour = (0.05, 0.06, 0.08) if lit else (0.10, 0.013, 0.015)
     flank, glass = -0.86 * np.sign(x), 1.1 if lit else 0.7
 
@@ -344,7 +345,7 @@ def _person(s: _Surface, x: float, z: float, tall: float, coat: Colour, trousers
 
 
 def _tree(s: _Surface, rng: np.random.Generator, x: float, z: float, crown: float) -> None:
-    """A trunk with branches, and leaves in clumps; lighter leaves are nearer to us."""
+    """Draw a trunk with branches, and leaves in clumps; lighter leaves are nearer to us."""
     bend = rng.uniform(-0.15, 0.15, 6)
     trunk = [(x + bend[k] * k / 3, 0.15 * crown * k, z) for k in range(6)]
     s.paint(_line(s, s.project(trunk), 0.24, z), z, (0.05, 0.04, 0.03), 0.27, bulge=0.08)
@@ -367,7 +368,7 @@ def _tree(s: _Surface, rng: np.random.Generator, x: float, z: float, crown: floa
 
 
 def _shade(s: _Surface) -> Array:
-    """Light that reaches the camera, linear RGB (H, W, 3), unbounded."""
+    """Return the light that reaches the camera, linear RGB (H, W, 3), unbounded."""
     arriving = np.array((0.020, 0.024, 0.038), np.float32) * (0.6 + 0.4 * s.normal[..., 1:2])
     for place, colour, strength, aim, narrow in LIGHTS:
         way = np.array(place, np.float32) - s.point
@@ -385,7 +386,7 @@ def _shade(s: _Surface) -> Array:
 
 
 def _wetness(s: _Surface) -> Array:
-    """How mirror-like the ground is: more at a grazing angle and where water stands, (H, W) in [0, 1]."""
+    """Return how mirror-like the ground is, (H, W) in [0, 1]."""
     x, y, z = np.moveaxis(s.point, -1, 0)
     pool = texture(pink_noise(np.random.default_rng(3)), x, z, 22)
     grazing = (1 - EYE / np.hypot(z, EYE)) ** 4
@@ -398,13 +399,13 @@ def _wetness(s: _Surface) -> Array:
 
 
 def _streaks(light: Array) -> Array:
-    """Reflections in rough wet asphalt: drawn out towards the camera."""
+    """Draw reflections in rough wet asphalt out towards the camera."""
     light = light.clip(0, 25)
     return 0.35 * blur(light, 5, 2) + 0.65 * blur(light, 34, 3)
 
 
 def _photograph(light: Array, rng: np.random.Generator) -> Image.Image:
-    """Lens glare, a film-like shoulder and sensor noise: RGB of 480 x 640."""
+    """Add lens glare, a film-like shoulder and sensor noise: RGB of 480 x 640."""
     light = _halved(light.clip(0, 60))
     for weight, sigma_y, sigma_x in ((0.10, 2.5, 2.5), (0.06, 9, 9), (0.05, 34, 34), (0.025, 1, 42)):
         light = light + weight * blur(light, sigma_y, sigma_x)
@@ -412,13 +413,13 @@ def _photograph(light: Array, rng: np.random.Generator) -> Image.Image:
 
 
 def _thermal(heat: Array, rng: np.random.Generator) -> Image.Image:
-    """The softer picture of a microbolometer: L of 480 x 640."""
+    """Return the softer picture of a microbolometer: L of 480 x 640."""
     soft = 255 * _halved(blur(heat, 1.8, 1.8))
     return Image.fromarray((soft + rng.normal(0, 2, soft.shape)).round().clip(0, 255).astype(np.uint8))
 
 
 def _halved(image: Array) -> Array:
-    """Mean of SUPER x SUPER blocks."""
+    """Return the means of SUPER x SUPER blocks."""
     blocks = image.reshape(HEIGHT, SUPER, WIDTH, SUPER, *image.shape[2:])
     means: Array = blocks.mean((1, 3))
     return means

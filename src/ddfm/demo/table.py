@@ -1,7 +1,7 @@
 """A table before a wall of books, drawn by a small ray tracer: light, and the distance of every pixel.
 
-The same room makes two scenes: lit by a lamp, with balls at several distances, and lit by a window, whose
-light is hundreds of times as strong as the room's.
+The same room makes two scenes. One is lit by a lamp, with balls at several distances. The other is lit by a
+window, hundreds of times as strong as the room's light.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Ball(NamedTuple):
 
     @property
     def centre(self) -> Point:
+        """Return the middle of the ball, which touches the table."""
         return self.x, self.radius, self.z
 
 

@@ -44,7 +44,7 @@ def samples(score: Score, pictures: int, draws: int = DRAWS) -> NDArray[np.float
     return np.array([score(generator.integers(pictures, size=pictures)) for _ in range(draws)])
 
 
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Return mean and standard deviation (n - 1) over seeds; 0 for a single one."""
     array = np.asarray(values, np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0

@@ -96,7 +96,7 @@ def classify(
         seeds: one training each.
         recipe: of all trainings, but for its seed.
         cached: folder for fused crops and for trainings, which are resumed from there.
-        progress: told in a line what is done.
+        progress: called with a line about what is done.
 
     Raises InputError: as `flir_crops.read`.
     """

@@ -31,7 +31,7 @@ EXAMPLES = 4  # pictures kept for the report
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one input's pictures.
+    """Hold the boxes found in one input's pictures.
 
     Attributes:
         runs: boxes of each scene, for each seed; one run for a detector that was not retrained.
@@ -97,7 +97,7 @@ def pretrained(
         inputs: what to compare.
         cached: folder for fused pictures.
         limit: take only the first scenes.
-        progress: told in a line what is done.
+        progress: called with a line about what is done.
 
     Raises InputError: no class person, an empty split, labels that cannot be read, no detector installed.
     """
@@ -176,7 +176,7 @@ def retrained(
         cached: folder for pictures and trainings, which are resumed from there.
         limit: take only the first scenes of each split.
         device: where to train.
-        progress: told in a line what is done.
+        progress: called with a line about what is done.
 
     Raises InputError: an empty split, labels that cannot be read, an unknown model or weights.
     """

@@ -17,7 +17,7 @@ from ddfm.downstream.scenes import Picture
 from ddfm.formats.atomic import prepare_folder
 
 MULTIPLE = 8  # pixels that height and width are rounded down to
-SAMPLES = 200  # pictures that mean and standard deviation are measured on, at most
+MOST_MEASURED = 200  # pictures that mean and standard deviation are measured on, at most
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def collect(
         pixels[number] = resized(picture, size)
     if like is not None:
         return Frames(pixels, like.mean, like.std)
-    sample = pixels[:: max(1, count // SAMPLES)].reshape(-1, 3).astype(np.float64)
+    sample = pixels[:: max(1, count // MOST_MEASURED)].reshape(-1, 3).astype(np.float64)
     mean, std = sample.mean(0), sample.std(0).clip(1)
     return Frames(pixels, torch.from_numpy(mean).float(), torch.from_numpy(std).float())
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ddfm.downstream.average_precision import nan_mean
-from ddfm.downstream.bootstrap import Interval, mean_and_spread
+from ddfm.downstream.bootstrap import Interval, mean_and_std
 from ddfm.downstream.classification import SCORES, Classified
 from ddfm.downstream.confusion import accuracies, class_iou
 from ddfm.downstream.detection import Detected
@@ -53,16 +53,16 @@ def detection_table(name: str, detected: Detected) -> Table:
     rows = []
     for made in detected.inputs:
         runs = detected.precisions(made)
-        fifty, spread = mean_and_spread([run.mean_50 for run in runs])
-        all_, _ = mean_and_spread([run.mean_50_95 for run in runs])
-        recall, _ = mean_and_spread([nan_mean(run.recall_50) for run in runs])
+        fifty, std = mean_and_std([run.mean_50 for run in runs])
+        all_, _ = mean_and_std([run.mean_50_95 for run in runs])
+        recall, _ = mean_and_std([nan_mean(run.recall_50) for run in runs])
         against = (
             DASH
             if made == OURS or OURS not in detected.inputs
             else _signed(detected.difference_50(made, OURS))
         )
         shown = f"{number(fifty)} {_bracket(detected.interval_50(made))}"
-        plus = f" ± {spread:.3f}" if len(runs) > 1 else ""
+        plus = f" ± {std:.3f}" if len(runs) > 1 else ""
         rows.append([made, shown + plus, number(all_), number(recall), against])
     columns = ["input", "AP at .5", "AP at .5:.95", "recall at .5", f"AP at .5 against {OURS}"]
     return Table(f"{detected.title}: {name}", columns, rows, f"{INTERVAL} {SPREAD}")
@@ -121,14 +121,12 @@ def segmentation_table(segmented: Segmented) -> Table:
     for name in segmented.inputs:
         cells = []
         for convention in ("with_background", "without_background"):
-            mean, spread = mean_and_spread([run[convention] for run in segmented.mean_ious(name)])
+            mean, std = mean_and_std([run[convention] for run in segmented.mean_ious(name)])
             bracket = _bracket(segmented.interval(name, convention))
-            cells.append(
-                f"{number(mean)} {bracket}" + (f" ± {spread:.3f}" if _several(segmented, name) else "")
-            )
+            cells.append(f"{number(mean)} {bracket}" + (f" ± {std:.3f}" if _several(segmented, name) else ""))
         for time in segmented.conditions:
             values = [run["with_background"] for run in segmented.mean_ious(name, time)]
-            cells.append(number(mean_and_spread(values)[0]))
+            cells.append(number(mean_and_std(values)[0]))
         rows.append([name, *cells])
     columns = ["input", "mIoU, background counted", "mIoU, background left out", *segmented.conditions]
     note = f"{INTERVAL} {SPREAD} Times of day: background counted. Classes that occur nowhere are left out."
@@ -194,11 +192,11 @@ def classification_table(classified: Classified) -> Table:
         cells = []
         for night in (False, True):
             for score, values in classified.scores(name, night).items():
-                mean, spread = mean_and_spread(values)
+                mean, std = mean_and_std(values)
                 bracket = (
                     f" {_bracket(classified.balanced_interval(name, night))}" if score == "balanced" else ""
                 )
-                cells.append(f"{number(mean)} ± {spread:.3f}{bracket}")
+                cells.append(f"{number(mean)} ± {std:.3f}{bracket}")
         rows.append([name, *cells])
     columns = ["input", *(f"{score}, {time}" for time in TIMES for score in SCORES)]
     note = f"{SPREAD} {INTERVAL} Balanced: mean of the classes' accuracies; worst: the lowest of them."

@@ -102,8 +102,8 @@ def _targets(
         for (left, top, right, bottom), kind in zip(labels.xyxy / STRIDE, labels.classes, strict=True):
             x, y = (left + right) / 2, (top + bottom) / 2
             column, row = min(int(x), width - 1), min(int(y), height - 1)
-            spread = max(0.6, math.sqrt((right - left) * (bottom - top)) / 6)  # in positions
-            blob = torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * spread**2))
+            std = max(0.6, math.sqrt((right - left) * (bottom - top)) / 6)  # in positions
+            blob = torch.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * std**2))
             heat[picture, kind] = torch.maximum(heat[picture, kind], blob)
             sizes.append((right - left, bottom - top))
             offsets.append((x - column, y - row))

@@ -30,7 +30,7 @@ RARE = 1.02  # keeps the weight of a class that hardly occurs finite (ENet, Pasz
 
 @dataclass(frozen=True)
 class Masks:
-    """What a model made of one input.
+    """Hold the masks that a model made of one input.
 
     Attributes:
         matrices: confusion matrix of each test scene, for each seed: int64 (scenes, classes, classes).
@@ -116,7 +116,7 @@ def retrained(
         cached: folder for pictures and trainings, which are resumed from there.
         limit: take only the first scenes of each split.
         device: where to train.
-        progress: told in a line what is done.
+        progress: called with a line about what is done.
 
     Raises InputError: an empty split, labels that cannot be read, unknown weights.
     """

@@ -28,7 +28,7 @@ CHECKPOINT_EVERY = 100  # steps
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: AdamW, a short warm-up, then half a cosine down to 1 %.
+    """Hold the settings of a training: AdamW, a short warm-up, then half a cosine down to 1 %.
 
     Attributes:
         steps: of the optimiser.

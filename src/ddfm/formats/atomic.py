@@ -106,7 +106,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def partial_folder(parent: Path) -> Iterator[Path]:
     """Make a folder under a random name; it is removed with what is in it when the block is left.
 
-    Whoever wants to keep it renames it, or what is in it, within the block. Raises OSError.
+    To keep it, rename it or what is in it within the block. Raises OSError.
     """
     folder, lock = _create_folder(parent)
     try:

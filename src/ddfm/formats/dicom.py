@@ -198,7 +198,7 @@ def _check_alike(datasets: list[Any], files: list[Path]) -> None:
 
 
 def _geometry(datasets: list[Any], files: list[Path]) -> tuple[list[int], NDArray[np.float64] | None]:
-    """The slices' order along their normal, and the affine."""
+    """Return the slices' order along their normal, and the affine."""
     words = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
     for dataset, file in zip(datasets, files, strict=True):
         if missing := [word for word in words if not dataset.get(word)]:
@@ -260,7 +260,7 @@ def _vectors(datasets: list[Any], files: list[Path], word: str, length: int) -> 
 
 
 def _pixels(dataset: Any, path: Path) -> NDArray[Any]:
-    """Stored samples (H, W, C)."""
+    """Return the stored samples, (H, W, C)."""
     syntax = dataset.file_meta.TransferSyntaxUID
     what = DAMAGED
     if _is_compressed(syntax):
@@ -298,7 +298,7 @@ def _decoded(dataset: Any, syntax: str) -> NDArray[Any]:
 
 
 def _rescaled(stored: list[NDArray[Any]], datasets: list[Any]) -> NDArray[Any]:
-    """Physical values, (D, H, W, C): whole numbers of 16 bits where they are, else floats."""
+    """Return physical values, (D, H, W, C): whole numbers of 16 bits where they are, else floats."""
     scales = [scale(dataset) for dataset in datasets]
     values = np.stack(stored)
     if all(factors == (1, 0) for factors in scales):
@@ -313,7 +313,7 @@ def _rescaled(stored: list[NDArray[Any]], datasets: list[Any]) -> NDArray[Any]:
 
 
 def scale(dataset: Any) -> tuple[float, float]:
-    """Slope and intercept; none for colours, which have no units."""
+    """Return slope and intercept; none for colours, which have no units."""
     if int(dataset.get("SamplesPerPixel") or 1) > 1:
         return 1.0, 0.0
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
@@ -321,7 +321,7 @@ def scale(dataset: Any) -> tuple[float, float]:
 
 
 def _window(dataset: Any) -> ValueRange | None:
-    """The first display window as its darkest and brightest value (PS3.3 C.11.2.1.2)."""
+    """Return the first display window as its darkest and brightest value (PS3.3 C.11.2.1.2)."""
     if not dataset.get("WindowWidth") or dataset.get("WindowCenter") is None:
         return None
     centre, width = (float(np.ravel(dataset[word].value)[0]) for word in ("WindowCenter", "WindowWidth"))
@@ -332,6 +332,7 @@ def _window(dataset: Any) -> ValueRange | None:
 
 
 def pydicom_or_refuse() -> Any:
+    """Import pydicom; raises InputError if it is missing."""
     try:
         import pydicom
         import pydicom.encaps

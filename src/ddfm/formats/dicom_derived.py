@@ -94,7 +94,7 @@ STALE = [
 
 
 def check_writable(path: Path, depth: np.dtype[Any], colour: bool) -> None:
-    """Raises InputError if a series cannot hold the result."""
+    """Raise InputError if a series cannot hold the result."""
     if colour and depth != np.uint8:
         raise InputError(
             f"{path}: DICOM holds colours of 8 bits only; give the series in colour as the first source"
@@ -102,7 +102,7 @@ def check_writable(path: Path, depth: np.dtype[Any], colour: bool) -> None:
 
 
 def encode(values: NDArray[np.float64], sources: list[Any], copy_patient: bool) -> list[bytes]:
-    """The files of a derived series, one a slice, from physical values (D, H, W, C).
+    """Encode a derived series, one file a slice, from physical values (D, H, W, C).
 
     Geometry, units and window are the source's, UIDs are new: made from the source's and the samples,
     so that the same input gives the same bytes. Unless ``copy_patient``, only the tags named at the top

@@ -35,7 +35,7 @@ COVERED = 0.995  # share of the pixels that the scale has to hold
 BAR, MARGIN, TEXT = 14, 8, 14  # pixels
 
 
-def check_spread(path: Path, output: Path) -> None:
+def check_std(path: Path, output: Path) -> None:
     """Find out before the work whether the two files can be written. Raises InputError."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise InputError(f"{path}: the uncertainty is written as a 16-bit TIFF; name a .tif file")
@@ -47,24 +47,25 @@ def check_spread(path: Path, output: Path) -> None:
 
 
 @stage("write")
-def write_spread(path: Path, std: NDArray[np.float32]) -> None:
+def write_std(path: Path, std: NDArray[np.float32]) -> None:
     """Write a standard deviation, (H, W) in shares of the range, as a TIFF (65535 is 1) and as a picture."""
     buffer = io.BytesIO()
     samples = np.rint(std.astype(np.float64) * TOP).clip(0, TOP).astype(np.uint16)
     about = f"standard deviation of the fused luminance; {TOP} is the range from black to white"
     tifffile.imwrite(buffer, samples, compression="zlib", description=about, software=False, metadata=None)
     picture = io.BytesIO()
-    draw_spread(std).save(picture, "PNG")
+    draw_std(std).save(picture, "PNG")
     write_whole(path, buffer.getvalue())
     write_whole(picture_path(path), picture.getvalue())
 
 
 def picture_path(path: Path) -> Path:
+    """Return where the colour picture of a standard deviation goes."""
     return path.with_suffix(".png")
 
 
-def draw_spread(std: NDArray[np.float32]) -> PILImage.Image:
-    """The standard deviation in colours, its scale in 8-bit grey levels below."""
+def draw_std(std: NDArray[np.float32]) -> PILImage.Image:
+    """Draw the standard deviation in colours, its scale in 8-bit grey levels below."""
     grey_levels = 255 * std.astype(np.float64)
     needed = np.quantile(grey_levels, COVERED)
     end = next((end for end in SCALE_ENDS if end >= needed), SCALE_ENDS[-1])
@@ -81,7 +82,7 @@ def draw_spread(std: NDArray[np.float32]) -> PILImage.Image:
 
 
 def coloured(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Values in [0, 1], larger ones as 1, (H, W), as colours (H, W, 3)."""
+    """Colour values in [0, 1], larger ones as 1: (H, W) to (H, W, 3)."""
     places = np.linspace(0, 1, len(COLOURS))
     channels = [np.interp(values, places, COLOURS[:, channel]) for channel in range(3)]
     return np.rint(np.stack(channels, -1)).astype(np.uint8)

@@ -104,7 +104,7 @@ def _opened(file: BinaryIO, path: Path) -> Any:
 
 
 def _physical(raw: NDArray[Any], slope: float, intercept: float, path: Path) -> NDArray[Any]:
-    """Samples in physical units, shape (X, Y, Z, C)."""
+    """Return samples in physical units, shape (X, Y, Z, C)."""
     if raw.dtype.names == RGB.names:
         return np.stack([raw[name] for name in RGB.names or ()], -1)
     raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)[..., None]
@@ -118,7 +118,7 @@ def _physical(raw: NDArray[Any], slope: float, intercept: float, path: Path) -> 
 
 
 def check_writable(path: Path, depth: np.dtype[Any], colour: bool) -> None:
-    """Raises InputError if NIfTI cannot hold the result."""
+    """Raise InputError if NIfTI cannot hold the result."""
     if colour and depth != np.uint8:
         raise InputError(
             f"{path}: NIfTI holds colours of 8 bits only; give the volume in colour as the first source"
@@ -126,7 +126,7 @@ def check_writable(path: Path, depth: np.dtype[Any], colour: bool) -> None:
 
 
 def encode(path: Path, values: NDArray[np.float64], header: Any, copy_patient: bool) -> bytes:
-    """A file of physical values (D, H, W, C) with the header's type, scaling, geometry and units.
+    """Encode physical values (D, H, W, C) with the header's type, scaling, geometry and units.
 
     Without ``copy_patient`` what may name a person is left out: extensions, db_name, aux_file, descrip.
     """

@@ -1,8 +1,8 @@
 """Know what a run reads and what it will write, and refuse overlaps before anything is opened.
 
-Two names are one file if the system says so (device and number of an existing file, links resolved). What
-does not exist yet goes by the folder that it will lie in and its name there, as far as that folder tells
-names apart (upper and lower case, composed and decomposed characters, Windows' trailing dots).
+Two names are one file if the system says so (device and number of an existing file, links resolved). A path
+that does not exist yet is identified by its folder and its name in it. Names count as equal where that folder
+does not tell them apart: upper and lower case, composed and decomposed characters, Windows' trailing dots.
 
 Here, and not beside the readers, because every command needs it for files of every kind.
 """
@@ -32,7 +32,7 @@ Identity = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run touches.
+    """Hold the paths that a run touches.
 
     Attributes:
         reads: files and folders. A folder stands for itself: name the files that are read in it, too.

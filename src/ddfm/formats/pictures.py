@@ -31,7 +31,7 @@ SUFFIXES = {
 
 
 def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) -> dict[str, Path]:
-    """The image files of a folder by their name before the suffix, sorted; hidden files are left out.
+    """Return a folder's image files by their stem, sorted; hidden files are left out.
 
     Raises InputError if the folder is none, cannot be listed, or holds one stem twice.
     """
@@ -69,7 +69,7 @@ def read_image(path: Path | str, value_range: RangeChoice = None) -> Image:
 
 @stage("read")
 def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]:
-    """The pages of a TIFF file, all of one size, depth and range; of any other picture, the one there is.
+    """Read the pages of a TIFF file, all of one size, depth and range; one of any other picture.
 
     Raises InputError as `read_image` does, and for pages that differ in size, depth or colours.
     """
@@ -84,7 +84,7 @@ def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]
 
 @stage("read")
 def from_pil(image: PILImage.Image, name: str = "image", value_range: RangeChoice = None) -> Image:
-    """A PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied.
+    """Convert a PIL image of any mode but CMYK, LAB and HSV, its EXIF orientation applied.
 
     Raises InputError, also for one that is closed, or whose file is damaged or cut short.
     """
@@ -159,7 +159,7 @@ def _widest(declared: Sequence[Range]) -> Range:
 
 
 def _turned(resolution: Resolution | None, orientation: int) -> Resolution | None:
-    """The resolution after `raster.orient`: a quarter turn swaps across and down."""
+    """Return the resolution after `raster.orient`: a quarter turn swaps across and down."""
     if resolution is None or orientation < 5:
         return resolution
     across, down, unit = resolution
@@ -167,7 +167,7 @@ def _turned(resolution: Resolution | None, orientation: int) -> Resolution | Non
 
 
 def suffix_for(depth: np.dtype[Any]) -> str:
-    """The format for a result of this depth: PNG as far as it can hold it, TIFF otherwise."""
+    """Return the format for a result of this depth: PNG as far as it can hold it, TIFF otherwise."""
     return ".png" if depth in (np.uint8, np.uint16) else ".tif"
 
 

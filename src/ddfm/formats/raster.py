@@ -103,7 +103,7 @@ def _unfolded(image: PILImage.Image, name: str) -> NDArray[Any]:
 
 
 def unfold(image: PILImage.Image) -> NDArray[Any]:
-    """Samples of a PIL image, upright, (H, W) or (H, W, C)."""
+    """Return the samples of a PIL image, upright, (H, W) or (H, W, C)."""
     samples = np.asarray(_plain_mode(ImageOps.exif_transpose(image)))
     return _narrowed(samples) if image.mode == "I" else samples
 
@@ -120,7 +120,7 @@ def _narrowed(samples: NDArray[np.int32]) -> NDArray[Any]:
 
 
 def check_mode(image: PILImage.Image, name: str) -> None:
-    """Raises InputError for several frames, and for colours that are not RGB."""
+    """Raise InputError for several frames, and for colours that are not RGB."""
     if (frames := getattr(image, "n_frames", 1)) > 1:
         raise InputError(f"{name}: has {frames} frames; save the one to fuse as a file of its own")
     if image.mode in ("CMYK", "LAB", "HSV"):
@@ -128,7 +128,7 @@ def check_mode(image: PILImage.Image, name: str) -> None:
 
 
 def _plain_mode(image: PILImage.Image) -> PILImage.Image:
-    """Palettes, bitmaps and colour keys unfolded to L, LA, RGB or RGBA."""
+    """Unfold palettes, bitmaps and colour keys to L, LA, RGB or RGBA."""
     if image.mode in ("L", "LA", "RGB", "RGBA"):
         keyed = "transparency" in image.info
         return image.convert({"L": "LA", "RGB": "RGBA"}.get(image.mode, image.mode)) if keyed else image
@@ -140,7 +140,7 @@ def _plain_mode(image: PILImage.Image) -> PILImage.Image:
 
 
 def _significant_bits(data: bytes, samples: NDArray[Any]) -> Range | None:
-    """What the sBIT chunk of a 16-bit PNG says of its range.
+    """Read the range of a 16-bit PNG from its sBIT chunk.
 
     The standard has samples of fewer bits scaled up to 16; then the range is all of them. Some writers
     leave them as they are, which shows in low bits that scaling up would not have set.
@@ -170,7 +170,7 @@ def orient(samples: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def encode(samples: NDArray[Any], kind: str, icc_profile: bytes | None) -> bytes:
-    """A PNG, JPEG, BMP or WebP file of samples (H, W) or (H, W, C): uint8, or uint16 for PNG."""
+    """Encode samples (H, W) or (H, W, C) as PNG, JPEG, BMP or WebP: uint8, or uint16 for PNG."""
     buffer = io.BytesIO()
     if samples.dtype == np.uint16:
         png = imagecodecs.png_encode(samples)

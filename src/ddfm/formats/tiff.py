@@ -254,7 +254,7 @@ def _resolution(tags: dict[int, Any]) -> Resolution | None:
 def _unpack(
     page: Any, samples: NDArray[Any], tags: dict[int, Any], name: str
 ) -> tuple[NDArray[Any], Range | None]:
-    """Few bits scaled to eight, palettes looked up, white-is-zero turned round; and the range."""
+    """Scale few bits to eight, look palettes up, turn white-is-zero round; return samples and range."""
     kind, bits = page.photometric.name, page.bitspersample
     if kind == "PALETTE":
         with _decoding(name):
@@ -275,7 +275,7 @@ def _unpack(
 
 
 def _declared(dtype: np.dtype[Any], bits: int, tags: dict[int, Any]) -> Range | None:
-    """What BitsPerSample, MaxSampleValue (the bits that hold it) or S-Min/MaxSampleValue say."""
+    """Read the range from BitsPerSample, MaxSampleValue (the bits that hold it) or S-Min/MaxSampleValue."""
     if dtype == np.uint16:
         if bits < 16:
             return of_bits(bits, f"{bits} bits")
@@ -298,7 +298,7 @@ def encode(
     icc_profile: bytes | None,
     resolution: Resolution | None,
 ) -> bytes:
-    """A TIFF file, deflated; tags give the range if the depth does not."""
+    """Encode a TIFF file, deflated; tags give the range if the depth does not."""
     buffer = io.BytesIO()
     depth = pages[0].dtype
     channels = pages[0].shape[2] if pages[0].ndim == 3 else 1

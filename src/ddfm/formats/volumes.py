@@ -49,12 +49,12 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Slices, height, width."""
+        """Return slices, height, width."""
         return len(self.slices), *self.slices[0].size
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
-        """Distance of columns, rows and slices, in millimetres."""
+        """Return the distance of columns, rows and slices, in millimetres."""
         if self.affine is None:
             return None
         across, down, through = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
@@ -62,11 +62,11 @@ class Volume:
 
     @property
     def axis_codes(self) -> str | None:
-        """Where columns, rows and slices run to, of L or R, A or P, S or I: LPS for most DICOM series."""
+        """Return where columns, rows and slices run to, as L or R, A or P, S or I: LPS for most DICOM."""
         return None if self.affine is None else axis_codes(self.affine)
 
     def values(self) -> NDArray[np.float64]:
-        """In the file's units (Hounsfield, say), not rounded, (D, H, W, C)."""
+        """Return the values in the file's units (Hounsfield, say), not rounded, (D, H, W, C)."""
         return np.stack([image.values() for image in self.slices])
 
 
@@ -80,7 +80,7 @@ def axis_codes(affine: NDArray[np.float64]) -> str:
 
 
 def is_volume(path: Path) -> bool:
-    """Whether a path is to be read as a volume: NIfTI, a DICOM file or folder, a TIFF of several pages."""
+    """Tell whether a path is read as a volume: NIfTI, a DICOM file or folder, a TIFF of several pages."""
     if is_folder(path):
         return any(dicom.is_dicom(file) for file in entries(path))
     name = path.name.lower()
@@ -93,11 +93,11 @@ def is_volume(path: Path) -> bool:
 def read_volume(path: Path | str, value_range: VolumeRange = None) -> Volume:
     """Read a NIfTI file, a DICOM series (a folder) or a multi-page TIFF, with one range for all slices.
 
-    By default the range of NIfTI and DICOM is the smallest to the largest value of the whole volume in
-    physical units, rescale slope and intercept applied (0 to 255 for 8 bits): their values have no
-    natural black and white, and nothing is cut off. TIFF pages are taken as pictures are
-    (`read_pages`). ``"window"`` takes the file's display window instead (WindowCenter and Width,
-    cal_min and cal_max) and, as a window does, sets what lies outside to its ends, with a warning.
+    By default the range of NIfTI and DICOM is the smallest to the largest value of the whole volume, in
+    physical units (0 to 255 for 8 bits). These values have no natural black and white, and nothing is cut
+    off. TIFF pages are taken as pictures are (`read_pages`). ``"window"`` takes the file's display window
+    instead (WindowCenter and Width, cal_min and cal_max) and, as a window does, sets what lies outside to its
+    ends, with a warning.
 
     Raises InputError, naming the file, for anything that is not one whole volume.
     """
@@ -135,13 +135,13 @@ def _slices(
 
 
 def _negative(image: Image) -> Image:
-    """Small values white: the range upside down, so that the samples stay what they are."""
+    """Turn the range upside down for small values that are white; the samples stay as they are."""
     low, high = image.limits
     return replace(image, pixels=1 - image.pixels, value_range=(high, low))
 
 
 def check_same_grid(volumes: Sequence[Volume]) -> None:
-    """Raises InputError, naming the difference, unless all volumes have one shape and one geometry."""
+    """Raise InputError, naming the difference, unless all volumes have one shape and one geometry."""
     first = volumes[0]
     for other in volumes[1:]:
         two = f"{first.name} and {other.name}"
@@ -168,7 +168,7 @@ def check_same_grid(volumes: Sequence[Volume]) -> None:
 
 
 def _greatest_shift(first: Volume, other: Volume) -> float:
-    """How far apart the two affines put the same corner, in millimetres."""
+    """Return how far apart the two affines put the same corner, in millimetres."""
     assert first.affine is not None
     assert other.affine is not None
     depth, height, width = first.shape
@@ -219,6 +219,6 @@ def write_volume(path: Path, volume: Volume, copy_patient: bool = False) -> None
 
 
 def _clipped(volume: Volume) -> NDArray[np.float64]:
-    """Values for samples that are stored as integers: no further out than the range."""
+    """Clip values to the range for samples that are stored as integers."""
     low, high = sorted(volume.slices[0].limits)
     return volume.values().clip(low, high)

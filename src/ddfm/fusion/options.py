@@ -1,4 +1,4 @@
-"""The options of a fusion: what it can be told, checked once, before anything is read."""
+"""The options of a fusion, checked once, before anything is read."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ class Options:
     colour_from: int | None = None
     noise: NoiseLevels | None = None
     stretch: str = "auto"
+    balance: float = 0.5
     uncertainty: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -85,6 +86,8 @@ class Options:
         side = None if isinstance(self.tile, str) else self.tile
         if self.tile not in ("auto", "off") and not (is_whole(side) and side and side >= LEAST_TILE):
             raise InputError(f"tile {self.tile}: not auto, off or a side of at least {LEAST_TILE} pixels")
+        if not 0 <= self.balance <= 1:
+            raise InputError(f"balance {self.balance}: not within 0 (visible) to 1 (thermal)")
         self._check_noise()
         if self.backend == "openvino":
             from ddfm.priors.openvino import check_openvino
@@ -103,6 +106,7 @@ class Options:
             ("sampler", self.sampler, callable(self.sampler), "a function"),
             ("colour from", self.colour_from, self.colour_from is None or is_whole(self.colour_from),
              "the number of a source"),
+            ("balance", self.balance, isinstance(self.balance, Real), "a number"),
             ("stretch", self.stretch, isinstance(self.stretch, str), "a name"),
             ("backend", self.backend, isinstance(self.backend, str), "a name"),
             ("device", self.device, isinstance(self.device, str | torch.device), "a name"),
@@ -129,37 +133,37 @@ class Options:
 
     @property
     def likelihood_form(self) -> Form:
-        """The form itself, where ``form`` may be its name."""
+        """Return the form itself, where ``form`` may be its name."""
         return named_form(self.form)
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations: ``steps``, or the form's own number."""
+        """Return the number of network evaluations: ``steps``, or the form's own number."""
         return self.likelihood_form.steps if self.steps is None else self.steps
 
     @property
     def scheduler_factory(self) -> SchedulerFactory:
-        """The scheduler itself, where ``scheduler`` may be its name."""
+        """Return the scheduler itself, where ``scheduler`` may be its name."""
         return SCHEDULERS[self.scheduler] if isinstance(self.scheduler, str) else self.scheduler
 
     @property
     def scheduler_name(self) -> str:
-        """What a result calls the scheduler."""
+        """Return the scheduler's name for the result's settings."""
         return self.scheduler if isinstance(self.scheduler, str) else name_of(self.scheduler)
 
     @property
     def finds_task(self) -> bool:
-        """Whether the task has to be found out from the pictures."""
+        """Tell whether the task has to be found out from the pictures."""
         return self.task == "auto" and self.likelihood_form.tasks
 
     @cached_property
     def torch_device(self) -> torch.device:
-        """Where the network computes. Raises InputError if there is no such device."""
+        """Return the network's device. Raises InputError if there is no such device."""
         return pick_device(str(self.device), self.backend)
 
     @cached_property
     def torch_dtype(self) -> torch.dtype:
-        """The network's number format. Raises InputError for an unknown name."""
+        """Return the network's number format. Raises InputError for an unknown name."""
         return pick_dtype(self.dtype, self.torch_device, self.likelihood_form.warm)
 
     def noise_for(self, task: Task) -> NoiseLevels:

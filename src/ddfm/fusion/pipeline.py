@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from ddfm import __version__
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.options import NoiseLevels, Options
@@ -19,7 +19,7 @@ from ddfm.fusion.sources import Source, as_sources, match_sizes
 from ddfm.fusion.task import Choice, choose_for_all
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.forms import Form
-from ddfm.likelihoods.tasks import TASKS, Task
+from ddfm.likelihoods.tasks import EVEN, TASKS, Task
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
@@ -32,6 +32,7 @@ from ddfm.sampling.schedulers import SchedulerFactory
 from ddfm.sampling.uncertainty import posterior_std
 from ddfm.threads import fair_threads
 from ddfm.timing import RESTORE, stage
+from ddfm.version import own_version
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
@@ -57,6 +58,7 @@ def fuse(
     colour_from: int | None = None,
     noise: NoiseLevels | None = None,
     stretch: str = "auto",
+    balance: float = 0.5,
     uncertainty: bool = False,
     device: str = "auto",
     dtype: str = "auto",
@@ -98,8 +100,11 @@ def fuse(
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
-            by 15 % at most for task infrared, 20 % for exposures, not at all for the others;
+            by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
+        balance: between the thermal and the visible source, for task infrared: 0 for what the visible camera
+            saw, and what is hot; 0.5 for what each has to say; 1 for what the thermal camera saw. Thermal are
+            the grey sources beside one in colour, else the first one.
         uncertainty: whether to find out how far posterior samples spread (`ddfm.sampling.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 where
@@ -129,6 +134,7 @@ def fuse(
         colour_from=colour_from,
         noise=noise,
         stretch=stretch,
+        balance=balance,
         uncertainty=uncertainty,
         device=device,
         dtype=dtype,
@@ -189,8 +195,8 @@ class Fusion:
     ) -> list[FusionResult]:
         """Fuse several scenes of one kind at once: each as if it were alone, to rounding.
 
-        With DDPM, whose noise depends on the size, and with uncertainty, whose draws follow each other,
-        scenes that are to be as they are alone should come alone.
+        Results differ from those of a scene alone in two cases. DDPM's noise depends on the size, and
+        uncertainty's draws follow each other.
 
         Args:
             scenes: as many sources each, all of one scene of one size. Scenes may differ in size if all
@@ -216,9 +222,10 @@ class Fusion:
 
     def rules(self, choice: Choice) -> Task:
         """Return the constants of that task; forms that know of no tasks get those of infrared."""
-        if isinstance(self.options.task, Task):
-            return self.options.task
-        return TASKS.get(choice.task, TASKS["infrared"])
+        task = self.options.task
+        if not isinstance(task, Task):
+            task = TASKS.get(choice.task, TASKS["infrared"])
+        return task if self.options.balance == task.balance else replace(task, balance=self.options.balance)
 
 
 class _Run:
@@ -259,7 +266,7 @@ class _Run:
     def prepared(self) -> list[PreparedScenes]:
         """Return the scenes, stacked by size, their luminances without noise."""
         scenes = [
-            Scene.of(number, given, self.form.symmetric, self.options.torch_device)
+            Scene.of(number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device)
             for number, given in enumerate(self.scenes)
         ]
         noise = self.options.noise_for(self.task)
@@ -324,7 +331,7 @@ class _Run:
         """Return what the stack's n-th scene was fused with."""
         scene, prior = stack.scenes[n], self.prior.asked
         return {
-            "version": __version__,
+            "version": own_version(),
             "prior": prior.name if prior else None,
             "form": self.form.name,
             "scheduler": self.options.scheduler_name,
@@ -336,6 +343,7 @@ class _Run:
             "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
             "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
             "stretch": self.options.stretch,
+            "balance": self.task.balance,
             "device": str(self.options.torch_device),
             "dtype": str(self.options.torch_dtype).removeprefix("torch."),
             "backend": self.options.backend,

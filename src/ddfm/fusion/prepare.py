@@ -40,9 +40,21 @@ class Scene:
     pixels: list[Tensor]
 
     @classmethod
-    def of(cls, number: int, given: Sequence[Image], symmetric: bool, device: torch.device) -> Scene:
-        """Return the scene, its sources sorted by their contents if the form is symmetric in them."""
+    def of(
+        cls,
+        number: int,
+        given: Sequence[Image],
+        symmetric: bool,
+        thermal_first: bool,
+        device: torch.device,
+    ) -> Scene:
+        """Return the scene, its sources sorted by their contents if the form is symmetric in them.
+
+        With ``thermal_first`` the thermal one comes before all others.
+        """
         order = order_of_contents(given) if symmetric else list(range(len(given)))
+        if thermal_first:
+            order.sort(key=lambda k: k != thermal(given))
         return cls(number, given, order, [as_tensor(given[k]).to(device) for k in order])
 
     def coloured(self, colour_from: int | None) -> list[int]:
@@ -76,13 +88,20 @@ class PreparedScenes:
 
     @property
     def lumas(self) -> list[Tensor]:
-        """The luminances without noise."""
+        """Return the luminances without noise."""
         return [source.luma for source in self.cleaned]
 
     @property
     def residual_noise(self) -> list[Tensor]:
-        """Standard deviation of the noise left in each, (B,)."""
+        """Return the standard deviation of the noise left in each, (B,)."""
         return [source.residual_noise for source in self.cleaned]
+
+
+def thermal(given: Sequence[Image]) -> int:
+    """Return which source is the thermal one: the first grey one beside any in colour, else the first."""
+    if not any(source.is_colour for source in given):
+        return 0
+    return next((k for k, source in enumerate(given) if not source.is_colour), 0)
 
 
 def by_size(scenes: Sequence[Scene]) -> list[list[Scene]]:

@@ -13,7 +13,7 @@ from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.likelihoods.tiled import TiledLikelihood
 from ddfm.noise.clean import clean_source
-from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine
+from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine, combine_exposed
 from ddfm.pictures.image import Image, first_colour
 from ddfm.pictures.tiles import spans
 
@@ -27,7 +27,7 @@ SMOOTH_STRIP, SMOOTH_OVERLAP = 512, 64  # of exposures: their weights are smooth
 def with_chroma(
     coloured: Mapping[int, Tensor], luma: Tensor, likelihood: Likelihood, n: int, task: Task
 ) -> Tensor:
-    """The fused picture in colour, (1, 3, H, W): its chroma by the task's rule, from the sources in colour.
+    """Return the fused picture in colour, (1, 3, H, W): its chroma by the task's rule.
 
     Args:
         coloured: (1, 3, H, W) each, by their place among the likelihood's sources.
@@ -38,13 +38,14 @@ def with_chroma(
     """
     weights = chroma_weights(coloured, likelihood, n, task)
     side, overlap = (SMOOTH_STRIP, SMOOTH_OVERLAP) if task.chroma == "exposure" else (STRIP, 0)
+    finish = combine_exposed if task.chroma == "exposure" else combine
     result = luma.new_empty(1, 3, *luma.shape[-2:])
     for strip in spans(luma.shape[-2], side, overlap, max(overlap, 1)):
         y = luma[..., strip.all, :]
         # Pictures come pixel by pixel, with their channels side by side; plane by plane is quicker.
         images = [image[..., strip.all, :].contiguous() for image in coloured.values()]
         chroma = fused_chroma(images, y, weights and [weight[..., strip.all, :] for weight in weights], task)
-        made = combine(y, chroma, task.least_chroma)
+        made = finish(y, chroma, task.least_chroma)
         result[..., strip.own, :] = made[..., strip.own_within, :]
     return result
 
@@ -52,7 +53,7 @@ def with_chroma(
 def chroma_weights(
     coloured: Mapping[int, Tensor], likelihood: Likelihood, n: int, task: Task
 ) -> list[Tensor] | None:
-    """What the sources in colour weigh, (1, 1, H, W) each, if the task has one chosen; see `with_chroma`."""
+    """Weigh the sources in colour, (1, 1, H, W) each, if the task has one chosen; see `with_chroma`."""
     if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood):
         choice = likelihood.choice()[n : n + 1]
         return [choice[:, k : k + 1] for k in coloured]
@@ -62,7 +63,7 @@ def chroma_weights(
 def fused_chroma(
     images: Sequence[Tensor], luma: Tensor, weights: Sequence[Tensor] | None, task: Task
 ) -> Tensor:
-    """The chroma by the task's rule, (1, 3, H, W): by saturation, by exposure, or by the weights given."""
+    """Fuse the chroma by the task's rule, (1, 3, H, W): by saturation, exposure or the weights given."""
     if task.chroma == "exposure":
         return blend_exposed_chroma(images, luma)
     return blend_chroma(images, weights)
@@ -71,14 +72,14 @@ def fused_chroma(
 def without_noise(
     image: Tensor, model: Callable[[], Prior], level: Tensor | Literal["auto", "off"], n: int
 ) -> Tensor:
-    """Each channel of a colour image (1, 3, H, W) in [0, 1] denoised, for its chroma."""
+    """Denoise each channel of a colour image (1, 3, H, W) in [0, 1], for its chroma."""
     level = level if isinstance(level, str) else level[n].expand(3)
     channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 
 def template(scene: Sequence[Image], colour_from: int | None = None) -> Image:
-    """The source whose depth and range the result has: the first, as a rule.
+    """Return the source whose depth and range the result has: the first, as a rule.
 
     But raw counts or temperatures are no unit for colours: of a grey source in those and one in colour it
     is the latter.
@@ -88,12 +89,12 @@ def template(scene: Sequence[Image], colour_from: int | None = None) -> Image:
 
 
 def colour_source(scene: Sequence[Image], colour_from: int | None) -> Image:
-    """The source whose colour profile the result has."""
+    """Return the source whose colour profile the result has."""
     return first_colour(scene) if colour_from is None else scene[colour_from - 1]
 
 
 def restored(fused: Tensor, scene: Sequence[Image], colour_from: int | None) -> Image:
-    """The fused picture (1, C, H, W) with what the sources, in their given order, have besides pixels."""
+    """Return the fused picture (1, C, H, W) with the alpha, profile and resolution of the sources."""
     return replace(
         template(scene, colour_from),
         pixels=fused[0].movedim(0, -1).cpu().numpy(),

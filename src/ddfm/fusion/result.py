@@ -43,7 +43,7 @@ class FusionResult:
 
     @property
     def image(self) -> Image:
-        """The fused picture. Raises InputError if there are several."""
+        """Return the fused picture. Raises InputError if there are several."""
         if len(self.images) > 1:
             raise InputError(f"the result holds {len(self.images)} pictures: use images, or to_array()")
         return self.images[0]

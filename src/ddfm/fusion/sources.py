@@ -24,7 +24,7 @@ Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
 
 
 class Sources(NamedTuple):
-    """What was given, as pictures.
+    """Hold the given sources as pictures.
 
     Attributes:
         pictures: of each source its pictures, of which there is one unless it came as a batch.
@@ -36,17 +36,18 @@ class Sources(NamedTuple):
 
     @property
     def layout(self) -> Layout | None:
-        """The layout of what comes back: that of the first source with colour channels, or the first's."""
+        """Return the result's layout: that of the first source with colour channels, or the first's."""
         colour = (layout for layout in self.layouts if layout is not None and layout.channels >= 3)
         return next(colour, self.layouts[0])
 
     @property
     def is_batch(self) -> bool:
+        """Tell whether the sources came as a batch."""
         return self.layout is not None and self.layout.axes.startswith("B")
 
 
 def as_sources(given: Sequence[Source]) -> Sources:
-    """Whatever stands for pictures; raises InputError for what does not, and for batches that differ."""
+    """Read whatever stands for pictures; raises InputError for what does not, and for batches that differ."""
     read = [as_images(source, f"{ordinal(k)} source") for k, source in enumerate(given)]
     sources = Sources([pictures for pictures, _ in read], [layout for _, layout in read])
     counts = [len(pictures) for pictures in sources.pictures]
@@ -58,7 +59,7 @@ def as_sources(given: Sequence[Source]) -> Sources:
 
 
 def as_images(source: Source, name: str) -> tuple[list[Image], Layout | None]:
-    """One source as pictures, more than one if it is a batch, and the layout if it is an array."""
+    """Convert one source to pictures, more than one if it is a batch, and the layout if it is an array."""
     if isinstance(source, str | os.PathLike):
         return [read_image(as_path(source, name))], None
     if isinstance(source, Image):
@@ -103,13 +104,13 @@ def as_array(source: Tensor, name: str) -> NDArray[Any]:
 
 
 def ordinal(k: int) -> str:
-    """ "first" for 0."""
+    """Return "first" for 0."""
     words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
     return words[k] if k < len(words) else f"{k + 1}th"
 
 
 def match_sizes(sources: Sequence[Image], resize: bool) -> list[Image]:
-    """Sources of one size: refuse others, or resample them to the first colour source's."""
+    """Return sources of one size: refuse others, or resample them to the first colour source's."""
     target = first_colour(sources)
     if all(source.size == target.size for source in sources):
         return list(sources)
@@ -124,7 +125,7 @@ def match_sizes(sources: Sequence[Image], resize: bool) -> list[Image]:
 
 @stage("resize")
 def resampled(image: Image, size: tuple[int, int]) -> Image:
-    """The image at another height and width, bicubic with antialiasing."""
+    """Resample the image to another height and width, bicubic with antialiasing."""
 
     def plane(values: NDArray[np.float32]) -> NDArray[np.float32]:
         resized = PILImage.fromarray(values).resize((size[1], size[0]), PILImage.Resampling.BICUBIC)

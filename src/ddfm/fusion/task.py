@@ -1,8 +1,8 @@
 """What kind of sources these are: found out from the pictures, for ``task="auto"``.
 
-Medical pictures lie on black; exposures differ in brightness and hardly in the order of it; focus stacks
-hardly differ at all at a coarse scale; and what agrees in none of these comes from different sensors. The
-thresholds lie well between the development data's kinds (benchmarks/results/auto_task.json).
+Medical pictures lie on black. Exposures differ in brightness, but hardly in its order. Focus stacks hardly
+differ at a coarse scale. All other sources come from different sensors. The thresholds lie well between the
+development data's kinds (benchmarks/results/auto_task.json).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Choice(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """How two pictures compare at a coarse scale, b less a, in [0, 1]."""
+    """Compare two pictures at a coarse scale, b less a, in [0, 1]."""
 
     mean: float
     absolute: float
@@ -50,12 +50,13 @@ class Likeness(NamedTuple):
 
     @property
     def ordered(self) -> float:
+        """Return how much of the difference has one sign: 1 if one picture is the brighter one everywhere."""
         return abs(self.mean) / max(self.absolute, 1e-6)
 
 
 @stage("task")
 def choose_task(sources: Sequence[Image]) -> Choice:
-    """The task for two or more sources of one size.
+    """Choose the task for two or more sources of one size.
 
     Raises InputError where it is unclear whether they are medical: intensities of those are not to be
     stretched, and those of others are.
@@ -83,24 +84,25 @@ def choose_task(sources: Sequence[Image]) -> Choice:
 
 
 def coarse(plane: Tensor) -> Tensor:
-    """(1, 1, H, W) averaged over blocks, (h, w)."""
+    """Average a plane (1, 1, H, W) over blocks, (h, w)."""
     return F.avg_pool2d(plane, max(1, min(plane.shape[-2:]) // COARSE))[0, 0]
 
 
 def likeness(a: Tensor, b: Tensor) -> Likeness:
+    """Compare two pictures at a coarse scale."""
     difference = b - a
     agreement = torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1]
     return Likeness(float(difference.mean()), float(difference.abs().mean()), float(agreement))
 
 
 def ranks(plane: Tensor) -> Tensor:
-    """Each pixel's place in the order of brightness, (h w,); equal ones, as clipped whites, share theirs."""
+    """Return each pixel's rank by brightness, (h w,); equal ones, as clipped whites, share theirs."""
     _, inverse, counts = plane.flatten().unique(return_inverse=True, return_counts=True)
     return (counts.cumsum(0) - counts / 2).double()[inverse]
 
 
 def _medical(brightest: Tensor, alike: bool) -> Choice | None:
-    """From what is brightest of all sources, (H, W)."""
+    """Tell medical sources by the brightest of all sources, (H, W)."""
     width = max(1, round(FRAME * min(brightest.shape)))
     inside = torch.zeros_like(brightest, dtype=torch.bool)
     inside[width:-width, width:-width] = True
@@ -135,7 +137,7 @@ logger = logging.getLogger("ddfm")
 
 
 def choose_for_all(scenes: Sequence[Sequence[Image]]) -> Choice:
-    """The task of all pictures of a batch. Raises InputError if they differ; see also `choose_task`."""
+    """Choose the task of a batch. Raises InputError if its pictures differ; see also `choose_task`."""
     choices = [choose_task(scene) for scene in scenes]
     if len({choice.task for choice in choices}) > 1:
         found = ", ".join(choice.task for choice in choices)

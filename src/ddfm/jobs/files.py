@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.formats.heatmap import check_spread, picture_path, write_spread
+from ddfm.formats.heatmap import check_std, picture_path, write_std
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
 from ddfm.formats.volumes import VolumeRange
@@ -39,7 +39,7 @@ class Outputs:
 
     @property
     def named(self) -> list[Path]:
-        """All that are asked for."""
+        """List all that are asked for."""
         return [path for path in (self.fused, self.std, self.report) if path is not None]
 
     def files(self, sources: int) -> list[Path]:
@@ -113,11 +113,11 @@ def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | 
     depth = template(images, colour_from).depth
     check_writable(outputs.fused, depth, any(image.alpha is not None for image in images))
     if outputs.std:
-        check_spread(outputs.std, outputs.fused)
+        check_std(outputs.std, outputs.fused)
 
 
 def write_result(outputs: Outputs, result: FusionResult) -> None:
     """Write the fused picture and, if it was asked for, its uncertainty."""
     write_image(outputs.fused, result.image)
     if outputs.std and result.std is not None:
-        write_spread(outputs.std, result.std)
+        write_std(outputs.std, result.std)

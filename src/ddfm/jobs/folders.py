@@ -72,7 +72,7 @@ class FolderResult:
 
     @property
     def failed(self) -> list[Outcome]:
-        """Those that could not be fused."""
+        """Return those that could not be fused."""
         return [outcome for outcome in self.outcomes if outcome.failure is not None]
 
 
@@ -183,17 +183,17 @@ def choose_for_folder(groups: Sequence[Group], ranges: Sequence[VolumeRange], fu
     """
     if not fusion.options.finds_task:
         return fusion.chosen([])
-    places = np.linspace(0, len(groups) - 1, min(VOTES, len(groups))).round().astype(int).tolist()
-    rest = (place for place in range(len(groups)) if place not in places)
+    indices = np.linspace(0, len(groups) - 1, min(VOTES, len(groups))).round().astype(int).tolist()
+    rest = (index for index in range(len(groups)) if index not in indices)
     votes: list[Choice] = []
     unclear: InputError | None = None
-    for number, place in enumerate([*dict.fromkeys(places), *rest]):
-        if number >= VOTES and votes:
+    for tried, index in enumerate([*dict.fromkeys(indices), *rest]):
+        if tried >= VOTES and votes:
             break
         try:
             images = [
                 read_image(path, None if wanted == "window" else wanted)
-                for path, wanted in zip(groups[place].files, ranges, strict=True)
+                for path, wanted in zip(groups[index].files, ranges, strict=True)
             ]
         except InputError:  # it fails by itself, and is named, when its turn comes
             continue
@@ -219,7 +219,7 @@ class Scene(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height, width."""
+        """Return height and width."""
         return self.images[0].size
 
 

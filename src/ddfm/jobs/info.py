@@ -66,11 +66,11 @@ class FileInfo:
     outlook: list[str]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return everything, ready for JSON."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For people: a title, and a line for each fact that is worth one."""
+        """Return lines for people: a title, and a line for each fact that is worth one."""
         size = f"{self.width}x{self.height}" + (f", {self.slices} slices" if self.slices > 1 else "")
         colour = ("colour" if self.colour else "grey") + (" with alpha" if self.alpha else "")
         low, high = self.value_range
@@ -175,7 +175,7 @@ def _stored(volume: Volume) -> str:
 
 
 def _rounded(value: float, image: Image) -> float:
-    """Integers whole, floats to what 32 bits hold."""
+    """Round integers to whole numbers, floats to what 32 bits hold."""
     return float(round(value)) if image.depth != np.float32 else float(f"{value:.7g}")
 
 

@@ -26,7 +26,7 @@ class Group:
 
 
 def match_folders(*folders: Path) -> tuple[list[Group], list[Path]]:
-    """Groups of image files with the same stem in all folders, and the files left over, both sorted.
+    """Group image files with the same stem in all folders; return groups and unmatched files, both sorted.
 
     Raises InputError if a folder cannot be listed or holds one stem twice, or if nothing matches.
     """
@@ -38,12 +38,12 @@ def match_folders(*folders: Path) -> tuple[list[Group], list[Path]]:
         raise InputError(
             f"{names}: no images with the same name (before the suffix) in all of them; {counts} images found"
         )
-    lonely = [path for files in listed for stem, path in files.items() if stem not in common]
-    return groups, sorted(lonely)
+    unmatched = [path for files in listed for stem, path in files.items() if stem not in common]
+    return groups, sorted(unmatched)
 
 
 def output_name(group: Group, depth: np.dtype[Any]) -> str:
-    """The group's output: PNG as far as it holds the samples, TIFF for floats and signed ones."""
+    """Return the group's output: PNG as far as it holds the samples, TIFF for floats and signed ones."""
     return group.stem + suffix_for(depth)
 
 

@@ -26,10 +26,10 @@ MEMORY_FRACTION = 1 / 2  # of the free memory, for one folder run
 def peak_bytes(
     height: int, width: int, sources: int, in_colour: int = 0, evaluation: int = 0, task: str = "infrared"
 ) -> int:
-    """The memory that one set of sources takes at most, from reading to writing.
+    """Return the memory that one set of sources takes at most, from reading to writing.
 
-    Pictures and what is made of them are held; of likelihood, network and chroma one is at work at a time:
-    the likelihood on a part of the picture, the network on a tile, the chroma on a strip.
+    Pictures and what is made of them are held throughout. Likelihood, network and chroma work one at a time:
+    on a part of the picture, a tile and a strip.
 
     Args:
         height: of the sources, pixels.
@@ -61,7 +61,7 @@ class Budget:
 
     @contextmanager
     def taking(self, amount: int) -> Iterator[None]:
-        """Within it the bytes are this thread's. It waits until there are as many, or nobody else has any.
+        """Take bytes for this thread; wait until there are as many, or nobody else has any.
 
         So who takes all there is, or more, is alone.
         """

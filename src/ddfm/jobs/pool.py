@@ -15,7 +15,7 @@ from ddfm.jobs.matching import Group
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a group: the settings it was fused with, or the reason why it was not."""
+    """Hold a group's result: the settings it was fused with, or the reason why it was not."""
 
     group: Group
     settings: dict[str, Any] | None = None
@@ -35,7 +35,7 @@ def run(
     batch: int = 1,
     prepare: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
-    """Have all groups worked on, each worker a few groups at a time; what became of them, in their order.
+    """Work on all groups, each worker a few groups at a time; return their outcomes, in their order.
 
     Each worker reads, fuses and writes on its own, so one worker's I/O overlaps another's computing.
 

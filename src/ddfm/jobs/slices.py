@@ -28,11 +28,11 @@ def noise_levels(volumes: Sequence[Volume]) -> list[float]:
 
     levels = []
     for volume in volumes:
-        found = []
+        of_slices = []
         for image in volume.slices:
             pixels = torch.from_numpy(np.ascontiguousarray(image.pixels)).movedim(-1, 0)[None]
-            found.append(float(estimate_noise(2 * luminance(pixels) - 1)))
-        noisy = [level for level in found if level > 0]
+            of_slices.append(float(estimate_noise(2 * luminance(pixels) - 1)))
+        noisy = [level for level in of_slices if level > 0]
         middle = float(np.median(noisy)) if noisy else 0.0
         levels.append(middle / GREY_LEVEL if middle > NOISE_GATE else 0.0)
     return levels

@@ -1,4 +1,4 @@
-"""Bound, stretch and compress the fused luminance within the range that the sources justify."""
+"""Bound, move, stretch and compress the fused luminance within the range that the sources justify."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from torch import Tensor
 from ddfm.likelihoods.numbers import Steady, as_it_is
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.level import GREY_LEVEL
+from ddfm.pictures.pyramid import compose, decompose
 
 TAIL = 0.005  # share of the pixels at either end that a stretch may clip (eq. 14)
 SAMPLES = 2**13  # pixels that tell the tails
 AT_ENDS = 3  # times as far from black as the brightest source is, at most; from white likewise
+FINER = 6  # bands, of 1 to 32 pixels, that stay as they are where there is no room (eq. 22)
+ROUNDS = 4  # of making room: a fifth changes less than a grey level (eq. 22)
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
 
@@ -19,6 +22,37 @@ def bounded(f: Tensor, low: Tensor, high: Tensor, overshoot: float) -> Tensor:
     """f with what lies outside the sources' range, pixel by pixel, cut down to that share of it (eq. 12)."""
     within = f.clamp(low, high)
     return torch.lerp(within, f, overshoot)
+
+
+def exposed_range(low: Tensor, high: Tensor, kept: float, knee: float) -> tuple[Tensor, Tensor]:
+    """Return the range that exposures leave each pixel, least and most (eq. 21).
+
+    The longest exposure shows shadows: they keep a share of their distance from black. The shortest one
+    shows highlights: they keep that share of their distance from white, and stay below the knee. Both
+    ends grow with every source, so that a ramp stays a ramp.
+
+    Args:
+        low: the darkest source, pixel by pixel, (B, 1, H, W) in [-1, 1].
+        high: the brightest one.
+        kept: the share, 0 to 1, of distances up to that of middle grey.
+        knee: luminance above which only what is as bright in all sources may lie.
+    """
+    least = kept * (1 + high).clamp_max(1) - 1
+    most = (1 - kept * (1 - low).clamp_max(1)).clamp_max(knee)
+    return least.maximum(low).minimum(high), most.minimum(high).maximum(low)
+
+
+def with_room(f: Tensor, least: Tensor, most: Tensor) -> Tensor:
+    """Move f, (B, 1, H, W), into that range at coarse scales, so that its details stay (eq. 22).
+
+    What a limit would cut off a detail is taken off the intensity around it instead. Both demands are
+    met in turn: f is limited, and then gets its own finer bands back.
+    """
+    details, _ = decompose(f, FINER)
+    for _ in range(ROUNDS):
+        _, coarse = decompose(f.clamp(least, most), FINER)
+        f = compose(details, coarse)
+    return f
 
 
 def finished(

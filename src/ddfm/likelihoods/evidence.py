@@ -9,18 +9,22 @@ Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and wid
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ddfm.likelihoods.numbers import Steady, as_it_is
-from ddfm.likelihoods.tasks import Task
+from ddfm.likelihoods.tasks import EVEN, Task
 from ddfm.pictures.pyramid import expand, reduce, size
 
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
 LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
+LEANING = 6.0  # how firmly a balance prefers a source: at its ends, more than brightness does (eq. 5b)
+ENDS = 1e-3  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
 PRESENT_POWER = 4.0  # how sharply what says something is told from what does not (eq. 3)
 
 
@@ -55,7 +59,23 @@ class Evidence(NamedTuple):
         behind = task.overall * (overall.amax(1, keepdim=True) - overall)
         whole = -task.against * (behind / task.against).log1p()
         odds = task.local * (found + FAINT).log() + whole + task.bright * brightness
+        if task.balance != EVEN:
+            odds[:, task.thermal] += preference(task.balance, brightness[:, task.thermal])
         return cls(odds.softmax(1), present_together(found, task.present), overall)
+
+
+def preference(balance: float, brightness: Tensor) -> Tensor:
+    """Return what the balance adds to the log-odds of the thermal source (eq. 5b).
+
+    Below the middle what is hot is spared, so that targets stay in an otherwise visible picture.
+
+    Args:
+        balance: within [0, 1].
+        brightness: of the thermal source, to the power of what is lit or hot, (B, h, w) in [0, 1].
+    """
+    within = min(max(balance, ENDS), 1 - ENDS)
+    lean = LEANING * math.log(within / (1 - within))
+    return lean * (1 - brightness) ** 4 if lean < 0 else torch.full_like(brightness, lean)
 
 
 def structure(x: Tensor, noise: Tensor) -> Tensor:

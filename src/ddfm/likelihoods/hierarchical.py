@@ -18,7 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ddfm.likelihoods.contrast import TINY, bounded, finished
+from ddfm.likelihoods.contrast import TINY, bounded, exposed_range, finished, with_room
 from ddfm.likelihoods.evidence import Evidence
 from ddfm.likelihoods.numbers import Steady, as_it_is
 from ddfm.likelihoods.tasks import MAX_GAIN, Task
@@ -89,7 +89,10 @@ class HierarchicalLikelihood:
             band.fuse(d, contrast, self.task.gain)
             for band, d, contrast in zip(self.bands, current, self.task.acutance, strict=True)
         ]
-        return bounded(compose(details, coarsest), self.low, self.high, self.task.overshoot)
+        made = compose(details, coarsest)
+        if self.task.room:
+            return with_room(made, *exposed_range(self.low, self.high, self.task.room, self.task.knee))
+        return bounded(made, self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         return finished(luma, self.task, stretch, self.together, self.steady, (self.low, self.high))
@@ -158,14 +161,16 @@ class Intensities:
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
         evidence = Evidence.of(x, noise, task, steady)
         own = centre + steady("own means", x.mean((2, 3), keepdim=True) - centre)
-        share = task.union * evidence.together * evidence.undecided
+        together = task.mixing * evidence.together
+        share = task.union * together * evidence.undecided
         intensities = cls(
             candidates=torch.cat([x, joint(x, own, evidence.overall)], 1),
             weight=torch.cat([(1 - share) * evidence.weight, share], 1),
             scale=scale,
         )
-        trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** task.followed
-        return intensities, trust, evidence.together
+        followed = task.mixing * task.followed + 1 - task.mixing
+        trust = (evidence.weight / evidence.weight.amax(1, keepdim=True)) ** followed
+        return intensities, trust, together
 
     def fuse(self, current: Tensor) -> Tensor:
         """One EM iteration, given the current f, (B, 1, H, W); same shape out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+EVEN = 0.5  # the balance that prefers no source
 LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
 MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2m)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
@@ -30,6 +31,8 @@ class Task:
         energy_floor: details below this energy leave the choice between sources open (eq. 7).
         acutance: contrast of the bands, finest first (eq. 11).
         overshoot: share kept of what lies outside the sources' range (eq. 12).
+        room: share of their distance from black and white that shadows and highlights keep; above 0 the
+            intensities make room for details, instead of what ``overshoot`` says (eq. 21, 22).
         stretch: how far the contrast may be raised at the end (eq. 14).
         magnitude: power of the deviation from the common mean in the saliency of intensities (eq. 2m).
         magnitude_floor: deviation below which it hardly counts (eq. 2m).
@@ -45,6 +48,9 @@ class Task:
         one_camera: whether all sources come from one camera, so that one range holds for all of them.
         centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
         energy: mean square of the local intensities about it, likewise.
+        balance: how far the thermal source is preferred to the others: 0 for what is hot in it alone, .5 for
+            none preferred, 1 for it alone (eq. 5b); where structure decides.
+        thermal: which source that is.
 
     There are as many bands as ``acutance`` has entries.
     """
@@ -69,6 +75,7 @@ class Task:
     exposedness: float = 0.0
     sharpness: float = 0.0
     gain: float = MAX_GAIN
+    room: float = 0.0
     knee: float = 1.0
     least_chroma: float = 0.0
     chroma: Literal["saturation", "exposure", "choice"] = "saturation"
@@ -76,6 +83,13 @@ class Task:
     one_camera: bool = False
     centre: float | None = None
     energy: float | None = None
+    balance: float = 0.5
+    thermal: int = 0
+
+    @property
+    def mixing(self) -> float:
+        """How far the balance leaves room for mixtures of sources: 1 in the middle, 0 at the ends."""
+        return 4 * self.balance * (1 - self.balance)
 
 
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
@@ -87,21 +101,23 @@ TASKS = {
     ),
     # Chosen on MEFB and MFIFB. Exposures differ at all scales: bands up to 64 pixels. The one that is exposed
     # in the middle deviates least from the common mean, hence the high floor; of two that are exposed alike
-    # the brighter one is less noisy. What is in focus is a copy of one source: nothing outside the sources'
-    # range, no energy given back.
+    # the brighter one is less noisy. Intensities make room for details, which a stretch would take again.
+    # What is in focus is a copy of one source: nothing outside the sources' range, no energy given back.
     "exposure": Task(
         name="exposure",
         union=None,
         brightness=0.3,
         energy_floor=1e-5,
         acutance=(1.0,) * 7,
-        overshoot=0.3,
-        stretch=1.2,
+        overshoot=1.0,
+        stretch=1.0,
         magnitude=3.4,
         magnitude_floor=0.2,
         exposedness=1.2,
         gain=1.0,
+        room=0.55,
         knee=0.85,
+        least_chroma=0.25,
         chroma="exposure",
         one_camera=True,
     ),

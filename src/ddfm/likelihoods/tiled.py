@@ -112,4 +112,5 @@ def whole_numbers(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task
         return numbers
     variances = [sigma.square()[:, None, None, None].to(centre) for sigma in noise]
     found = [structure(source, variance) for source, variance in zip(sources, variances, strict=True)]
-    return numbers | overall(torch.cat(found, 1), task.present)
+    numbers |= overall(torch.cat(found, 1), task.present)
+    return numbers | {"together": task.mixing * numbers["together"]}

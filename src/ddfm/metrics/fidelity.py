@@ -17,7 +17,7 @@ _AT_LEAST = 41  # 41 -> 17 -> 7 -> 3 pixels: the fourth scale has one 3x3 window
 
 
 def vif(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """VIF: ``VIFp(A, F) + VIFp(B, F)``, in the pixel domain.
+    """Compute VIF: ``VIFp(A, F) + VIFp(B, F)``, in the pixel domain.
 
     VIFp = sum log10(1 + g^2 v_S / (v_n + 2)) / sum log10(1 + v_S / 2), both sums over all windows of
     four scales, with local gain g = c_SF / v_S (0 if negative) and residual v_n = v_F - g c_SF.
@@ -42,7 +42,9 @@ def vif(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def viff(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """VIFF (Han): sum over four scales of ``p_k sum(kept + C) / sum(total + C)``, p = (1, 0, 0.15, 1) / 2.15.
+    """Compute VIFF (Han): visual information fidelity for fusion, over four scales.
+
+    Sum over the scales of ``p_k sum(kept + C) / sum(total + C)``, p = (1, 0, 0.15, 1) / 2.15.
 
     kept and total are the logarithms of :func:`vif` with noise 0.005 * 255^2 and C = 1e-7; in every
     window they come from one source only, the one whose gain g in F is smaller (B on a tie).

@@ -15,7 +15,7 @@ _ALL = (-2, -1)
 
 
 def qabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Qabf: the sources' edges kept in F, ``sum (Q_AF g_A + Q_BF g_B) / sum (g_A + g_B)``.
+    """Compute Qabf: the sources' edges kept in F, ``sum (Q_AF g_A + Q_BF g_B) / sum (g_A + g_B)``.
 
     g is the Sobel magnitude (zeros around the image), the angle ``atan(s_y / s_x)``, or +pi/2 where
     s_x = 0. For a source S: strength G = min(g_S, g_F) / max(g_S, g_F), orientation
@@ -42,7 +42,9 @@ def qabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def nabf(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Nabf: edges in F that neither source has, ``sum_AM [(1-Q_AF) w_A + (1-Q_BF) w_B] / sum (w_A + w_B)``.
+    """Compute Nabf: edges in F that neither source has.
+
+    ``sum_AM [(1-Q_AF) w_A + (1-Q_BF) w_B] / sum (w_A + w_B)``.
 
     AM are the pixels where F's gradient exceeds both sources'. g is the Sobel magnitude / 8 (image
     reflected at its edges), Q = sqrt(Q_g Q_a) with

@@ -17,7 +17,7 @@ _WINDOWS_AT_ONCE = 4096  # bounds FMI's memory: each 3x3 window has a 9x9 joint 
 
 
 def entropy(f: Tensor) -> Tensor:
-    """EN: Shannon entropy of the fused image, ``-sum_i p_i log2 p_i``.
+    """Compute EN: Shannon entropy of the fused image, ``-sum_i p_i log2 p_i``.
 
     Range 0..8 bits, higher is better; a constant image has 0. Noise raises it too.
     J. W. Roberts, J. van Aardt, F. Ahmed, J. Appl. Remote Sens. 2(1), 2008.
@@ -28,7 +28,7 @@ def entropy(f: Tensor) -> Tensor:
 
 
 def cross_entropy(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """CE: mean over both sources S of ``sum_i p_S(i) log2(p_S(i) / p_F(i))``.
+    """Compute CE: mean over both sources S of ``sum_i p_S(i) log2(p_S(i) / p_F(i))``.
 
     In bits, lower is better, 0 if F has both histograms.
 
@@ -48,7 +48,7 @@ def cross_entropy(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def mutual_information(a: Tensor, b: Tensor, f: Tensor, *, stretched: bool = False) -> Tensor:
-    """MI: ``MI(A, F) + MI(B, F)``, with ``MI(X, Y) = H(X) + H(Y) - H(X, Y)``.
+    """Compute MI: ``MI(A, F) + MI(B, F)``, with ``MI(X, Y) = H(X) + H(Y) - H(X, Y)``.
 
     In nats, from 0 (a constant F, say) up; higher is better.
     G. Qu, D. Zhang, P. Yan, Electronics Letters 38(7), 2002.
@@ -65,7 +65,7 @@ def mutual_information(a: Tensor, b: Tensor, f: Tensor, *, stretched: bool = Fal
 
 
 def normalized_mutual_information(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """NMI: ``2 [MI(A, F) / (H(A) + H(F)) + MI(B, F) / (H(B) + H(F))]``.
+    """Compute NMI: ``2 [MI(A, F) / (H(A) + H(F)) + MI(B, F) / (H(B) + H(F))]``.
 
     Range 0..2, higher is better; 2 only if A, B and F determine each other. A pair of constant images
     (0/0) counts 0. M. Hossny, S. Nahavandi, D. Creighton, Electronics Letters 44(18), 2008.
@@ -82,7 +82,7 @@ def normalized_mutual_information(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 def feature_mutual_information(
     a: Tensor, b: Tensor, f: Tensor, *, feature: Literal["pixel", "gradient"] = "pixel"
 ) -> Tensor:
-    """FMI (Fast-FMI): mean over 3x3 windows and both sources of ``2 MI(S, F) / (H(S) + H(F))``.
+    """Compute FMI (Fast-FMI): mean over 3x3 windows and both sources of ``2 MI(S, F) / (H(S) + H(F))``.
 
     Range 0..1, higher is better; a window that equals the source's counts 1. M. Haghighat,
     A. Aghagolzadeh, H. Seyedarabi, Computers & Electrical Engineering 37(5), 2011; M. Haghighat,

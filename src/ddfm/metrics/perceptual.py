@@ -19,9 +19,9 @@ _ALL = (-2, -1)
 
 
 def qcb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Qcb: how well local contrast as seen by an observer is kept, the mean of
-    ``(C_A^2 Q_A + C_B^2 Q_B) / (C_A^2 + C_B^2)``.
+    """Compute Qcb: how well local contrast as seen by an observer is kept.
 
+    The mean of ``(C_A^2 Q_A + C_B^2 Q_B) / (C_A^2 + C_B^2)``.
     Stretched images are filtered with the contrast sensitivity
     S(r) = exp(-(r / 15.3870)^2) - 0.7622 exp(-(r / 1.3456)^2). Local contrast c = |g2 / g4 - 1|, g2
     and g4 Gaussian means (sigma 2 and 4), masked: C = c^3 / (c^2 + 0.0001). Preservation
@@ -43,7 +43,8 @@ def qcb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def qcv(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Qcv: the error an observer would see, weighted by where the sources have edges,
+    """Compute Qcv: the error an observer would see, weighted by the sources' edges.
+
     ``sum (w_A D_A + w_B D_B) / sum (w_A + w_B)`` over 16x16 blocks.
 
     w_S: sum over the block of (Sobel magnitude of S)^5. D_S: mean over the block of the squared

@@ -15,7 +15,7 @@ _ALL = (-2, -1)
 
 
 def mse(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """MSE: ``(mean (A - F)^2 + mean (B - F)^2) / 2`` on 0..255.
+    """Compute MSE: ``(mean (A - F)^2 + mean (B - F)^2) / 2`` on 0..255.
 
     Range 0..65025, lower is better; 0 only if A = B = F.
     """
@@ -23,7 +23,7 @@ def mse(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def rmse(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """RMSE: mean over both sources S of ``sqrt(mean (S - F)^2)``.
+    """Compute RMSE: mean over both sources S of ``sqrt(mean (S - F)^2)``.
 
     Range 0..255, lower is better.
     """
@@ -32,7 +32,7 @@ def rmse(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def rmse_vifb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Rmse of VIFB: mean over both sources S of ``sqrt(sum (S - F)^2) / P``, P pixels.
+    """Compute Rmse of VIFB: mean over both sources S of ``sqrt(sum (S - F)^2) / P``, P pixels.
 
     Lower is better. Quirk: P stands outside the root, so this is RMSE / sqrt(P) and depends on the
     size of the image: compare only within one size. X. Zhang, P. Ye, G. Xiao, VIFB, CVPRW 2020.
@@ -41,7 +41,7 @@ def rmse_vifb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor, f: Tensor, *, peak: float | Literal["fused"] = 255.0) -> Tensor:
-    """PSNR: ``10 log10(peak^2 / MSE)`` dB, MSE as in :func:`mse`.
+    """Compute PSNR: ``10 log10(peak^2 / MSE)`` dB, MSE as in :func:`mse`.
 
     Higher is better; +inf if MSE = 0 (also for a black F with ``peak="fused"``), -inf for a black F
     with that peak otherwise.
@@ -57,7 +57,7 @@ def psnr(a: Tensor, b: Tensor, f: Tensor, *, peak: float | Literal["fused"] = 25
 
 
 def psnr_vifb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Psnr of VIFB: ``20 log10(255 / sqrt(r))`` with r of :func:`rmse_vifb`.
+    """Compute Psnr of VIFB: ``20 log10(255 / sqrt(r))`` with r of :func:`rmse_vifb`.
 
     Higher is better; +inf if A = B = F. Quirk: r is not an MSE, so this is no PSNR in dB of anything,
     and it grows with the size of the image. X. Zhang, P. Ye, G. Xiao, VIFB, CVPRW 2020.
@@ -67,7 +67,7 @@ def psnr_vifb(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def correlation_coefficient(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """CC: ``(corr(A, F) + corr(B, F)) / 2``, Pearson's correlation of the grey values.
+    """Compute CC: ``(corr(A, F) + corr(B, F)) / 2``, Pearson's correlation of the grey values.
 
     Range -1..1, higher is better. The correlation with a constant image (0/0) counts 0.
     """
@@ -76,7 +76,7 @@ def correlation_coefficient(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def sum_of_correlations_of_differences(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """SCD: ``corr(A, F - B) + corr(B, F - A)``.
+    """Compute SCD: ``corr(A, F - B) + corr(B, F - A)``.
 
     Range -2..2, higher is better; F = A + B has 2. Where F equals B, F - B is constant and its
     correlation (0/0) counts 0: nothing of A was added.
@@ -87,7 +87,7 @@ def sum_of_correlations_of_differences(a: Tensor, b: Tensor, f: Tensor) -> Tenso
 
 
 def standard_deviation(f: Tensor) -> Tensor:
-    """SD (VIFB: Variance): population standard deviation of F, ``sqrt(mean (F - mean F)^2)``.
+    """Compute SD (VIFB: Variance): population standard deviation of F, ``sqrt(mean (F - mean F)^2)``.
 
     Range 0..127.5, higher is better (more contrast; noise raises it too).
     Y.-J. Rao, Meas. Sci. Technol. 8(4), 1997.
@@ -97,7 +97,7 @@ def standard_deviation(f: Tensor) -> Tensor:
 
 
 def spatial_frequency(f: Tensor, *, mean_over: Literal["differences", "pixels"] = "differences") -> Tensor:
-    """SF: ``sqrt(RF^2 + CF^2)``, the mean squares of horizontal and vertical first differences.
+    """Compute SF: ``sqrt(RF^2 + CF^2)``, the mean squares of horizontal and vertical first differences.
 
     From 0 up, higher is better. A. M. Eskicioglu, P. S. Fisher, IEEE Trans. Commun. 43(12), 1995.
 
@@ -113,7 +113,7 @@ def spatial_frequency(f: Tensor, *, mean_over: Literal["differences", "pixels"] 
 
 
 def spatial_frequency_vifb(f: Tensor) -> Tensor:
-    """Spatial_frequency of VIFB: SF of the colour planes laid side by side as one wide image.
+    """Compute Spatial_frequency of VIFB: SF of the colour planes laid side by side as one wide image.
 
     Quirk: the steps across the two seams count. Grey images have no seams.
     X. Zhang, P. Ye, G. Xiao, VIFB, CVPRW 2020.
@@ -122,7 +122,7 @@ def spatial_frequency_vifb(f: Tensor) -> Tensor:
 
 
 def average_gradient(f: Tensor, *, mean_over: Literal["pixels", "interior"] = "pixels") -> Tensor:
-    """AG: mean of ``sqrt((dx^2 + dy^2) / 2)``; central differences, one-sided at the edges.
+    """Compute AG: mean of ``sqrt((dx^2 + dy^2) / 2)``; central differences, one-sided at the edges.
 
     From 0 up, higher is better (sharper; noise raises it too).
     G. Cui, H. Feng, Z. Xu, Q. Li, Y. Chen, Optics Communications 341, 2015.
@@ -144,7 +144,7 @@ def average_gradient(f: Tensor, *, mean_over: Literal["pixels", "interior"] = "p
 
 
 def edge_intensity(f: Tensor) -> Tensor:
-    """EI: mean magnitude of the unnormalised 3x3 Sobel gradient, edges replicated.
+    """Compute EI: mean magnitude of the unnormalised 3x3 Sobel gradient, edges replicated.
 
     From 0 up, higher is better. B. Rajalingam, R. Priya, 2018; as in VIFB (Zhang, CVPRW 2020).
     """

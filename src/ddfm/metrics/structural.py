@@ -36,7 +36,7 @@ def ssim(
     window: Literal["gaussian", "uniform"] = "gaussian",
     data_range: float = 255.0,
 ) -> Tensor:
-    """SSIM: ``SSIM(A, F) + SSIM(B, F)``, the mean over all windows inside the image.
+    """Compute SSIM: ``SSIM(A, F) + SSIM(B, F)``, the mean over all windows inside the image.
 
     SSIM = (2 m_x m_y + C1)(2 c_xy + C2) / ((m_x^2 + m_y^2 + C1)(v_x + v_y + C2)),
     C1 = (0.01 L)^2, C2 = (0.03 L)^2.
@@ -67,7 +67,7 @@ def ssim(
 
 
 def ms_ssim(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """MS-SSIM: ``MS(A, F) + MS(B, F)``, each the product over five scales of SSIM's parts.
+    """Compute MS-SSIM: ``MS(A, F) + MS(B, F)``, each the product over five scales of SSIM's parts.
 
     The contrast-structure term of every scale and the luminance of the last, averaged over the
     image, to the powers 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; scales by 2x2 means. Needs 176 pixels
@@ -96,7 +96,7 @@ def _ms_ssim(x: Tensor, y: Tensor) -> Tensor:
 
 
 def mef_ssim(sources: Sequence[Tensor] | Tensor, f: Tensor) -> Tensor:
-    """MEF-SSIM: the structures that two or more exposures have together, kept in F.
+    """Compute MEF-SSIM: the structures that two or more exposures have together, kept in F.
 
     In every 11x11 window the sources x_k are taken apart into mean, contrast and structure,
     x_k = m_k + c_k s_k, with c_k = |x_k - m_k|. What the fused window should be, but for its mean, is r:
@@ -143,8 +143,11 @@ def _halved(x: Tensor) -> Tensor:
 
 
 def _mef_quality(sources: Sequence[Tensor], f: Tensor) -> Tensor:
-    """The value of every window. r is a sum of sources with one factor a window each, so that its
-    moments are sums of theirs and no window has to be looked at alone."""
+    """Return the value of every window.
+
+    r is a sum of sources with one factor a window each. So its moments are sums of theirs, and no window has
+    to be computed alone.
+    """
     eps, window = torch.finfo(torch.float64).eps, _MEF_WINDOW
     flat, round_ = uniform(window), gaussian(window, 1.5)
     count = len(sources)
@@ -179,7 +182,7 @@ def _mef_quality(sources: Sequence[Tensor], f: Tensor) -> Tensor:
 
 
 def q0(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Q0: ``(Q0(A, F) + Q0(B, F)) / 2``, the universal image quality index in 8x8 windows.
+    """Compute Q0: ``(Q0(A, F) + Q0(B, F)) / 2``, the universal image quality index in 8x8 windows.
 
     Q0 = 4 c_xy m_x m_y / ((v_x + v_y)(m_x^2 + m_y^2)), that is SSIM without constants. A factor 0/0
     (two flat windows, two black ones) counts 1: they are alike.
@@ -192,7 +195,7 @@ def q0(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def qs(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Qs (Piella's Q): mean over 8x8 windows of ``l Q0(A, F) + (1 - l) Q0(B, F)``.
+    """Compute Qs (Piella's Q): mean over 8x8 windows of ``l Q0(A, F) + (1 - l) Q0(B, F)``.
 
     l = v_A / (v_A + v_B), the saliency by local variance; 1/2 where both are flat.
     Range -1..1, higher is better. G. Piella, H. Heijmans, ICIP 2003.
@@ -202,7 +205,7 @@ def qs(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def qw(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Qw (Piella): as :func:`qs`, each window weighted by ``max(v_A, v_B)``.
+    """Compute Qw (Piella): as :func:`qs`, each window weighted by ``max(v_A, v_B)``.
 
     Range -1..1, higher is better; sources that are flat everywhere (0/0) score 0.
     G. Piella, H. Heijmans, ICIP 2003.
@@ -212,7 +215,7 @@ def qw(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
 
 def qe(a: Tensor, b: Tensor, f: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Qe (Piella): ``Qw(A, B, F) * Qw(A', B', F')^alpha``, with A' the Sobel magnitude of A.
+    """Compute Qe (Piella): ``Qw(A, B, F) * Qw(A', B', F')^alpha``, with A' the Sobel magnitude of A.
 
     Range -1..1 (alpha = 1), higher is better. G. Piella, H. Heijmans, ICIP 2003; the edge
     operator is left open there. A negative edge term has no real power unless alpha is whole: it
@@ -226,9 +229,9 @@ def qe(a: Tensor, b: Tensor, f: Tensor, *, alpha: float = 1.0) -> Tensor:
 
 
 def qy(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
-    """Qy (Yang): mean over windows of ``l S(A, F) + (1 - l) S(B, F)`` where S(A, B) >= 0.75, else of the
-    larger of S(A, F) and S(B, F).
+    """Compute Qy (Yang): the mean over windows of a similarity to both sources, or to the more similar one.
 
+    ``l S(A, F) + (1 - l) S(B, F)`` where S(A, B) >= 0.75, else the larger of S(A, F) and S(B, F).
     Redundant regions are judged against both sources, complementary ones against the better match.
     S: structural similarity without constants, 7x7 Gaussian window, sigma 1.5; l as in :func:`qs`.
 
@@ -257,6 +260,7 @@ class _Pair:
         self.quality_b = _quality(self.mean_b, mean_f, self.variance_b, variance_f, shared_b)
 
     def mixed(self) -> Tensor:
+        """Return the mean of both qualities, weighted by the sources' variances."""
         both = self.variance_a + self.variance_b
         share = torch.where(both < FLAT, 0.5, self.variance_a / both)
         return share * self.quality_a + (1 - share) * self.quality_b

@@ -35,12 +35,16 @@ REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for
 
 
 class Denoiser(Protocol):
-    """What is needed of a prior; named here so that clean sources need none."""
+    """Require of a prior what denoising needs; named here so that clean sources need none."""
 
     @property
-    def channels(self) -> int: ...
+    def channels(self) -> int:
+        """Return image channels: 1 (luminance) or 3 (RGB)."""
+        ...
 
-    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor: ...
+    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the posterior mean of x, (B, C, H, W), under white noise of deviation ``sigma``."""
+        ...
 
 
 class Cleaned(NamedTuple):
@@ -49,7 +53,7 @@ class Cleaned(NamedTuple):
     Attributes:
         luma: shape (B, 1, H, W).
         measured_noise: of the noise in the source, also where it is below the gate.
-        assumed_noise: of the noise that the prior was told; 0 where it was not asked.
+        assumed_noise: of the noise that the prior removed; 0 where it was not asked.
         residual_noise: of what is left of the noise; 0 where there was none above the gate.
     """
 
@@ -62,8 +66,8 @@ class Cleaned(NamedTuple):
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
     """Return E[clean | luma] under the prior from two looks: two network evaluations.
 
-    The second look is at the mirrored result of the first, at a fifth of the noise but at least one
-    grey level, and the mean of both is returned. It takes out what traces of noise the first left.
+    The second evaluation takes the mirrored result of the first, at a fifth of the noise but at least one
+    grey level. It removes traces of noise that the first left. The mean of both is returned.
 
     Args:
         prior: of luminance or RGB; luminance is shown to an RGB prior as grey.

@@ -22,10 +22,10 @@ GRID_GATE = 0.7
 def quantisation_step(luma: Tensor) -> Tensor:
     """Return the step of the grid that JPEG left in the low frequencies, per image, in 8-bit grey levels.
 
-    The cosine coefficients of 8x8 blocks of an image that was compressed and not changed since are
-    multiples of one number for each frequency (Fan & de Queiroz 2003, "Identification of bitmap
-    compression history"). A step t is found if the mean of cos(2 pi c / t) is near 1 over all
-    coefficients c outside +-t/4; without a grid it is about 0 or below.
+    JPEG leaves cosine coefficients of 8x8 blocks that are multiples of one number for each frequency, as long
+    as the image is not changed (Fan & de Queiroz 2003, "Identification of bitmap compression history"). A
+    step t is found if the mean of cos(2 pi c / t) is near 1 over all coefficients c outside +-t/4; without a
+    grid it is about 0 or below.
 
     Args:
         luma: shape (B, 1, H, W).
@@ -46,9 +46,9 @@ def _step_of_image(coefficients: Tensor) -> float:
     # How well each step fits depends on where the coefficients lie, not on which they are: on a histogram.
     table = _fits_of_bins().to(coefficients.device)
     frequencies, bins = len(coefficients), table.shape[1]
-    place = (coefficients.abs() * BINS).long().clamp_max_(bins - 1)
-    place += bins * torch.arange(frequencies, device=place.device)[:, None]
-    histogram = place.flatten().bincount(minlength=frequencies * bins).reshape(frequencies, bins).float()
+    index = (coefficients.abs() * BINS).long().clamp_max_(bins - 1)
+    index += bins * torch.arange(frequencies, device=index.device)[:, None]
+    histogram = index.flatten().bincount(minlength=frequencies * bins).reshape(frequencies, bins).float()
     sums = (histogram @ table.mT).tolist()
     counts = histogram.flip(1).cumsum(1).flip(1)[:, STEPS.start : STEPS.stop].tolist()
     steps = [step for row in zip(sums, counts, strict=True) if (step := _step_of_grid(*row))]

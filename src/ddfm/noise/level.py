@@ -17,19 +17,23 @@ BLOCK, STEP = 8, 4
 STRIP = 64  # rows that are filtered at once
 FLATTEST = 0.1  # share of the blocks that noise is measured in
 QUANTILE = 0.3  # of their rms: below the median, because what detail is left only adds
-FEWEST_BLOCKS = 100
+FEWEST_BLOCKS = 100  # that noise is measured in: fewer make the quantile uncertain
+ROUNDS = 3  # of choosing blocks by their clearance, which needs the sigma of the round before
+LEAST_ROOM = GREY_LEVEL / 100  # to black and white; a block with less is one of the two throughout
+MARGIN = 4  # pixels of height and width that `_filtered` takes away
+SIMULATED_SIDE = 1600  # pixels of the white noise that the quantile is taken from: 40,000 blocks
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
 
 def estimate_noise(luma: Tensor) -> Tensor:
     """Estimate the standard deviation of white Gaussian noise in each image.
 
-    The image is filtered with second differences in both directions (Immerkaer 1996, "Fast noise
-    variance estimation"), which leaves no trace of offsets of rows and columns, and the rms of the
-    result is taken over small blocks. To keep detail out, only the flattest blocks count, as judged by
-    gradients at a coarser scale (as Liu et al. 2013, "Single-image noise level estimation"): those are
-    nearly independent of the second differences where there is only noise, so choosing by them does
-    not bias the rms. Blocks too near to black or white, where noise is cut off, do not count either.
+    The image is filtered with second differences in both directions (Immerkaer 1996, "Fast noise variance
+    estimation"). That removes offsets of rows and columns. Then the rms is taken over small blocks. To keep
+    detail out, only the flattest blocks count, as judged by gradients at a coarser scale (as Liu et al. 2013,
+    "Single-image noise level estimation"). In pure noise these gradients are nearly independent of the second
+    differences. So choosing by them does not bias the rms. Blocks too near to black or white, where noise is
+    cut off, do not count either.
 
     Fine detail all over an image (foliage, film grain), or wherever it is neither black nor white, is
     taken for noise: there the estimate is high. Noise that is not white (compressed, enlarged or
@@ -41,12 +45,12 @@ def estimate_noise(luma: Tensor) -> Tensor:
     Returns:
         shape (B,), 0 where an image has no room for noise: it is black and white or too small.
     """
-    if min(luma.shape[-2:]) < BLOCK + 4:
+    if min(luma.shape[-2:]) < BLOCK + MARGIN:
         return luma.new_zeros(len(luma))
     # In strips, so that what is computed for each pixel stays in a processor's cache.
     strips = [
-        F.avg_pool2d(_filtered(luma[..., top : top + STRIP + 4, :]), STEP)
-        for top in range(0, luma.shape[-2] - STEP - 4 + 1, STRIP)
+        F.avg_pool2d(_filtered(luma[..., top : top + STRIP + MARGIN, :]), STEP)
+        for top in range(0, luma.shape[-2] - STEP - MARGIN + 1, STRIP)
     ]
     blocks = F.avg_pool2d(torch.cat(strips, 2), BLOCK // STEP, 1)
     detail, gradient, mean = blocks.flatten(2).unbind(1)
@@ -58,8 +62,8 @@ def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
     """Estimate sigma of one image from its blocks; ``room`` is their distance to black or white."""
     farthest = room.topk(min(FEWEST_BLOCKS, len(room))).values[-1]
     sigma = rms.new_zeros(())
-    for _ in range(3):
-        used = (room >= torch.minimum(CLEARANCE * sigma, farthest)) & (room > GREY_LEVEL / 100)
+    for _ in range(ROUNDS):
+        used = (room >= torch.minimum(CLEARANCE * sigma, farthest)) & (room > LEAST_ROOM)
         if not used.any():
             return rms.new_zeros(())
         gradients = gradient[used]
@@ -91,6 +95,7 @@ def _three(image: Tensor, middle: float) -> Tensor:
 @cache
 def _quantile_of_rms() -> float:
     """Return the `QUANTILE` of the rms of `_filtered`'s second differences in blocks of unit white noise."""
-    noise = torch.randn(1, 1, 1602, 1602, generator=torch.Generator().manual_seed(0))
+    side = SIMULATED_SIDE + 2
+    noise = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
     squares = _filtered(F.pad(noise, (1, 1, 1, 1)))[:, :1]
     return float(F.avg_pool2d(squares, BLOCK).sqrt().flatten().quantile(QUANTILE))

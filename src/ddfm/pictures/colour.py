@@ -20,7 +20,8 @@ DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
 PALE = 0.02  # a saturation below which saturations are alike
 UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
 FULL = 0.85  # share of the room in the gamut from which on chroma is bent rather than cut
-MARGIN = 1 / 255  # a grey level: how far from black and white a channel stays
+MARGIN = 1 / 255  # a grey level: how far from black a channel stays
+HEADROOM = 9 / 255  # how far from white chroma may drive one: what is nearer looks clipped
 
 
 def luminance(image: Tensor) -> Tensor:
@@ -40,8 +41,8 @@ def chroma(image: Tensor) -> Tensor:
 def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
     """Blend the chroma of several colour images, each pixel weighted by its saturation there.
 
-    The rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), with one weight a pixel for all
-    components instead of one each, so that the hue stays between those of the sources.
+    This is the rule of DeepFuse (Ram Prabhakar et al., ICCV 2017, eq. 6), but with one weight a pixel for all
+    components. So the hue stays between those of the sources.
 
     Args:
         images: (..., 3, H, W).
@@ -59,14 +60,13 @@ def blend_chroma(images: Sequence[Tensor], weights: Sequence[Tensor] | None = No
 def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     """Blend the chroma of several exposures for a given luminance, (..., 1, H, W) in [0, 1].
 
-    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows
-    with a power of the luminance. The chroma that each source would have at the luminance given is
-    averaged, weighted by how well the source's channels are exposed and how saturated it is there
-    (Mertens et al. 2007: products over the channels, without their contrast). A channel that is clipped,
-    in black or in white, tells a wrong hue and gets next to no weight. Half of each weight (its square
-    root) is that of the neighbourhood, so that no texture shows in the colours; the other half is the
-    pixel's own, so that no clipped white bleeds across its border. No channel is driven into black or
-    white by its chroma (`within_gamut`).
+    An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows with a
+    power of the luminance. The chroma that each source would have at the luminance given is averaged,
+    weighted by how well the source's channels are exposed and how saturated it is there (Mertens et al. 2007:
+    products over the channels, without their contrast). A channel that is clipped, in black or in white,
+    tells a wrong hue and gets next to no weight. One half of each weight (its square root) is that of the
+    neighbourhood, so that no texture shows in the colours. The other half is the pixel's own, so that no
+    clipped white bleeds across its border. It may not fit: see `combine_exposed`.
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].
@@ -81,21 +81,43 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
         weights.append((weight * blurred(weight)).sqrt())
     total = torch.stack(weights).sum(0)
     mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
-    return within_gamut(luma, (luma + DARK) ** CHROMA_POWER * mean)
+    return (luma + DARK) ** CHROMA_POWER * mean
+
+
+def combine_exposed(luma: Tensor, chroma: Tensor, least: float) -> Tensor:
+    """Return RGB in [0, 1] of exposures, whose lights keep their hue.
+
+    The luminance makes room for that share of the chroma, as in `combine`; the chroma is then bent into
+    the room there is (`within_gamut`).
+
+    Args:
+        luma: (..., 1, H, W) in [0, 1].
+        chroma: (..., 3, H, W).
+        least: share of the chroma, 0 to .5.
+    """
+    luma = making_room(luma, chroma, least)
+    return (luma + within_gamut(luma, chroma)).clamp_(0, 1)
+
+
+def making_room(luma: Tensor, chroma: Tensor, least: float) -> Tensor:
+    """Bring the luminance as far from black and white as that share of the chroma needs (eq. 20)."""
+    lowest, highest = chroma.amin(-3, keepdim=True), chroma.amax(-3, keepdim=True)
+    return luma.clamp(-least * lowest, 1 - least * highest)
 
 
 def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
-    """Scale the chroma down so that every channel stays a grey level away from black and white.
+    """Scale the chroma down so that it drives no channel to black, ``MARGIN``, or white, ``HEADROOM``.
 
-    Of the room that the luminance leaves, what is below ``FULL`` is kept, and what is above is bent
-    towards the whole room, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different
-    chromas stay different. Hue is kept.
+    r is the chroma's share of the room that the luminance leaves. Up to ``FULL`` it is kept. Above, it is
+    bent towards 1, r' = FULL + (1 - FULL) tanh((r - FULL) / (1 - FULL)), so that different chromas stay
+    different. Hue is kept.
 
     Args:
         luma: (..., 1, H, W) in [0, 1].
         chroma: (..., 3, H, W).
     """
-    room = (torch.where(chroma > 0, 1 - luma, luma) - MARGIN).clamp_min(torch.finfo(chroma.dtype).tiny)
+    room = torch.where(chroma > 0, 1 - HEADROOM - luma, luma - MARGIN)
+    room = room.clamp_min(torch.finfo(chroma.dtype).tiny)
     wanted = (chroma.abs() / room).amax(-3, keepdim=True)
     above = (wanted - FULL).clamp_min(0) / (1 - FULL)
     return chroma * torch.where(above > 0, (FULL + (1 - FULL) * above.tanh()) / wanted, 1.0)
@@ -121,7 +143,7 @@ def combine(luma: Tensor, chroma: Tensor, least: float = 0.0) -> Tensor:
     """
     lowest, highest = chroma.amin(-3, keepdim=True), chroma.amax(-3, keepdim=True)
     if least:
-        luma = luma.clamp(-least * lowest, 1 - least * highest)
+        luma = making_room(luma, chroma, least)
     tiny = torch.finfo(torch.float32).tiny
     scale = torch.minimum((1 - luma) / highest.clamp_min(tiny), luma / lowest.neg().clamp_min_(tiny))
     return torch.addcmul(luma, scale.clamp_(0, 1), chroma).clamp_(0, 1)

@@ -63,6 +63,7 @@ class Image:
 
     @property
     def is_colour(self) -> bool:
+        """Tell whether there are three channels."""
         return self.pixels.shape[2] == 3
 
     @property

@@ -17,7 +17,7 @@ AXES = "H x W, H x W x C, C x H x W, B x C x H x W or B x H x W x C, with 1 to 4
 
 @dataclass(frozen=True)
 class Layout:
-    """How an array holds pictures.
+    """Describe how an array holds pictures.
 
     Attributes:
         axes: "HW", "HWC", "CHW", "BCHW" or "BHWC".

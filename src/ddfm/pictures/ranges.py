@@ -48,6 +48,7 @@ def full_range(depth: np.dtype[Any]) -> ValueRange:
 
 
 def of_bits(bits: int, reason: str) -> Range:
+    """Return the range of so many bits."""
     return Range((0.0, float(2**bits - 1)), reason)
 
 

@@ -61,6 +61,7 @@ class Span:
 
     @property
     def all(self) -> slice:
+        """Return the whole span as a slice."""
         return slice(self.start, self.stop)
 
     @property

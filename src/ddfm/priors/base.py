@@ -24,27 +24,27 @@ class Prior(Protocol):
 
     @property
     def name(self) -> str:
-        """What results and messages call it."""
+        """Return the prior's name in results and messages."""
         ...
 
     @property
     def channels(self) -> int:
-        """Image channels: 1 (luminance) or 3 (RGB)."""
+        """Return image channels: 1 (luminance) or 3 (RGB)."""
         ...
 
     @property
     def multiple(self) -> int:
-        """Height and width that it takes without padding are multiples of this."""
+        """Return the number of pixels that height and width are multiples of, without padding."""
         ...
 
     @property
     def sigmas(self) -> Tensor:
-        """Noise levels of its timesteps, increasing, float64, shape (T,)."""
+        """Return the noise levels of its timesteps, increasing, float64, shape (T,)."""
         ...
 
     @property
     def tile(self) -> int | None:
-        """Side of the tiles that larger images are shown in; None for one piece."""
+        """Return the side of the tiles that larger images are shown in; None for one piece."""
         ...
 
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -82,7 +82,7 @@ class FunctionPrior:
     tile: int | None = None
 
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """See `Prior.denoise`. Raises InputError if the function's result has another shape."""
+        """Denoise as `Prior.denoise`. Raises InputError if the function's result has another shape."""
         padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
         shown = padding.pad(x)
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1).expand(len(x))

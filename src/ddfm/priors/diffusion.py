@@ -63,30 +63,31 @@ class Prior:
 
     @property
     def channels(self) -> int:
-        """Image channels: 1 (luminance) or 3 (RGB)."""
+        """Return image channels: 1 (luminance) or 3 (RGB)."""
         return int(self.network.config.in_channels) // self.pixel_unshuffle**2
 
     @property
     def multiple(self) -> int:
-        """Height and width that the network takes are multiples of this; other images are padded."""
+        """Return the number of pixels that height and width are multiples of; other images are padded."""
         return int(self.pixel_unshuffle * 2 ** (len(self.network.config.block_out_channels) - 1))
 
     @property
     def alphas_cumprod(self) -> Tensor:
-        """abar_t = prod(1 - beta_s, s <= t), decreasing, float64, shape (T,)."""
+        """Return abar_t = prod(1 - beta_s, s <= t), decreasing, float64, shape (T,)."""
         return self.schedule.alphas_cumprod
 
     @property
     def prediction_type(self) -> str:
+        """Return what the network predicts: the noise, the image or v."""
         return self.schedule.prediction_type
 
     @property
     def sigmas(self) -> Tensor:
-        """Noise-to-signal ratio sqrt((1 - abar_t) / abar_t) per timestep, increasing, shape (T,)."""
+        """Return the noise-to-signal ratio sqrt((1 - abar_t) / abar_t) of each timestep, increasing, (T,)."""
         return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
     def evaluation_bytes(self, height: int, width: int) -> int:
-        """Memory that an evaluation takes for a picture of that size, in one piece or in tiles."""
+        """Return the memory that an evaluation takes for a picture of that size, in one piece or in tiles."""
         channels = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
         in_tiles = self.tile is not None and max(height, width) > self.tile
         # Tiles are normalised in float32, whatever the network computes in.
@@ -96,16 +97,18 @@ class Prior:
 
     @property
     def device(self) -> torch.device:
+        """Return the device that the network computes on."""
         return self.network.device
 
     @property
     def backend(self) -> str:
+        """Return the library that evaluates the network."""
         return "torch" if self.exported is None else "openvino"
 
     def to(
         self, device: torch.device | str, dtype: torch.dtype = torch.float32, backend: str = "torch"
     ) -> Prior:
-        """This prior computing in ``dtype`` on ``device``: itself, or a copy if that is a change.
+        """Return this prior computing in ``dtype`` on ``device``: itself, or a copy if that is a change.
 
         A copy, because weights rounded to bfloat16 cannot be rounded back. Inputs and outputs of the
         methods keep their own type whatever the network computes in. For backend ``"openvino"`` see
@@ -125,7 +128,7 @@ class Prior:
         return replace(self, network=network, exported=exported)
 
     def for_tiles(self, tile: Tile, height: int, width: int) -> Prior:
-        """This prior with tiles of that side; "off" for none.
+        """Return this prior with tiles of that side; "off" for none.
 
         "auto" is for pictures of that size: none up to `WHOLE` pixels a side, the largest of `TILES` beyond,
         or what the memory at hand allows. The choice is coarse, so that a result hardly ever depends on
@@ -172,7 +175,7 @@ class Prior:
         return out
 
     def _evaluate_in_tiles(self, x: Tensor, timestep: Tensor | float) -> Tensor:
-        """The same, one image after the other, tile by tile but normalised as one."""
+        """Evaluate one image after the other, tile by tile but normalised as one."""
         side = max(self.tile or 0, 4 * self.multiple)
         overlap = max(min(OVERLAP, side // 4) // self.multiple, 1) * self.multiple
         timesteps = torch.as_tensor(timestep, device=x.device).reshape(-1).expand(len(x))
@@ -188,7 +191,7 @@ class Prior:
 
     @torch.inference_mode()
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Posterior mean of the clean image under white Gaussian noise: one evaluation.
+        """Return the posterior mean of the clean image under white Gaussian noise: one evaluation.
 
         Args:
             x: noisy image in [-1, 1] units, shape (B, C, H, W).
@@ -219,13 +222,15 @@ class Evaluated(Protocol):
     """A network to be evaluated, whatever computes it."""
 
     @property
-    def dtype(self) -> torch.dtype: ...
+    def dtype(self) -> torch.dtype:
+        """Return the network's number format."""
+        ...
 
     def __call__(self, x: Tensor, timestep: Tensor, /) -> Tensor: ...
 
 
 def predict(network: Evaluated, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int) -> Tensor:
-    """What the network says of x, shape of ``x`` (a learned variance, if any, is dropped)."""
+    """Return the network's prediction for x, shape of ``x`` (a learned variance, if any, is dropped)."""
     if isinstance(timestep, Tensor):
         t = timestep.to(x.device, torch.float32).reshape(-1).expand(len(x))
     else:
@@ -245,7 +250,7 @@ def check_finite(values: Tensor, name: str, timesteps: Tensor) -> None:
 
 
 def timestep_of(sigma: Tensor, sigmas: Tensor) -> Tensor:
-    """Fractional timestep whose noise-to-signal ratio is ``sigma``; log-linear between timesteps."""
+    """Return the fractional timestep of noise-to-signal ratio ``sigma``; log-linear between timesteps."""
     table, level = sigmas.log(), sigma.to(sigmas).log()
     above = torch.searchsorted(table, level).clamp(1, len(table) - 1)
     low, high = table[above - 1], table[above]

@@ -1,6 +1,6 @@
 """Networks of layouts that `ddfm.priors.network` does not know, by diffusers.
 
-This is the only module that imports diffusers, which takes seconds; it is imported when such a network is.
+Only this module imports diffusers, an extra that takes seconds. It is imported when such a network is loaded.
 """
 
 from __future__ import annotations
@@ -80,14 +80,17 @@ class DiffusersUNet(nn.Module):
 
     @property
     def config(self) -> Any:
+        """Return the model's configuration."""
         return self.model.config
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the weights' number format."""
         return self.model.conv_in.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """Return the weights' device."""
         return self.model.conv_in.weight.device
 
     def prepare_for_inference(self) -> DiffusersUNet:

@@ -144,7 +144,7 @@ def _check_size(image_size: int, channels: list[int], layers: int) -> None:
 
 
 def network_names(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Pairs (module in the checkpoint, module in the `UNet2DModel`), in the order of evaluation.
+    """Pair the checkpoint's modules with those of the `UNet2DModel`, in the order of evaluation.
 
     Stages named ``attentions`` hold one qkv tensor on the left and to_q, to_k, to_v on the right.
     """
@@ -204,12 +204,12 @@ def convert_weights(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[
 
     Raises InputError naming the first key that the configuration does not explain.
     """
-    left = dict(weights)
+    remaining = dict(weights)
     converted: dict[str, Tensor] = {}
     heads_first = config["use_new_attention_order"]
     for old, new in network_names(config):
         for part in ("weight", "bias"):
-            tensor = left.pop(f"{old}.{part}", None)
+            tensor = remaining.pop(f"{old}.{part}", None)
             if tensor is None:
                 continue
             if old.endswith(".qkv"):
@@ -220,15 +220,15 @@ def convert_weights(weights: dict[str, Tensor], config: dict[str, Any]) -> dict[
                 }
             else:
                 converted[f"{new}.{part}"] = tensor.squeeze(-1) if old.endswith(".proj_out") else tensor
-    if left:
+    if remaining:
         raise InputError(
-            f"the checkpoint holds {next(iter(left))}, which this configuration has no place for"
+            f"the checkpoint holds {next(iter(remaining))}, which this configuration has no place for"
         )
     return converted
 
 
 def split_qkv(qkv: Tensor, head_channels: int) -> tuple[Tensor, ...]:
-    """Query, key and value rows of a fused projection (3 C, C, 1) or (3 C,).
+    """Split a fused projection (3 C, C, 1) or (3 C,) into the rows of query, key and value.
 
     OpenAI's legacy order interleaves them per head: rows are (heads, 3, head_channels). With
     ``head_channels`` 0, the new attention order: (3, C).
@@ -241,7 +241,7 @@ def split_qkv(qkv: Tensor, head_channels: int) -> tuple[Tensor, ...]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `torch.save`d state dict, mapped from disk where the format allows it.
+    """Load the tensors of a `torch.save`d state dict, mapped from disk where the format allows it.
 
     Loaded with weights_only, so that a pickle that would run code is refused. Raises InputError.
     """
@@ -252,7 +252,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None) -> Prior:
-    """A guided-diffusion checkpoint as a prior; its tensors are mapped from disk, not copied.
+    """Read a guided-diffusion checkpoint as a prior; its tensors are mapped from disk, not copied.
 
     Without ``config`` it is read from a .json, .yaml or .yml file of the checkpoint's name beside it, or
     taken for OpenAI's 256x256 unconditional one. Raises InputError if the checkpoint is missing,

@@ -49,7 +49,7 @@ class LazyPrior:
 
     @property
     def asked(self) -> Prior | None:
-        """The prior if it was asked for, else None."""
+        """Return the prior if it was asked for, else None."""
         return self._prior
 
 

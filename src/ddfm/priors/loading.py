@@ -47,6 +47,7 @@ KNOWN_PRIORS = [
         "what": "RGB, ImageNet, 552.8 M parameters, the paper's; download it and name the file",
     },
 ]
+INSTALL = "pip install 'ddfm[diffusers]'"  # for the hub, and for layouts that `network` does not know
 MOST_UNSHUFFLED = 16  # side of the pixel blocks folded into channels
 
 logger = logging.getLogger("ddfm")
@@ -54,7 +55,7 @@ logger = logging.getLogger("ddfm")
 
 @stage("load prior")
 def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
-    """A prior by whatever names it.
+    """Load a prior by whatever names it.
 
     Args:
         name_or_path: a bundled prior's name, a folder in diffusers' format, a .safetensors file in such
@@ -94,9 +95,14 @@ def _read_prior(name: str, path: Path) -> Prior:
 
 
 def _fetch(hub_id: str) -> Path:
-    """The folder of a hub model, from the cache or the network. Raises InputError if neither has it."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    """Fetch a hub model's folder, from the cache or the network. Raises InputError if neither has it."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as missing:
+        raise InputError(
+            f"{hub_id}: no such folder here, and the Hugging Face hub needs: {INSTALL}"
+        ) from missing
 
     # No network, no such model, no permission, no space: a dozen kinds. The hub's own is derived from that of
     # the HTTP library, whichever that is.
@@ -113,12 +119,12 @@ def _fetch(hub_id: str) -> Path:
 
 
 def bundled_priors() -> list[str]:
-    """Names of the priors that come with the package."""
+    """List the names of the priors that come with the package."""
     return sorted(entry.name for entry in (files("ddfm") / "assets").iterdir() if entry.is_dir())
 
 
 def list_priors() -> list[dict[str, str]]:
-    """Bundled priors, U-Nets in the hub's cache, and some to be had elsewhere: name, where, what."""
+    """List bundled priors, U-Nets in the hub's cache, and some to be had elsewhere: name, where, what."""
     rows = [{"name": name, "where": "bundled", "what": "luminance, any size"} for name in bundled_priors()]
     rows += [{"name": hub_id, "where": "cached", "what": "from the Hugging Face hub"} for hub_id in _cached()]
     listed = {row["name"] for row in rows}
@@ -126,20 +132,22 @@ def list_priors() -> list[dict[str, str]]:
 
 
 def _cached() -> list[str]:
-    """Hub models in the cache whose configuration is a `UNet2DModel`'s."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
+    """List hub models in the cache whose configuration is a `UNet2DModel`'s; none without the extra."""
+    try:
+        from huggingface_hub import CacheNotFound, scan_cache_dir
+    except ImportError:
+        return []
     try:
         repositories = scan_cache_dir().repos
     except CacheNotFound:
         return []
-    found = []
+    hub_ids = []
     for repository in repositories:
         for path in repository.repo_path.glob("snapshots/*/**/config.json"):
             if '"UNet2DModel"' in path.read_text(errors="replace"):
-                found.append(repository.repo_id)
+                hub_ids.append(repository.repo_id)
                 break
-    return sorted(found)
+    return sorted(hub_ids)
 
 
 def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
@@ -164,8 +172,10 @@ def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
         if any(values.get(field) is not None for field in ("class_embed_type", "num_class_embeds")):
             raise InputError(f"{folder}: is conditional on a class; a prior must be unconditional")
         logger.info("%s: read by diffusers (%s)", folder, config.reason)
-        from ddfm.priors.foreign import DiffusersUNet
-
+        try:
+            from ddfm.priors.foreign import DiffusersUNet
+        except ImportError as missing:
+            raise InputError(f"{folder}: {config.reason}, which needs diffusers: {INSTALL}") from missing
         return DiffusersUNet.load(folder, weights)
     path = _weights_file(folder, weights)
     with torch.device("meta"):

@@ -5,8 +5,8 @@ Ho et al. 2020 (appendix B) and Dhariwal & Nichol 2021 (section 3)::
     x, t -> conv_in -> down_blocks -> mid_block -> up_blocks -> conv_out
                            |______ skip connections ______^
 
-A block holds residual blocks (`Residual`), each followed by `Attention` where its type says so, and at its
-end a change of resolution by two: a convolution, or a residual block of its own.
+A block holds residual blocks (`Residual`), each followed by `Attention` where its type says so. It ends with
+a change of resolution by two: a convolution, or a residual block of its own.
 
 The weights have the names, the order and the initial values of diffusers' ``UNet2DModel``, so either reads
 what the other wrote. The tests hold this module to it, weight by weight, below 1e-10 in float64.
@@ -83,10 +83,12 @@ class UNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the weights' number format."""
         return self.conv_in.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """Return the weights' device."""
         return self.conv_in.weight.device
 
     def prepare_for_inference(self) -> UNet:
@@ -155,13 +157,13 @@ class Residual(nn.Module):
             resize = doubled if self.change == "up" else halved
             h, x = resize(h), resize(x)
         h = self.conv1(h)
-        told = self.time_emb_proj(embedding)[:, :, None, None]
+        projected = self.time_emb_proj(embedding)[:, :, None, None]
         # In place where the tensor is this block's own: memory is what these layers wait for.
         if self.scale_shift:
-            scale, shift = told.chunk(2, 1)
+            scale, shift = projected.chunk(2, 1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
-            h = self.norm2(h.add_(told))
+            h = self.norm2(h.add_(projected))
         h = self.conv2(silu(h))
         return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 

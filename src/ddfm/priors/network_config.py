@@ -71,12 +71,12 @@ class UNetConfig:
 
     @property
     def embedding_channels(self) -> int:
-        """Channels of what the residual blocks are told of the timestep."""
+        """Return the number of channels of the timestep's embedding."""
         return self.time_embedding_dim or 4 * self.block_out_channels[0]
 
     @property
     def attended(self) -> set[int]:
-        """Widths at which there is attention."""
+        """Return the widths at which there is attention."""
         down = zip(self.down_block_types, self.block_out_channels, strict=True)
         up = zip(self.up_block_types, self.block_out_channels[::-1], strict=True)
         widths = {width for kind, width in (*down, *up) if kind.startswith("Attn")}

@@ -1,8 +1,8 @@
 """Group normalisation of a picture's tiles with one set of statistics for all of them.
 
-A network that normalises groups of channels by their mean and variance over the whole image looks at a tile
-with other eyes than at its neighbour, and their borders show. So the statistics are taken from a sample of
-the image, evaluated together as if it were one image, and held for all tiles.
+Group normalisation takes mean and variance over the whole image. Shown tile by tile, it would use different
+statistics in each tile and leave seams. So the statistics are taken from a sample of the image, evaluated
+together as if it were one image, and held for all tiles.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _hooking = Lock()  # torch counts its hooks without one
 
 
 def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statistics:
-    """What the network's `normalisations` see when ``evaluate`` shows it a batch, taken for one image."""
-    found: Statistics = {}
+    """Measure what `normalisations` see when ``evaluate`` shows a batch, taken for one image."""
+    statistics: Statistics = {}
 
     def hook(layer: GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         groups = inputs[0].float().reshape(len(output), layer.num_groups, -1)
         mean = groups.mean((0, 2))
-        found[layer] = mean, (groups - mean[:, None]).square_().mean((0, 2))
-        return normalised(inputs[0], layer, *found[layer])
+        statistics[layer] = mean, (groups - mean[:, None]).square_().mean((0, 2))
+        return normalised(inputs[0], layer, *statistics[layer])
 
     with _hooked(network, hook):
         evaluate()
-    return {layer: found[layer] for layer in normalisations(network)}
+    return {layer: statistics[layer] for layer in normalisations(network)}
 
 
 @contextmanager
 def held(network: Module, statistics: Statistics) -> Iterator[None]:
-    """Within it the network normalises by these statistics, whatever it is shown."""
+    """Normalise by these statistics within the block, whatever the network is shown."""
 
     def hook(layer: GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return normalised(inputs[0], layer, *statistics[layer])
@@ -49,7 +49,7 @@ def held(network: Module, statistics: Statistics) -> Iterator[None]:
 
 
 def normalised(x: Tensor, layer: GroupNorm, mean: Tensor, variance: Tensor) -> Tensor:
-    """``layer`` of x, (B, C, ...), with the mean and the variance of each group given."""
+    """Normalise x, (B, C, ...), as ``layer`` does, with the mean and the variance of each group given."""
     each = layer.num_channels // layer.num_groups
     shape = (1, -1) + (1,) * (x.ndim - 2)
     gain = (variance + layer.eps).rsqrt().repeat_interleave(each) * layer.weight
@@ -58,13 +58,13 @@ def normalised(x: Tensor, layer: GroupNorm, mean: Tensor, variance: Tensor) -> T
 
 
 def normalisations(network: Module) -> list[GroupNorm]:
-    """The network's normalisations, in the order of `Statistics`."""
+    """List the network's normalisations, in the order of `Statistics`."""
     return [layer for layer in network.modules() if isinstance(layer, GroupNorm)]
 
 
 @contextmanager
 def _hooked(network: Module, hook: Hook) -> Iterator[None]:
-    """The hook on all normalisations, for this thread alone: others may be using the network."""
+    """Hook all normalisations for this thread alone: others may be using the network."""
     owner = get_ident()
 
     def own(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

@@ -1,7 +1,7 @@
 """The network as OpenVINO computes it: exported once, kept beside the prior, run from any thread.
 
-The export is a pair of files, network.xml and network.bin, in a folder named after all that it is made of
-(weights, configuration, versions): it is found again or made anew, and never stale.
+The export is a pair of files, network.xml and network.bin. Its folder's name is a digest of weights,
+configuration and versions, so an export is never stale.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from platformdirs import user_cache_path
 from torch import Tensor
 from torch.jit._trace import TracerWarning
 
-from ddfm import __version__
 from ddfm.errors import InputError
 from ddfm.formats.atomic import whole_folder
 from ddfm.priors.normalisation import Statistics, held, normalisations
+from ddfm.version import own_version
 
 if TYPE_CHECKING:
     from ddfm.priors.foreign import Network
@@ -40,7 +40,7 @@ exporting = Lock()
 
 @cache
 def runtime() -> Any:
-    """The package. Raises InputError if it is not installed."""
+    """Return the package. Raises InputError if it is not installed."""
     # Without its telemetry, which tells OpenVINO's makers of every import and export and never asks.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
@@ -54,11 +54,12 @@ def runtime() -> Any:
 
 @cache
 def core() -> Any:
+    """Return OpenVINO's core, one for the process."""
     return runtime().Core()
 
 
 def check_openvino(device: torch.device, dtype: torch.dtype) -> None:
-    """Raises InputError where OpenVINO is not installed, or cannot compute there or in that format."""
+    """Raise InputError where OpenVINO is not installed, or cannot compute there or in that format."""
     capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if device.type != "cpu":
         raise InputError(f"backend openvino: computes on the CPU; device {device} is for backend torch")
@@ -89,7 +90,7 @@ class OpenVinoNetwork:
 
     @classmethod
     def of(cls, network: Network, dtype: torch.dtype, folder: Path | None) -> OpenVinoNetwork:
-        """The network computing in ``dtype``; exported if that was not done before.
+        """Make the network compute in ``dtype``; export it if that was not done before.
 
         ``folder`` is the prior's, to keep the export in. Where it cannot be written, or there is none, that
         is the user's cache folder. See also `check_openvino`.
@@ -101,12 +102,12 @@ class OpenVinoNetwork:
         return cls(whole, tile)
 
     def held(self, statistics: Statistics) -> OpenVinoNetwork:
-        """This network with those statistics, whatever it is shown; see `ddfm.priors.normalisation.held`."""
+        """Return this network with fixed statistics; see `ddfm.priors.normalisation.held`."""
         rows = zip(*statistics.values(), strict=True)
         return replace(self, statistics=torch.stack([torch.cat(row) for row in rows]))
 
     def __call__(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """What it predicts for x, (B, C, H, W), at timesteps (B,)."""
+        """Predict for x, (B, C, H, W), at timesteps (B,)."""
         if self.statistics is None:
             return self.whole.infer(x, timestep)
         return self.tile.infer(x, timestep, self.statistics)
@@ -124,7 +125,7 @@ class Graph:
     idle: dict[int, list[Any]] = field(default_factory=dict)
 
     def infer(self, *inputs: Tensor) -> Tensor:
-        """With as many threads as torch has in the calling one."""
+        """Infer with as many threads as torch has in the calling one."""
         # A request serves one caller at a time. More of them are made as there are more callers, each
         # compiled for itself: those of one compiled model would wait for each other.
         threads = torch.get_num_threads()
@@ -138,6 +139,7 @@ class Graph:
         return torch.from_numpy(outputs[0])
 
     def compiled(self, threads: int) -> Any:
+        """Compile the network for so many threads."""
         # Dynamic in height and width: compiling takes longer than what a fixed size gains.
         return core().compile_model(
             self.model(),
@@ -151,47 +153,50 @@ class Graph:
         )
 
     def model(self) -> Any:
+        """Return the exported network: found beside the prior or in the cache, or made."""
         with exporting:
             if self.exported is None:
                 self.exported = self._found() or self._made()
             return self.exported
 
     def _found(self) -> Any:
-        for place in self._places:
-            file = place / "network.xml"
+        for folder in self._export_folders:
+            file = folder / "network.xml"
             if file.is_file():
                 try:
                     return core().read_model(file)
                 except RuntimeError as error:
-                    raise InputError(f"{place}: is damaged; delete it, and it will be made again") from error
+                    raise InputError(f"{folder}: is damaged; delete it, and it will be made again") from error
         return None
 
     def _made(self) -> Any:
         model = export(self.network, self.takes_statistics)
-        for place in self._places:
+        for folder in self._export_folders:
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with whole_folder(place) as partial:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                with whole_folder(folder) as partial:
                     runtime().save_model(model, partial / "network.xml", compress_to_fp16=False)
                 return model
             except (OSError, InputError, RuntimeError):  # OpenVINO raises the latter for a full disk
-                if place.is_dir():  # another process was first
+                if folder.is_dir():  # another process was first
                     return model
-        logger.warning("the exported network is not kept: %s cannot be written", self._places[-1].parent)
+        logger.warning(
+            "the exported network is not kept: %s cannot be written", self._export_folders[-1].parent
+        )
         return model
 
     @property
-    def _places(self) -> list[Path]:
-        """Where the export may be found or put, the first choice first."""
+    def _export_folders(self) -> list[Path]:
+        """List where the export may be found or put, the first choice first."""
         home = user_cache_path("ddfm", appauthor=False) / "openvino"
         beside = [self.folder / "openvino"] if self.folder is not None and self.folder.is_dir() else []
         return [folder / self._key for folder in (*beside, home)]
 
     @property
     def _key(self) -> str:
-        """All that an export depends on, as a name."""
+        """Return a name that stands for all that an export depends on."""
         config = self.network.as_json()
-        versions = [__version__, torch.__version__, runtime().__version__]
+        versions = [own_version(), torch.__version__, runtime().__version__]
         text = json.dumps([config, versions, self.takes_statistics], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode())
         for name, tensor in self.network.state_dict().items():
@@ -208,6 +213,7 @@ class Traced(torch.nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, timestep: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Return the network's prediction, with fixed statistics if they are given."""
         if statistics is None:
             return self.network(x, timestep)
         layers = normalisations(self.network)
@@ -217,7 +223,7 @@ class Traced(torch.nn.Module):
 
 
 def export(network: Network, takes_statistics: bool) -> Any:
-    """The network as an openvino.Model of any height, width and number of images."""
+    """Export the network as an openvino.Model of any height, width and number of images."""
     multiple = 2 ** (len(network.config.block_out_channels) - 1)
     inputs = [torch.zeros(2, network.config.in_channels, 2 * multiple, 3 * multiple), torch.zeros(2)]
     if takes_statistics:

@@ -22,7 +22,7 @@ FILE = "scheduler_config.json"
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """How much noise there is at each timestep t: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
+    """Define the noise at each timestep t: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps.
 
     The names and defaults are diffusers', as are the numbers: betas are computed in float32, like there.
 
@@ -99,14 +99,14 @@ class NoiseSchedule:
 
     @cached_property
     def betas(self) -> Tensor:
-        """Share of the variance that is replaced by noise at each timestep, float32, shape (T,)."""
+        """Return the share of the variance that noise replaces at each timestep, float32, shape (T,)."""
         if self.trained_betas is not None:
             return torch.tensor(self.trained_betas, dtype=torch.float32)
         return BETAS[self.beta_schedule](self)
 
     @cached_property
     def alphas_cumprod(self) -> Tensor:
-        """abar_t = prod(1 - beta_s, s <= t), decreasing, float64, shape (T,) (Ho et al. 2020, eq. 4)."""
+        """Return abar_t = prod(1 - beta_s, s <= t), float64, shape (T,) (Ho et al. 2020, eq. 4)."""
         return torch.cumprod(1 - self.betas.double(), 0)
 
 
@@ -119,29 +119,29 @@ def _is_count(value: object) -> bool:
 
 
 def _linear(schedule: NoiseSchedule) -> Tensor:
-    """Ho et al. 2020, section 4."""
+    """Return linear betas (Ho et al. 2020, section 4)."""
     return torch.linspace(schedule.beta_start, schedule.beta_end, schedule.num_train_timesteps)
 
 
 def _scaled_linear(schedule: NoiseSchedule) -> Tensor:
-    """Evenly spaced square roots (Rombach et al. 2022, the released code)."""
+    """Return betas with evenly spaced square roots (Rombach et al. 2022, the released code)."""
     ends = schedule.beta_start**0.5, schedule.beta_end**0.5
     return torch.linspace(*ends, schedule.num_train_timesteps) ** 2
 
 
 def _sigmoid(schedule: NoiseSchedule) -> Tensor:
-    """Xu et al. 2022 (GeoDiff), the released code."""
+    """Return sigmoid betas (Xu et al. 2022, GeoDiff, the released code)."""
     rise = torch.sigmoid(torch.linspace(-6, 6, schedule.num_train_timesteps))
     return rise * (schedule.beta_end - schedule.beta_start) + schedule.beta_start
 
 
 def _cosine(schedule: NoiseSchedule) -> Tensor:
-    """Nichol & Dhariwal 2021, eq. 17."""
+    """Return the cosine schedule's betas (Nichol & Dhariwal 2021, eq. 17)."""
     return _from_abar(lambda t: math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2, schedule)
 
 
 def _laplace(schedule: NoiseSchedule) -> Tensor:
-    """Hang et al. 2024, section 3.2, as diffusers has it."""
+    """Return the Laplace schedule's betas (Hang et al. 2024, section 3.2, as diffusers has it)."""
 
     def abar(t: float) -> float:
         log_snr = -0.5 * math.copysign(1, 0.5 - t) * math.log(1 - 2 * abs(0.5 - t) + 1e-6)

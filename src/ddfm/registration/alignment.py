@@ -4,9 +4,9 @@
 2. `refine`: the affine map or homography with the best agreement, at growing resolution.
 3. `bend`: a smooth field on top, cubic B-splines with a bending penalty.
 
-What is maximised is the agreement of orientations (`orientation`). Steps 2 and 3 first table it in
-cells for every small displacement and then climb in that table (`climb`): the parts of a picture vote for
-displacements, and a map is what most of the votes can agree on.
+What is maximised is the agreement of orientations (`orientation`). Steps 2 and 3 first table it in cells for
+every small displacement, and then climb in that table (`climb`). So the parts of a picture vote for
+displacements, and the map follows most votes.
 
 A map is a 3x3 matrix from the pixel coordinates (x, y, 1) of the fixed picture to those of the moving one;
 the centre of the first pixel is (0, 0).
@@ -30,17 +30,37 @@ SEARCH_SIDE = 192  # longer side of the fixed picture in the search, in pixels
 ROTATIONS = np.arange(-20, 21, 5)  # degrees
 SCALES = 1.12 ** np.arange(-3, 4)  # beside that at which both pictures cover the same area
 LEAST_OVERLAP = 0.4  # of the smaller picture
+# Agreement is divided by what chance gives. Overlaps with next to no edges would win by rounding errors:
+# those whose chance is below this share of the largest, or below this power.
+LEAST_CHANCE, LEAST_POWER = 1e-3, 1e-6
+CHANCE = 0.5  # variance of the agreement of independent orientations, in units of their power
+PEAKS = 2  # shifts of each rotation and scale that are kept: the best one need not be right
+PEAK_REACH = 3  # pixels around a peak that belong to it
+SEARCH_REACH, SEARCH_CELL = 8, 8  # REACH and CELL in the search's small pictures
 CANDIDATES = 4  # alignments of the search that are refined
 ALIKE = 0.02  # aspect ratios that differ by less are the same
 
 SIDES = (384, 768, 1536)  # longer sides at which maps are refined
 REACH = (6, 5, 5)  # pixels that the map may be off at each of them
-CELL = 16
-BEND_REACH = (6, 4, 4)
+CELL = 16  # pixels, side of the squares that vote for a displacement
+BEND_REACH = (6, 4, 4)  # likewise of the bend
 BEND_CELLS = (8, 8, 16)
 KNOTS = (32, 32, 64)  # pixels between the knots of the splines
 STIFFNESS = 0.03  # units of agreement for the square of a bend of one pixel from knot to knot
 TO_REST = 0.001  # likewise for a displacement, which settles what nothing is seen of
+
+REFINEMENTS = 2  # times that a map is improved at each resolution: displacements are tabled anew
+SETTLED = 0.2  # pixels: a correction by less needs no further one
+WIDE_BLUR, NARROW_BLUR = 1 / 8, 1.0  # of the table: a share of its side to see far hills, then pixels
+BEND_BLURS = (1.5, 0.8)  # pixels
+WHOLLY_SHOWN = 0.99  # mean of the mask from which on a pixel of the reduced picture counts as shown
+
+CLIMBS = 30  # steps uphill at most
+STRIDES = (8, 4, 2, 1, 0.5, 0.25, 0.1)  # lengths that are tried, in units of the Newton-like step
+LEAST_GAIN = 1e-5  # of the objective, below which the climb ends
+DAMPING, LEAST_DAMPING = 1e-6, 1e-12  # of the mean curvature, and at least: it must be invertible
+INSIDE = 1e-6  # pixels by which positions stay below the table's last entry, so that one follows
+LEAST_SPACING = 1e-3  # pixels between neighbouring positions; a map that folds has less
 
 INVERSE = cv2.WARP_INVERSE_MAP
 
@@ -63,7 +83,7 @@ class View:
             return self, np.eye(3)
         width, height = (max(1, round(side * factor)) for side in self.size)
         grey, shown = shrunk(self.grey, (width, height)), shrunk(self.shown, (width, height))
-        return View(grey, (shown > 0.99).astype(np.float32)), enlarging(
+        return View(grey, (shown > WHOLLY_SHOWN).astype(np.float32)), enlarging(
             width / self.size[0], height / self.size[1]
         )
 
@@ -78,6 +98,7 @@ class View:
         return View(np.asarray(grey, np.float32), np.asarray(shown, np.float32))
 
     def field(self) -> Field:
+        """Return the view's orientation field."""
         return orientation(self.grey, self.shown)
 
 
@@ -94,10 +115,13 @@ def transformed(matrix: Floats, points: Floats) -> Floats:
 
 def align(fixed: View, moving: View, model: ParametricModel) -> Floats | None:
     """Find the map of the best agreement; None if there is nothing to compare."""
-    found = search(fixed, moving)
-    if not found:
+    candidates = search(fixed, moving)
+    if not candidates:
         return None
-    refined = [refine(fixed, moving, matrix, "affine", SEARCH_SIDE, 8, 8) for matrix in found]
+    refined = [
+        refine(fixed, moving, matrix, "affine", SEARCH_SIDE, SEARCH_REACH, SEARCH_CELL)
+        for matrix in candidates
+    ]
     matrix, _ = max(refined, key=lambda result: result[1])
     for side, reach in zip(SIDES, REACH, strict=True):
         matrix, _ = refine(fixed, moving, matrix, model, side, reach, CELL)
@@ -112,7 +136,7 @@ def search(fixed: View, moving: View) -> list[Floats]:
     width, height = small.size
     side = cv2.getOptimalDFTSize(2 * max(width, height))
     area, power, spectrum = _spectra(small, side)
-    found: list[tuple[float, Floats]] = []
+    candidates: list[tuple[float, Floats]] = []
     for base in _same_area(small, moving):
         for scale in SCALES:
             for degrees in ROTATIONS:
@@ -131,9 +155,9 @@ def search(fixed: View, moving: View) -> list[Floats]:
                 chance = np.fft.irfft2(power * other_power.conj(), (side, side))
                 agreement = np.fft.ifft2(spectrum * other_spectrum.conj()).real
                 least = LEAST_OVERLAP * min(float(small.shown.sum()), float(turned.shown.sum()))
-                usable = (overlap > least) & (chance > max(1e-3 * float(chance.max()), 1e-6))
-                score = np.where(usable, agreement / np.sqrt(0.5 * np.where(usable, chance, 1)), -np.inf)
-                for _ in range(2):
+                usable = (overlap > least) & (chance > max(LEAST_CHANCE * float(chance.max()), LEAST_POWER))
+                score = np.where(usable, agreement / np.sqrt(CHANCE * np.where(usable, chance, 1)), -np.inf)
+                for _ in range(PEAKS):
                     row, column = np.unravel_index(int(score.argmax()), score.shape)
                     if score[row, column] == -np.inf:
                         break
@@ -141,11 +165,13 @@ def search(fixed: View, moving: View) -> list[Floats]:
                     shift[0, 2] = column - (column >= width) * side
                     shift[1, 2] = row - (row >= height) * side
                     matrix = from_canvas @ np.linalg.inv(shift) @ to_small
-                    found.append((float(score[row, column]), matrix))
-                    rows, columns = (np.arange(at - 3, at + 4) % side for at in (row, column))
+                    candidates.append((float(score[row, column]), matrix))
+                    rows, columns = (
+                        np.arange(at - PEAK_REACH, at + PEAK_REACH + 1) % side for at in (row, column)
+                    )
                     score[np.ix_(rows, columns)] = -np.inf
-    found.sort(key=lambda candidate: -candidate[0])
-    return [matrix for _, matrix in found[:CANDIDATES]]
+    candidates.sort(key=lambda candidate: -candidate[0])
+    return [matrix for _, matrix in candidates[:CANDIDATES]]
 
 
 def _spectra(view: View, side: int) -> tuple[NDArray[np.complexfloating], ...]:
@@ -183,19 +209,19 @@ def refine(
     small, to_small = fixed.reduced(side / max(fixed.size))
     current, agreement = matrix @ np.linalg.inv(to_small), 0.0
     z = small.field()
-    for _ in range(2):
+    for _ in range(REFINEMENTS):
         table = displaced_agreement(z, moving.warped(current, small.size).field(), reach, cell)
         unit = np.hypot(*small.size) / 2
         centre = (np.array(small.size) - 1) / 2
         basis = _basis((_cell_centres(table, cell) - centre) / unit, model)
         parameters: Floats = np.zeros(basis.shape[2])
         table = table.reshape(*table.shape[:2], -1)
-        for blur in (table.shape[0] / 8, 1.0):
+        for blur in (table.shape[0] * WIDE_BLUR, NARROW_BLUR):
             parameters = climb(table, blur, basis, parameters, np.zeros((parameters.size, parameters.size)))
         agreement = float(looked_up(table, basis @ parameters).sum())
         to_unit = np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, unit]]) / unit
         current = current @ np.linalg.inv(to_unit) @ _step(parameters / unit) @ to_unit
-        if np.abs(parameters).max() < 0.2:
+        if np.abs(parameters).max() < SETTLED:
             break
     return current @ to_small, agreement
 
@@ -246,20 +272,20 @@ def climb(
     flat = basis if shared else basis.reshape(-1, basis.shape[2])
     weights = weight if shared else np.repeat(weight, 2)
     curvature = flat.T @ (weights[:, None] * flat) + penalty
-    floor = 1e-6 * float(np.trace(curvature)) / len(curvature) + 1e-12
+    floor = DAMPING * float(np.trace(curvature)) / len(curvature) + LEAST_DAMPING
     inverse = np.linalg.inv(curvature + floor * np.eye(len(curvature)))
 
     def objective(p: Floats) -> float:
         return float(looked_up(table, basis @ p).sum() - 0.5 * (p * (penalty @ p)).sum())
 
     best = objective(parameters)
-    for _ in range(30):
+    for _ in range(CLIMBS):
         at = basis @ parameters
         slopes = np.stack([looked_up(x_slope, at), looked_up(y_slope, at)], -1)
         uphill = flat.T @ (slopes if shared else slopes.ravel()) - penalty @ parameters
         step = inverse @ uphill
-        reached, length = max((objective(parameters + t * step), t) for t in (8, 4, 2, 1, 0.5, 0.25, 0.1))
-        if reached <= best + 1e-5 * abs(best):
+        reached, length = max((objective(parameters + t * step), t) for t in STRIDES)
+        if reached <= best + LEAST_GAIN * abs(best):
             break
         best, parameters = reached, parameters + length * step
     return parameters
@@ -268,7 +294,7 @@ def climb(
 def looked_up(table: NDArray[np.float32], displacements: Floats) -> Floats:
     """Look up a table (S, S, N) at N displacements (x, y), bilinear; those beyond it count at its border."""
     size = table.shape[0]
-    position = np.clip(displacements + size // 2, 0, size - 1 - 1e-6)
+    position = np.clip(displacements + size // 2, 0, size - 1 - INSIDE)
     corner = position.astype(np.intp)
     (x, y), (right, down) = corner.T, (position - corner).T
     n = np.arange(table.shape[2])
@@ -303,7 +329,7 @@ def bend(fixed: View, moving: View, matrix: Floats) -> NDArray[np.float32]:
         basis = np.einsum("ia,jb->ijab", y, x).reshape(rows * columns, -1)
         coefficients = np.zeros((basis.shape[1], 2))
         table = table.reshape(*table.shape[:2], -1)
-        for blur in (1.5, 0.8):
+        for blur in BEND_BLURS:
             coefficients = climb(table, blur, basis, coefficients, _stiffness(knots[0] + 3, knots[1] + 3))
         x, y = (
             _splines((np.arange(length) + 0.5) / length * count, count)
@@ -354,7 +380,7 @@ def spacing(at: Floats) -> float:
     across = (at[0, -1] - at[0, 0]) / (at.shape[1] - 1), (at[-1, -1] - at[-1, 0]) / (at.shape[1] - 1)
     down = (at[-1, 0] - at[0, 0]) / (at.shape[0] - 1), (at[-1, -1] - at[0, -1]) / (at.shape[0] - 1)
     (a, b), (c, d) = np.mean(across, 0), np.mean(down, 0)
-    return max(float(np.sqrt(abs(a * d - b * c))), 1e-3)
+    return max(float(np.sqrt(abs(a * d - b * c))), LEAST_SPACING)
 
 
 def _splines(at: Floats, intervals: int) -> Floats:

@@ -38,10 +38,12 @@ def registered(
         if source is target:
             brought.append(source)
             continue
-        found = register(source.pixels, target.pixels, model)
-        report(k, overlay(source.pixels, target.pixels, found))
-        found.check(source.name, target.name)
+        registration = register(source.pixels, target.pixels, model)
+        report(k, overlay(source.pixels, target.pixels, registration))
+        registration.check(source.name, target.name)
         brought.append(
-            replace(source, pixels=found.warp(source.pixels, target.pixels), alpha=None, resolution=None)
+            replace(
+                source, pixels=registration.warp(source.pixels, target.pixels), alpha=None, resolution=None
+            )
         )
     return brought

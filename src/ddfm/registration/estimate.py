@@ -4,8 +4,8 @@
     registration.check("thermal.png", "visible.png")  # InputError if it is doubtful
     aligned = registration.warp(thermal, visible)
 
-How the alignment is found is told in `alignment`, what is compared in `orientation`; what they
-were measured to do, in docs/registration.md.
+`alignment` finds the alignment, and `orientation` says what it compares. docs/registration.md has
+measurements.
 """
 
 from __future__ import annotations
@@ -41,8 +41,14 @@ LEAST_CONFIDENCE = 0.15
 JUDGED_SIDE, JUDGED_CELL, JUDGED_REACH = SIDES[0], 16, 12
 NEIGHBOURHOOD = 1.0  # cells, of the Gaussian in which votes are counted together
 IN_PLACE = 2.5  # pixels from the alignment within which a vote is for it
-FILL_SIDE = 256  # pixels, in which the brightness of what stands in is found,
-FILL_SPREADS = (128, 32, 12)  # as that of the nearest parts that there are
+CONFIRMED = 2  # parameters that one neighbourhood's vote can satisfy by itself: a shift has two
+CELLS_A_VOTE = 4 * np.pi * NEIGHBOURHOOD**2  # a Gaussian averages as many as 4 pi sigma^2
+FRAME_BORDER = 5  # pixels, side of the square by which a frame is widened: warping mixed what lies next to it
+SHOWN_BORDER = 3  # pixels, side of the square by which what is shown is narrowed: interpolation mixes there
+FILL_SIDE = 256  # pixels of the longer side of the small picture that the missing brightness is found in
+FILL_STDS = (128, 32, 12)  # its pixels, of Gaussians from wide to narrow: the nearest parts decide at last
+FILL_TRUST = 0.05  # share of a Gaussian that shows something, from which on its mean counts in full
+LEAST_SHARE = 1e-6  # keeps a Gaussian that shows nothing from dividing by 0
 FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
 PARAMETERS = {"affine": 6, "homography": 8}
 LARGEST = 32767  # pixels of a side, by OpenCV
@@ -50,7 +56,7 @@ LARGEST = 32767  # pixels of a side, by OpenCV
 
 @dataclass(frozen=True)
 class Registration:
-    """Where each pixel of the fixed picture lies in the moving one.
+    """Map each pixel of the fixed picture to the moving one.
 
     Attributes:
         flow: (H, W, 2) float32, (x, y) in pixels: what the fixed picture shows at (x, y), the moving one
@@ -88,8 +94,8 @@ class Registration:
     def warp(self, pixels: Pixels, fixed: Pixels) -> Pixels:
         """Warp the moving picture onto the fixed one, (H, W, C) in [0, 1]; Lanczos, with antialiasing.
 
-        Where it shows nothing, the fixed picture stands in, at the brightness that the moving one has
-        nearby: what only one source shows, fusion takes from that one, and no frame is taken for content.
+        Where it shows nothing, the fixed picture stands in, at the brightness that the moving one has nearby.
+        So fusion takes no frame for content.
 
         Args:
             pixels: the moving picture as it was registered, (H', W', C) in [0, 1].
@@ -105,7 +111,7 @@ class Registration:
 def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registration:
     """Find where each pixel of ``fixed`` lies in ``moving``, for any sensors, sizes and aspects.
 
-    Same inputs, same result. Whether it can be trusted is said by `Registration.check`.
+    Same inputs, same result. `Registration.check` says whether it can be trusted.
 
     Args:
         moving: (H', W', 1 or 3) in [0, 1].
@@ -122,13 +128,13 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
         raise InputError(f"register: sources of more than {LARGEST} pixels a side are not supported")
     still, mover = _view(fixed), _view(moving)
     kind: ParametricModel = "homography" if model == "homography" else "affine"
-    found = align(still, mover, kind)
-    matrix = _corner_to_corner(moving, fixed) if found is None else found
+    best = align(still, mover, kind)
+    matrix = _corner_to_corner(moving, fixed) if best is None else best
     here = _all_positions(fixed)
-    bent = here + bend(still, mover, matrix) if model == "dense" and found is not None else here
+    bent = here + bend(still, mover, matrix) if model == "dense" and best is not None else here
     at = transformed(matrix, bent)
-    shown = cv2.erode(pulled(mover, at).shown, np.ones((3, 3), np.uint8)) > 0
-    confidence = 0.0 if found is None else _confidence(still, mover, matrix, PARAMETERS[kind])
+    shown = cv2.erode(pulled(mover, at).shown, np.ones((SHOWN_BORDER, SHOWN_BORDER), np.uint8)) > 0
+    confidence = 0.0 if best is None else _confidence(still, mover, matrix, PARAMETERS[kind])
     return Registration((at - here).astype(np.float32), model, matrix, confidence, shown)
 
 
@@ -147,8 +153,8 @@ def _view(pixels: Pixels) -> View:
     _, labels = cv2.connectedComponents(black, connectivity=4)
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     frame = np.isin(labels, border[border > 0]).astype(np.uint8)
-    # The pixels next to a frame were mixed with it when the picture was warped.
-    return View(_grey(pixels), 1 - cv2.dilate(frame, np.ones((5, 5), np.uint8)).astype(np.float32))
+    widened = cv2.dilate(frame, np.ones((FRAME_BORDER, FRAME_BORDER), np.uint8))
+    return View(_grey(pixels), 1 - widened.astype(np.float32))
 
 
 def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
@@ -160,9 +166,9 @@ def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
 def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> float:
     """Return the share of neighbourhoods whose own best displacement is next to none.
 
-    All of them count, since a few that happen to overlap agree easily; but for as many as the map's
-    parameters can satisfy whatever the pictures show, two by each neighbourhood. The map is that before any
-    bending, which could make anything agree a little.
+    All of them count, since a few that happen to overlap agree easily. But the map's parameters can satisfy
+    some votes whatever the pictures show, two parameters a vote. So many are subtracted. The map is that
+    before any bending, which could make anything agree a little.
     """
     small, to_small = fixed.reduced(JUDGED_SIDE / max(fixed.size))
     warped = moving.warped(matrix @ np.linalg.inv(to_small), small.size)
@@ -173,7 +179,7 @@ def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> f
     best = votes.argmax(0)
     distance = np.hypot(best // side - JUDGED_REACH, best % side - JUDGED_REACH)
     in_place = int(((distance <= IN_PLACE) & (votes.max(0) > 0)).sum())
-    free = parameters / 2 * 4 * np.pi * NEIGHBOURHOOD**2  # cells: a Gaussian averages as many as 4 pi sigma^2
+    free = parameters / CONFIRMED * CELLS_A_VOTE  # cells that agree whatever the pictures show
     return max(0.0, float(in_place - free)) / max(rows * columns - free, free)
 
 
@@ -190,7 +196,7 @@ def _sampled(pixels: Pixels, at: Floats) -> Pixels:
 
 
 def _completed(moved: Pixels, other: Pixels, shown: NDArray[np.bool_]) -> Pixels:
-    """``other`` where nothing is shown, at the mean brightness of ``moved`` nearby, with a soft border."""
+    """Fill in ``other`` where nothing is shown, at the brightness of ``moved`` nearby, with a soft border."""
     if not shown.any():
         return other.copy()
     height, width = shown.shape
@@ -199,10 +205,10 @@ def _completed(moved: Pixels, other: Pixels, shown: NDArray[np.bool_]) -> Pixels
     mask = shrunk(shown.astype(np.float32), small)
     excess = shrunk((moved - other) * shown[..., None], small).reshape(small[1], small[0], -1)
     offset = np.zeros_like(excess)
-    for sigma in FILL_SPREADS:
+    for sigma in FILL_STDS:
         share = cv2.GaussianBlur(mask, (0, 0), sigma)[..., None]
         mean = cv2.GaussianBlur(excess, (0, 0), sigma).reshape(excess.shape)
-        offset += np.clip(share / 0.05, 0, 1) * (mean / np.maximum(share, 1e-6) - offset)
+        offset += np.clip(share / FILL_TRUST, 0, 1) * (mean / np.maximum(share, LEAST_SHARE) - offset)
     whole = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR).reshape(moved.shape)
     distance = cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 3)
     weight = np.clip(distance / FEATHER, 0, 1)[..., None]

@@ -1,10 +1,9 @@
 """Where two pictures of different sensors agree: the orientation of their edges.
 
-An edge between two things is seen by most sensors, but which side of it is the brighter one, and by how
-much, is not the same in the infrared and in the visible. What is compared is therefore the direction of
-the gradient g, doubled so that a gradient and its negative are the same (normalised gradient fields,
-Haber and Modersitzki, Methods of Information in Medicine 2007; orientation correlation, Fitch et al.,
-BMVC 2002):
+Most sensors see the edge between two things. But infrared and visible light differ in which side is the
+brighter one, and by how much. What is compared is therefore the direction of the gradient g, doubled so that
+a gradient and its negative are the same (normalised gradient fields, Haber and Modersitzki, Methods of
+Information in Medicine 2007; orientation correlation, Fitch et al., BMVC 2002):
 
     z = (g_x + i g_y)^2 / (|g|^2 + e^2),  with e^2 the mean of |g|^2 around the pixel
 

@@ -54,7 +54,7 @@ class Sampler(Protocol):
         shown: Callable[[Tensor], Tensor] = ...,
         callback: Callable[[Step], None] = ...,
     ) -> Tensor:
-        """See `sample`."""
+        """Draw as `sample` does."""
         ...
 
 

@@ -1,7 +1,7 @@
 """The step from one noise level to the next, given the estimate of the clean image.
 
 A sample at step n is x_n = sqrt(abar_n) x_0 + sqrt(1 - abar_n) eps, where abar_n is the share of its variance
-that is signal. A scheduler is made for the abar of all steps, and takes x_n to x_{n+1}; after the last step
+that is signal. A scheduler is made for the abar of all steps, and takes x_n to x_{n+1}. After the last step
 abar is 1, and the sample is the estimate itself. All of them take the clean image for an answer, not the
 noise, because the clean image is what a likelihood rectifies.
 """

@@ -1,12 +1,12 @@
-"""How far the fused luminance can be relied on: the spread of posterior samples, pixel by pixel.
+"""Measure how far the fused luminance can be relied on: each pixel's deviation over posterior samples.
 
-A noisy source does not say what the scene looks like but what it may look like. Each sample takes a draw
-of every source given its noise, p(x_k | y_k) under the prior, and fuses those. A noisy image is what a
-diffusion process passes through on its way from noise, so a draw is the rest of that way, walked with
-noise (Ho et al. 2020, algorithm 2) from the level of the source's. Walked in few steps, draws spread too
-little, least where the prior is sure and wrong; so they get the noise that the likelihood is told is left.
-The samples' standard deviation, averaged over neighbours because few samples are taken, is scaled so
-that what clean sources give lies within two of it for 95 % of the pixels (benchmarks/uncertainty.py).
+A noisy source fits many scenes. Each sample takes a draw of every source given its noise, p(x_k | y_k) under
+the prior, and fuses those. A diffusion process passes through noisy images on its way from pure noise. So a
+draw starts at the source, at the level of its noise, and samples the rest of that way (Ho et al. 2020,
+algorithm 2). In few steps draws vary too little, least where the prior is sure and wrong. So they also get
+the residual noise that the likelihood assumes. The samples are few, so their variance is averaged over
+neighbours. The standard deviation is scaled so that the result of clean sources lies within two of it for
+95 % of the pixels (benchmarks/uncertainty.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
 
-SAMPLES = 8
-LEVELS = 4  # network evaluations a draw
+POSTERIOR_DRAWS = 8  # posterior samples that the standard deviation is taken from
+DRAW_LEVELS = 4  # network evaluations a draw
 LAST_LEVEL = 0.15  # of the source's noise, at which the estimate itself is taken
 CALIBRATION = 1.2
 
@@ -36,7 +36,7 @@ def posterior_std(
     fuse: Callable[[Sequence[Tensor], int], Tensor],
     seed: int,
 ) -> Tensor:
-    """Standard deviation of the fused luminance, (B, 1, H, W), in the units of what ``fuse`` returns.
+    """Return the fused luminance's standard deviation, (B, 1, H, W), in the units of what ``fuse`` returns.
 
     Args:
         sources: luminances as they came, (B, 1, H, W) in [-1, 1].
@@ -48,7 +48,7 @@ def posterior_std(
     generator = torch.Generator().manual_seed(seed)
     bases = [without_stripes(source, clean) for source, clean in zip(sources, cleaned, strict=True)]
     mean = square = torch.zeros_like(sources[0], dtype=torch.float64)
-    for n in range(SAMPLES):
+    for n in range(POSTERIOR_DRAWS):
         drawn = [
             draw_source(base, clean, prior, generator) for base, clean in zip(bases, cleaned, strict=True)
         ]
@@ -56,12 +56,12 @@ def posterior_std(
         step = fused - mean  # Welford 1962: no difference of large squares
         mean = mean + step / (n + 1)
         square = square + step * (fused - mean)
-    variance = (square / (SAMPLES - 1)).to(sources[0])
+    variance = (square / (POSTERIOR_DRAWS - 1)).to(sources[0])
     return CALIBRATION * neighbourhood(variance).clamp_min(0).sqrt()
 
 
 def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
-    """The source as it was before it was denoised, (B, 1, H, W)."""
+    """Return the source as it was before it was denoised, (B, 1, H, W)."""
     base = clean.luma.clone()
     for n in clean.assumed_noise.nonzero()[:, 0].tolist():
         base[n : n + 1] = remove_stripes(source[n : n + 1], clean.measured_noise[n : n + 1])
@@ -71,7 +71,7 @@ def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
 def draw_source(
     base: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], generator: torch.Generator
 ) -> Tensor:
-    """What the source may look like without its noise, (B, 1, H, W).
+    """Draw a source as it may look without its noise, (B, 1, H, W).
 
     A source that was not denoised is left with its noise: a draw is the source with as much noise again.
     ``base`` is the source without stripes.
@@ -79,14 +79,14 @@ def draw_source(
     drawn = base.clone()
     for n in clean.assumed_noise.nonzero()[:, 0].tolist():
         drawn[n : n + 1] = draw_posterior(prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator)
-    left = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
-    return drawn + left.reshape(-1, 1, 1, 1) * _noise(base, generator)
+    residual_noise = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
+    return drawn + residual_noise.reshape(-1, 1, 1, 1) * _noise(base, generator)
 
 
 def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """A draw of p(x | noisy), where noisy is x and white noise of that standard deviation, (B, 1, H, W)."""
+    """Draw x, (B, 1, H, W), from its posterior: ``noisy`` is x with white noise of deviation ``sigma``."""
     x = noisy
-    shares = torch.logspace(0, 1, LEVELS, base=LAST_LEVEL, dtype=torch.float64).tolist()
+    shares = torch.logspace(0, 1, DRAW_LEVELS, base=LAST_LEVEL, dtype=torch.float64).tolist()
     levels = [max(share * sigma, min(sigma, GREY_LEVEL / 2)) for share in shares]
     for level, lower in zip(levels, [*levels[1:], 0.0], strict=True):
         shown = x.expand(-1, prior.channels, -1, -1)
@@ -98,10 +98,10 @@ def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torc
 
 
 def neighbourhood(variance: Tensor) -> Tensor:
-    """A Gaussian mean over some five pixels."""
+    """Average over some five pixels by a Gaussian."""
     return expand(reduce(variance), size(variance))
 
 
 def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal, drawn on the CPU so that every device gets the same."""
+    """Draw standard normal noise on the CPU, so that every device gets the same."""
     return torch.randn(like.shape, generator=generator).to(like)

@@ -15,7 +15,7 @@ MOST_RECIPE_BYTES = 2**16
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training run is made of; read from TOML, kept beside the weights.
+    """Hold the settings of a training run; read from TOML, kept beside the weights.
 
     Attributes:
         channels: width of the network per resolution, the first after ``pixel_unshuffle``.

@@ -1,7 +1,7 @@
 """Training an unconditional luminance prior on photographs.
 
-Everything random in step ``n`` is drawn from a generator seeded with (seed, n), so a run that is
-killed and resumed sees the same batches as one that is not.
+Everything random in step ``n`` is drawn from a generator seeded with (seed, n). So a run that is killed and
+resumed sees the same batches as one that is not.
 """
 
 from __future__ import annotations
@@ -205,9 +205,9 @@ class Run:
             self.network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
         )
         self.loss_of: nn.Module = DiffusionLoss(self.prior)
-        place = torch.device(device)
+        compute = torch.device(device)
         self.autocast = torch.autocast(
-            place.type, torch.bfloat16, enabled=recipe.bf16 and is_fast_at_bfloat16(place)
+            compute.type, torch.bfloat16, enabled=recipe.bf16 and is_fast_at_bfloat16(compute)
         )
         self.steps = 0
         self.history: list[dict[str, Any]] = []

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, made on another thread while those before are used; its errors come in their place."""
+    """Yield the items, made on another thread while those before are used; its errors come in their place."""
     end = object()
     with ThreadPoolExecutor(1) as thread:
         coming = deque(thread.submit(next, items, end) for _ in range(WAITING))

@@ -35,13 +35,14 @@ class Frame(NamedTuple):
 
 
 class Orientation(NamedTuple):
-    """What makes a stored frame upright: a transposition, then mirror images."""
+    """Hold the steps that make a stored frame upright: a transposition, then mirror images."""
 
     transposed: bool
     left_right: bool
     up_down: bool
 
     def apply(self, plane: Tensor) -> Tensor:
+        """Make a plane upright."""
         plane = plane.mT if self.transposed else plane
         sides = [side for side, mirrored in ((-1, self.left_right), (-2, self.up_down)) if mirrored]
         return plane.flip(sides) if sides else plane
@@ -121,6 +122,7 @@ def samples(video: Any) -> list[Tensor]:
 
 
 def plane_array(plane: Any) -> NDArray[np.uint8]:
+    """Return a plane's samples, (H, W), without a copy."""
     rows = np.frombuffer(plane, np.uint8, plane.height * plane.line_size)
     return rows.reshape(plane.height, plane.line_size)[:, : plane.width]
 
@@ -138,8 +140,10 @@ def scaler_matrix(matrix: int) -> str:
 
 
 def is_even(size: tuple[int, int]) -> bool:
+    """Tell whether height and width are even."""
     return size[0] % 2 == 0 and size[1] % 2 == 0
 
 
 def is_coloured(chroma: Tensor) -> bool:
+    """Tell whether chroma has any colour."""
     return bool(chroma.abs().amax() > NEUTRAL)

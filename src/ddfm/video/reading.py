@@ -208,6 +208,7 @@ class Reader:
             self.ended = True
 
     def upright_size(self, video: Any) -> tuple[int, int]:
+        """Return height and width of an upright frame."""
         height, width = video.height, video.width
         return (width, height) if self.orientation.transposed else (height, width)
 

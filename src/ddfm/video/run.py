@@ -1,7 +1,7 @@
 """Two videos of one scene fused into one. docs/video.md.
 
-Frames are taken as they are stored, a plane of luma and two of chroma: luma is fused, and chroma goes
-through as it is where one source alone is in colour. Only a few frames are in memory at a time.
+Frames are taken as they are stored, a plane of luma and two of chroma. Luma is fused. Chroma is copied where
+one source alone is in colour. Only a few frames are in memory at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,10 +77,10 @@ def fuse_videos(
 ) -> VideoResult:
     """Fuse two aligned videos of one scene into one, in step and without flicker.
 
-    The result has the times of the frames of the first source in colour (of ``a`` if none is), each of
-    them fused with the frame of the other source that is nearest in time; times count from the start
-    of each file. It runs while both do. Until it is complete its name is OUT.partial-XXXXXXXX.mp4 (or .mkv):
-    a file cut off by a crash or Ctrl-C still plays.
+    The result has the times of the frames of the first source in colour (of ``a`` if none is). Each of them
+    is fused with the other source's frame nearest in time. Times count from the start of each file. It runs
+    while both do. Until it is complete its name is OUT.partial-XXXXXXXX.mp4 (or .mkv): a file cut off by a
+    crash or Ctrl-C still plays.
 
     Args:
         a: the first source, the infrared one: anything that FFmpeg decodes.
@@ -115,6 +115,8 @@ def fuse_videos(
     check_start(readers, start)
     choice = choose_for_videos(readers, start) if options.finds_task else fusion.chosen([])
     task = fusion.rules(choice)
+    if readers[0].in_colour and not readers[1].in_colour:  # the thermal source is the second
+        task = replace(task, thermal=1)
     steady = SteadyFusion(
         task,
         fusion.prior,

@@ -1,8 +1,8 @@
 """Fusion of frame after frame without flicker: docs/video.md, "How it is kept steady".
 
-Three things make a fused video flicker where nothing happens: the noise of the cameras, which the
-likelihood sharpens with the details and which tips its choices; numbers about the whole picture, which
-follow everything that moves in it; and a sampler that starts anew for every frame. So
+Three things make a fused video flicker where nothing happens. The likelihood sharpens the cameras' noise with
+the details, and noise tips its choices. Numbers about the whole picture follow everything that moves in it.
+The sampler starts anew for every frame. So
 
 - `TimeFilter` averages each source over time where it did not change;
 - `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it by name;
@@ -96,7 +96,8 @@ class SteadyFusion:
         stretch: bool = True,
         seed: int = 3407,
     ) -> None:
-        """
+        """Start before the first frame.
+
         Args:
             task: what kind of sources they are; see `ddfm.likelihoods.tasks.TASKS`.
             model: called for the prior if it is needed, not before.
@@ -134,8 +135,8 @@ class SteadyFusion:
         if is_cut:
             self.stripes.reset()
         self.stripes.advance(seconds, light)
-        cleaned, left = self.cleaned(sources, seconds, recoded)
-        return Prepared(cleaned, left, self.filter.still, seconds, light, is_cut)
+        cleaned, residual_noise = self.cleaned(sources, seconds, recoded)
+        return Prepared(cleaned, residual_noise, self.filter.still, seconds, light, is_cut)
 
     def combine(self, frame: Prepared) -> tuple[Tensor, HierarchicalLikelihood]:
         """Fuse the next frame.
@@ -192,8 +193,8 @@ class SteadyFusion:
         change = torch.zeros_like(pixels) if self.pixels is None else pixels - self.pixels
         self.pixels = pixels
         middle = change.median(1, keepdim=True).values
-        spread = (change - middle).abs().median(1, keepdim=True).values + GREY_LEVEL
-        return (middle + (change - middle).clamp(-spread, spread)).mean(1)
+        deviation = (change - middle).abs().median(1, keepdim=True).values + GREY_LEVEL
+        return (middle + (change - middle).clamp(-deviation, deviation)).mean(1)
 
     def another_scene(self, sources: Tensor) -> bool:
         """Tell whether a frame has other grey levels than the one before."""
@@ -242,9 +243,9 @@ class TimeFilter:
     """A recursive mean over time of each channel, where it does not change by more than its noise.
 
     A change of the local mean (over some sixteen pixels) is light, and passes at once; what is averaged are
-    the details on top of it. Where these change more than the noise does, in a pixel's neighbourhood, or
-    where the local mean changes much, something moved, and the new frame is taken as it is: nothing
-    trails behind. From there the mean is one of ever more frames, `FRAMES` at most.
+    the details on top of it. Where a pixel's neighbourhood changes more than the noise does, or its mean
+    changes much, something moved. There the new frame is taken as it is, so that nothing leaves a trail. From
+    there the mean is one of ever more frames, `FRAMES` at most.
 
     Attributes:
         still: how far nothing moved, 0 to 1, (1, C, h, w) at half the resolution.
@@ -255,7 +256,7 @@ class TimeFilter:
         self.still = self.age = self.coding = torch.empty(0)
 
     def __call__(self, x: Tensor, noise: Tensor, recoded: Sequence[bool] = (False,)) -> Tensor:
-        """The next frame, filtered.
+        """Return the next frame, filtered.
 
         Args:
             x: (1, C, H, W); the first frame's size holds for all.
@@ -290,12 +291,12 @@ class TimeFilter:
 class NoiseLevels:
     """Standard deviation of the noise in each channel, measured now and then and held in between.
 
-    It is the smaller one of what a frame tells by itself (`estimate_noise`), which takes fine detail for
-    noise, and of what changes from frame to frame, which motion adds to.
+    It is the smaller one of two estimates. A single frame's (`estimate_noise`) takes fine detail for noise.
+    That from the change between frames takes motion for noise.
     """
 
     def __init__(self, given: Sequence[float] | None = None) -> None:
-        """``given``: the standard deviations in 8-bit grey levels, if they need not be measured."""
+        """Start; ``given`` are the standard deviations in 8-bit grey levels, if they need not be measured."""
         self.given = given
         self.level: Tensor | None = None
         self.before: Tensor | None = None
@@ -303,7 +304,7 @@ class NoiseLevels:
         self.settled = False
 
     def __call__(self, x: Tensor, seconds: float) -> Tensor:
-        """(C,), from the next frame (1, C, H, W), which is that much later than the one before."""
+        """Return the levels, (C,), by the next frame, (1, C, H, W), ``seconds`` after the one before."""
         if self.given is not None:
             return x.new_tensor(self.given) * GREY_LEVEL
         before, self.before = self.before, x

@@ -1,4 +1,4 @@
-"""Writing a video so that what a crash leaves can be played."""
+"""Write a video so that a file cut off by a crash still plays."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ def _pictures(example: Example) -> tuple[str, list[Shown]]:
 
 
 class Again(NamedTuple):
-    """What is needed to run it again: the command, versions and options, SHA-256 by file."""
+    """Hold what is needed to run it again: the command, versions and options, SHA-256 by file."""
 
     command: str
     facts: dict[str, str]

@@ -35,12 +35,12 @@ class Row(NamedTuple):
 
     @property
     def width(self) -> float:
-        """Width of the box: a pixel at least, so that it can be seen."""
+        """Return the width of the box: a pixel at least, so that it can be seen."""
         return 0 if self.box is None else round(max(self.box.third - self.box.first, 1.0), 1)
 
 
 class Plot(NamedTuple):
-    """Where everything of a box plot lies, in pixels: the template draws it."""
+    """Lay out a box plot in pixels; the template draws it."""
 
     height: int
     ticks: list[tuple[float, str]]
@@ -51,7 +51,7 @@ class Plot(NamedTuple):
 
     @property
     def floor(self) -> int:
-        """Where the axis lies."""
+        """Return the height at which the axis lies."""
         return self.height - BOTTOM
 
 

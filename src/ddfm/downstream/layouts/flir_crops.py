@@ -91,10 +91,10 @@ def read_outputs(folder: Path, split: str, names: Sequence[str]) -> NDArray[np.u
     """
     crops = []
     for name in names:
-        place = folder / SPLITS[split] / name
-        found = sorted(place.parent.glob(f"{place.name}.*"))
+        stem = folder / SPLITS[split] / name
+        found = sorted(stem.parent.glob(f"{stem.name}.*"))
         if not found:
-            raise InputError(f"{place}: this fused crop is missing; each pair needs its own")
+            raise InputError(f"{stem}: this fused crop is missing; each pair needs its own")
         crops.append(_picture(found[0].read_bytes(), str(found[0]), "RGB"))
     return np.stack(crops)
 
@@ -128,8 +128,8 @@ def _names(source: Any) -> list[str]:
         if not known:
             raise InputError(f"{file}: should be TIME/rgb/CLASS/STEM.jpg, classes {', '.join(CLASSES)}")
         found[parts[1]].add(f"{parts[0]}/{parts[2]}/{PurePosixPath(file).stem}")
-    if lonely := sorted(found["rgb"] ^ found["thermal"]):
-        raise InputError(f"{lonely[0]}: this crop has no partner in the other camera's folder")
+    if unmatched := sorted(found["rgb"] ^ found["thermal"]):
+        raise InputError(f"{unmatched[0]}: this crop has no partner in the other camera's folder")
     return sorted(found["rgb"])
 
 

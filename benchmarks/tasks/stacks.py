@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from quality_tables import Job, Row, Table
+from quality.tables import Job, Row, Table
 
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
-from quality_tables import CEILING, LIKELIHOOD, OURS, Job, Measured, Row, Table, measure, ours
 
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.formats.pictures import read_image
@@ -20,6 +19,7 @@ from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group
 from ddfm.pictures.image import Image, from_array
 from ddfm.priors.diffusion import Prior
+from quality.tables import CEILING, LIKELIHOOD, OURS, Job, Measured, Row, Table, measure, ours
 
 Bytes = NDArray[np.uint8]
 

@@ -1,6 +1,6 @@
 """Speed: the released way beside ours, with the same weights, in one run.
 
-    python benchmarks/speed.py [--golden FILE] [--openai] [--device NAME] [--only PART ...] [--repeats N]
+    python benchmarks speed [--golden FILE] [--openai] [--device NAME] [--only PART ...] [--repeats N]
 
 The pair is the project's own street at night (`ddfm.demo`), resized. The networks are the bundled prior,
 with --golden a small one of OpenAI's layout (a guided-diffusion .pt file; at 256x256 alone, because its
@@ -26,7 +26,6 @@ takes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import statistics
@@ -39,11 +38,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import RESULTS, read_json, script_parser, write_json
 from PIL import Image as PILImage
-from released_way import STEPS, HostLikelihood, released_prior
-from released_way import run as run_released
-from speed_machine import Clock, Growth, Peaks, Power, cost, machine
-from speed_report import write_report
 from torch import Tensor
 
 from ddfm.demo.scenes import night
@@ -59,8 +55,11 @@ from ddfm.priors.network import UNet
 from ddfm.priors.network_config import UNetConfig
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.sampling.loop import Step
+from speed.machine import Clock, Growth, Peaks, Power, cost, machine
+from speed.released_way import STEPS, HostLikelihood, released_prior
+from speed.released_way import run as run_released
+from speed.report import write_report
 
-RESULTS = Path(__file__).with_name("results")
 SIZES = ((256, 256), (480, 640), (1080, 1920))
 SQUARES = (256, 512, 1024, 1536, 2048)
 BATCHES = (1, 2, 4, 8)
@@ -299,9 +298,8 @@ def throughput(networks: Sequence[str], clock: Clock, peaks: Peaks) -> Iterator[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
+    parser.prog = "benchmarks speed"
     parser.add_argument("--golden", type=Path, help="a small guided-diffusion checkpoint")
     parser.add_argument("--openai", action="store_true", help="the paper's network, too; minutes a step")
     parser.add_argument("--device", default="auto")
@@ -338,14 +336,14 @@ def main() -> None:
     else:
         parts["memory, MiB"] = lambda: list(memory(networks))
     results = RESULTS / ("speed-cuda.json" if on_gpu else "speed.json")
-    table = json.loads(results.read_text()) if results.is_file() else {}
+    table = read_json(results, {})
     for name in arguments.only or parts:
         table[name] = parts[name]()
         print(name, json.dumps(table[name], indent=1), flush=True)
         table["machine"] = machine(clock.device)
         if all(peaks.best.values()):  # some parts need none
             table["peaks"] = {name: f"{value / 1e9:.1f} G/s" for name, value in peaks.best.items()}
-        results.write_text(json.dumps(table, indent=2) + "\n")
+        write_json(results, table)
         write_report(table, results)
 
 

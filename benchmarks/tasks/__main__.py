@@ -1,6 +1,6 @@
 """What the tasks medical, exposure and focus are worth, and what more than two sources cost.
 
-    python benchmarks/tasks.py DATA [--only medical,exposure,focus,stacks,cost]
+    python benchmarks tasks DATA [--only medical,exposure,focus,stacks,cost]
         [--out benchmarks/results/tasks] [--sheets FOLDER] [--every K]
 
 DATA holds mif/mri_ct, mri_pet, mri_spect, mef/mefb and mff/mfifb. Metrics are by convention paper, on the
@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from PIL import Image as PILImage
 from PIL import ImageDraw
-from quality_tables import Job, Measured, Row, Table, markdown_table, rounded
-from tasks_stacks import cost, stacks
+from quality.tables import Job, Measured, Row, Table, markdown_table, rounded
 from torch import Tensor
 
 from ddfm.benchmark import run as runner
@@ -38,6 +37,7 @@ from ddfm.pictures.colour import chroma, luminance, well_exposed
 from ddfm.pictures.image import Image
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
+from tasks.stacks import cost, stacks
 
 OURS, LIKELIHOOD = "ours", "ours, steps 0"
 EXPOSURE = ("MEF_SSIM", "Qabf", "Qcb")
@@ -270,7 +270,11 @@ PARTS: dict[str, Callable[[Job], list[Table]]] = {
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    lines = ["# Tasks", "", "Written by benchmarks/tasks.py. An arrow says which way a metric improves."]
+    lines = [
+        "# Tasks",
+        "",
+        "Written by `python benchmarks tasks`. An arrow says which way a metric improves.",
+    ]
     for part, function in PARTS.items():
         if part not in results:
             continue
@@ -290,7 +294,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "tasks")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "tasks")
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PILImage
 from PIL import ImageDraw
-from quality_tables import FEW, LIKELIHOOD, OURS, Job, Table
 
 from ddfm.benchmark.datasets import find_pairs, get_dataset
 from ddfm.benchmark.methods import RULES, as_bytes, on_luminance
@@ -17,6 +16,7 @@ from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group
 from ddfm.priors.diffusion import Prior
+from quality.tables import FEW, LIKELIHOOD, OURS, Job, Table
 
 WIDTH, CAPTION = 360, 18  # of a picture, and the height of its caption, in pixels
 SHEETS = {"tno": 10, "roadscene": 10, "vifb": 6}

@@ -1,4 +1,4 @@
-"""What `speed.py` holds times against: a clock, the machine's best, what an evaluation has to compute."""
+"""What `speed` holds times against: a clock, the machine's best, what an evaluation has to compute."""
 
 from __future__ import annotations
 

@@ -173,7 +173,11 @@ def standing(title: str, results: Results) -> Table:
 
 def markdown(results: Mapping[str, Any], about: Mapping[str, str]) -> str:
     """All tables, the best of each metric in bold; best of what the table ranks."""
-    lines = ["# Quality", "", "Written by benchmarks/quality.py. An arrow says which way a metric improves."]
+    lines = [
+        "# Quality",
+        "",
+        "Written by `python benchmarks quality`. An arrow says which way a metric improves.",
+    ]
     for part in (part for part in about if part in results):
         made = results[part]
         fewer = f" A trial: 1 of {made['every']} pairs only." if made.get("every", 1) > 1 else ""

@@ -1,6 +1,6 @@
 """What the fused pictures are worth: every table that the README's claims of quality rest on.
 
-    python benchmarks/quality.py DATA [--only tno,vifb,roadscene,msrs,medical,frontier,ablation,noise,sheets]
+    python benchmarks quality DATA [--only tno,vifb,roadscene,msrs,medical,frontier,ablation,noise,sheets]
         [--out benchmarks/results/quality] [--sheets FOLDER] [--released-steps N] [--every K]
 
 DATA holds ivf/tno and ivf/msrs (with peers/<method>), ivf/roadscene, vifb (with published_values.csv) and
@@ -22,9 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from quality_noise import noise
-from quality_sheets import sheets
-from quality_tables import (
+
+from ddfm.benchmark import run as runner
+from ddfm.benchmark.datasets import get_dataset
+from ddfm.benchmark.evaluation import MethodResult, as_json, mean_ranks, mean_values
+from ddfm.benchmark.methods import Method, find_methods
+from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.tasks import TASKS
+from ddfm.pictures.colour import luminance
+from ddfm.pictures.image import Image
+from ddfm.priors.diffusion import Prior
+from ddfm.priors.loading import load_prior
+from quality.noise import noise
+from quality.sheets import sheets
+from quality.tables import (
     FEW,
     LIKELIHOOD,
     OURS,
@@ -42,17 +53,6 @@ from quality_tables import (
     standing,
     targets,
 )
-
-from ddfm.benchmark import run as runner
-from ddfm.benchmark.datasets import get_dataset
-from ddfm.benchmark.evaluation import MethodResult, as_json, mean_ranks, mean_values
-from ddfm.benchmark.methods import Method, find_methods
-from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
-from ddfm.likelihoods.tasks import TASKS
-from ddfm.pictures.colour import luminance
-from ddfm.pictures.image import Image
-from ddfm.priors.diffusion import Prior
-from ddfm.priors.loading import load_prior
 
 NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM_dr2")
 INFRARED = TASKS["infrared"]
@@ -331,7 +331,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default=None, help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "quality")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "quality")
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
     parser.add_argument("--released-steps", type=int, default=100, help="of the released form on TNO")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")

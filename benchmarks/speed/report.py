@@ -1,4 +1,4 @@
-"""The tables and the plot of `speed.py`."""
+"""The tables and the plot of `speed`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCALE = 1.25  # of the plot's axes, so that the lowest and the highest point are
 
 def write_report(table: dict[str, Any], results: Path) -> None:
     """results.md and, where growth was measured, results.svg, beside the numbers."""
-    lines = ["# Speed", "", "Written by `benchmarks/speed.py`, which says what is measured and how.", ""]
+    lines = ["# Speed", "", "Written by `python benchmarks speed`, which says what is measured and how.", ""]
     lines += [f"- {name}: {value}" for name, value in table["machine"].items()]
     lines += [f"- peak, {name}: {value}" for name, value in table["peaks"].items()]
     for part in table:
