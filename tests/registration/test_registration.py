@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -275,10 +276,22 @@ def test_wrong_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         register(thermal, visible, "rigid")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="32767"):
         register(np.zeros((16, 40000, 1), np.float32), visible)
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    monkeypatch.delitem(sys.modules, "ddfm.registration.orientation")
-    with pytest.raises(InputError, match=r"pip install 'ddfm\[register\]'"):
-        importlib.import_module("ddfm.registration.orientation")
+
+
+def test_without_opencv_the_command_says_how_to_get_it(tmp_path: Path) -> None:
+    """In a process of its own, before the sources are read: here one is cut short."""
+    whole = io.BytesIO()
+    PILImage.new("L", (32, 32)).save(whole, "PNG")
+    (tmp_path / "a.png").write_bytes(whole.getvalue()[:60])
+    code = (
+        "import sys; sys.modules['cv2'] = None; from ddfm.cli import main;"
+        "sys.argv = ['ddfm', 'fuse', 'a.png', 'a.png', '-o', 'o.png', '--register', 'affine']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "ddfm: registration needs OpenCV: pip install 'ddfm[register]'\n"
 
 
 @pytest.mark.slow

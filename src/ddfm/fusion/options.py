@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import import_module
 from numbers import Real
 from typing import Any, Literal
 
@@ -68,6 +69,8 @@ class Options:
         self._check_types()
         if self.register is not None and self.register not in REGISTRATIONS:
             raise InputError(f"register {self.register!r}: not one of {', '.join(REGISTRATIONS)}")
+        if self.register is not None:
+            import_module("ddfm.registration.opencv")  # refused now, before sources are read
         if form.most_sources is not None and self.sources > form.most_sources:
             most = "two" if form.most_sources == 2 else form.most_sources
             raise InputError(

@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ddfm.registration.opencv import cv2
 from ddfm.registration.orientation import Field, Plane, displaced_agreement, orientation
 
 Floats = NDArray[np.floating[Any]]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +32,7 @@ from ddfm.registration.alignment import (
     transformed,
 )
 from ddfm.registration.models import REGISTRATIONS, Registering
+from ddfm.registration.opencv import cv2
 from ddfm.registration.orientation import Plane, displaced_agreement
 
 Model = Registering

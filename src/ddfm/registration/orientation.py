@@ -16,12 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ddfm.errors import InputError
-
-try:
-    import cv2
-except ImportError as missing:
-    raise InputError("registration needs OpenCV: pip install 'ddfm[register]'") from missing
+from ddfm.registration.opencv import cv2
 
 Plane = NDArray[np.float32]
 Field = NDArray[np.float32]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
@@ -18,6 +17,7 @@ from ddfm.registration.estimate import (
     _grey,
     _sampled,
 )
+from ddfm.registration.opencv import cv2
 from ddfm.registration.orientation import Plane
 
 PANEL = 960  # pixels of the longer side of each half of the report picture, at most
