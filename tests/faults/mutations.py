@@ -13,15 +13,25 @@ from typing import NamedTuple
 import nibabel
 import numpy as np
 import tifffile
+import torch
 from PIL import Image as PILImage
+from safetensors.torch import save
 
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_8bit, read_image, read_pages
 from ddfm.formats.volumes import is_volume, read_volume
 from ddfm.jobs.info import describe
 from ddfm.priors.guided_diffusion import network_config, read_config
+from ddfm.priors.loading import read_json, read_weights
+from ddfm.priors.network_config import read_unet_config
+from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.recipe import read_recipe
+from ddfm.training.run import Run, load_checkpoint
+from ddfm.video.reading import Reader
+from tests.conftest import ROOT
 from tests.formats.medical import hounsfield, write_series
+from tests.training.test_run import SMALL
+from tests.video.test_video import write_video
 
 
 class Kind(NamedTuple):
@@ -65,6 +75,39 @@ def dicom(folder: Path) -> bytes:
     return next(folder.iterdir()).read_bytes()
 
 
+def video(folder: Path, suffix: str) -> bytes:
+    """A video of four frames."""
+    path = folder / f"a{suffix}"
+    return write_video(path, [smooth(3)[:16, :24]] * 4).read_bytes()
+
+
+def checkpoint() -> bytes:
+    """The checkpoint of a training run that has not begun."""
+    data = io.BytesIO()
+    torch.save(Run(SMALL, "cpu").state(), data)
+    return data.getvalue()
+
+
+def schedule() -> bytes:
+    """The scheduler_config.json of the bundled prior."""
+    return (ROOT / "src" / "ddfm" / "assets" / "natural" / "scheduler_config.json").read_bytes()
+
+
+def layout() -> bytes:
+    """The config.json of the bundled prior."""
+    return (ROOT / "src" / "ddfm" / "assets" / "natural" / "config.json").read_bytes()
+
+
+def read_layout(path: Path) -> object:
+    """Read a config.json, as loading a prior does."""
+    return read_unet_config(read_json(path), str(path))
+
+
+def read_video(path: Path) -> object:
+    """Decode all frames."""
+    return list(Reader(path).frames(0.0, early=True))
+
+
 def read_any(path: Path) -> object:
     """Read a picture or a volume, as the commands do."""
     return read_volume(path) if is_volume(path) else read_pages(path)
@@ -72,6 +115,7 @@ def read_any(path: Path) -> object:
 
 def kinds(folder: Path) -> list[Kind]:
     """One whole file of every kind; the folder is for making some of them."""
+    folder.mkdir(parents=True, exist_ok=True)
     recipe = b"channels = [8, 16]\nnorm_groups = 4\ncrop = 16\nsteps = 6\nlearning_rate = 0.001\n"
     config = b'{"num_channels": 64, "channel_mult": "1,2", "num_res_blocks": 1, "image_size": 64}'
     return [
@@ -89,6 +133,12 @@ def kinds(folder: Path) -> list[Kind]:
         Kind("a.nii", nifti(), read_any),
         Kind("a.nii.gz", gzip.compress(nifti(), mtime=0), read_any),
         Kind("a.dcm", dicom(folder / "series"), read_any),
+        Kind("a.mp4", video(folder, ".mp4"), read_video),
+        Kind("a.mkv", video(folder, ".mkv"), read_video),
+        Kind("checkpoint.pt", checkpoint(), lambda path: load_checkpoint(path, SMALL, "cpu")),
+        Kind("scheduler_config.json", schedule(), NoiseSchedule.read),
+        Kind("config.json", layout(), read_layout),
+        Kind("weights.safetensors", save({"a": torch.ones(3, 4)}), read_weights),
         Kind("recipe.toml", recipe, read_recipe),
         Kind("model.json", config, lambda path: network_config(read_config(path))),
     ]

@@ -57,6 +57,7 @@ class Options:
     sources: int = 2
 
     def __post_init__(self) -> None:
+        self._check_types()
         form = self.likelihood_form
         for name, value, known in (
             ("task", self.task, ("auto", *TASKS)),
@@ -66,7 +67,6 @@ class Options:
         ):
             if isinstance(value, str) and value not in known:
                 raise InputError(f"{name} {value!r}: not one of {', '.join(known)}")
-        self._check_types()
         if self.register is not None and self.register not in REGISTRATIONS:
             raise InputError(f"register {self.register!r}: not one of {', '.join(REGISTRATIONS)}")
         if self.register is not None:
@@ -101,7 +101,12 @@ class Options:
 
     def _check_types(self) -> None:
         kinds: tuple[tuple[str, Any, bool, str], ...] = (
+            ("form", self.form, isinstance(self.form, str | Form), "a name or a Form"),
             ("task", self.task, isinstance(self.task, str | Task), "a name or a Task"),
+            ("uncertainty", self.uncertainty, isinstance(self.uncertainty, bool), "True or False"),
+            ("resize", self.resize, isinstance(self.resize, bool), "True or False"),
+            ("register", self.register, self.register is None or isinstance(self.register, str), "a name"),
+            ("tile", self.tile, isinstance(self.tile, str) or is_whole(self.tile), "a name or a side"),
             ("steps", self.steps, self.steps is None or is_whole(self.steps), "a whole number"),
             ("seed", self.seed, is_whole(self.seed), "a whole number"),
             ("scheduler", self.scheduler, isinstance(self.scheduler, str) or callable(self.scheduler),

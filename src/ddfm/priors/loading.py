@@ -166,7 +166,7 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
 
 def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
     """Read config.json and the weights, from the file of that name if one is given. Raises InputError."""
-    values = _read_json(folder / "config.json")
+    values = read_json(folder / "config.json")
     config = read_unet_config(values, str(folder / "config.json"))
     if isinstance(config, Foreign):
         if any(values.get(field) is not None for field in ("class_embed_type", "num_class_embeds")):
@@ -180,7 +180,7 @@ def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
     path = _weights_file(folder, weights)
     with torch.device("meta"):
         network = UNet(config)
-    tensors = current_names(_read_weights(path))
+    tensors = current_names(read_weights(path))
     if wrong := misfits(network, tensors):
         raise InputError(
             f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
@@ -201,7 +201,7 @@ def _weights_file(folder: Path, weights: str | None) -> Path:
     raise InputError(f"{folder / names[0]}: missing; a prior is a folder in diffusers' format")
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file or, without running code in it, of a pickle."""
     if path.suffix != ".safetensors":
         from ddfm.priors.guided_diffusion import load_checkpoint
@@ -213,7 +213,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())})") from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read names and values in braces. Raises InputError."""
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -225,7 +226,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _pixel_unshuffle(path: Path) -> int:
     """Read prior.json, which is there only where pixels are unshuffled; 1 without it."""
-    value = _read_json(path).get("pixel_unshuffle", 1) if path.is_file() else 1
+    value = read_json(path).get("pixel_unshuffle", 1) if path.is_file() else 1
     if not isinstance(value, int) or not 1 <= value <= MOST_UNSHUFFLED:
         raise InputError(
             f"{path}: pixel_unshuffle: {value!r:.80}; a whole number from 1 to {MOST_UNSHUFFLED} is needed"
