@@ -187,7 +187,7 @@ def test_a_budget_lets_in_who_fits_beside_the_others() -> None:
         (1024, 2, False, 0, "infrared"),
         (1024, 4, True, 0, "infrared"),
         (1024, 2, True, 0, "exposure"),
-        (512, 2, False, 2, "infrared"),
+        (1024, 2, False, 2, "infrared"),  # at 512 a process's own spread, 40 MB, is a quarter of it
         (768, 2, True, 2, "infrared"),
     ],
 )

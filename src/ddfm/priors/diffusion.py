@@ -30,7 +30,7 @@ OVERLAP = 64
 LEAST_SAMPLE, MOST_SAMPLE = 256, 512  # side of the four samples of an image that its tiles are normalised by
 WHOLE = 2048  # pixels a side that are not worth tiles: those show the network much of an image twice
 TILES = (1024, 512, 256)  # to choose from beyond
-PLANES = 20  # of the finest layer's size that an evaluation holds at once: 18 for the bundled prior
+PLANES = 15  # of the finest layer's size that an evaluation holds at once: 11 to 14 for the bundled prior
 WHOLE_SHARE, SHARE = (
     3,
     8,
