@@ -163,7 +163,7 @@ def test_sizes_that_differ(prior: Prior) -> None:
         ({"noise": 10.0}, "noise 10.0: not 2 levels"),
         ({"tile": "small"}, "tile small: not auto, off or a side of at least 64 pixels"),
         ({"tile": 63}, "tile 63: not auto, off or a side of at least 64"),
-        ({"tile": 100.0}, "tile 100.0: not auto, off or a side"),
+        ({"tile": 100.0}, "tile 100.0: must be auto, off or a side"),
         ({"seed": -1}, "seed -1: not within 0 to"),
         ({"seed": 2**63}, "not within 0 to"),
         ({"dtype": "int8"}, "dtype 'int8': not one of float32"),

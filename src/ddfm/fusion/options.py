@@ -106,7 +106,7 @@ class Options:
             ("uncertainty", self.uncertainty, isinstance(self.uncertainty, bool), "True or False"),
             ("resize", self.resize, isinstance(self.resize, bool), "True or False"),
             ("register", self.register, self.register is None or isinstance(self.register, str), "a name"),
-            ("tile", self.tile, isinstance(self.tile, str) or is_whole(self.tile), "a name or a side"),
+            ("tile", self.tile, isinstance(self.tile, str) or is_whole(self.tile), "auto, off or a side"),
             ("steps", self.steps, self.steps is None or is_whole(self.steps), "a whole number"),
             ("seed", self.seed, is_whole(self.seed), "a whole number"),
             ("scheduler", self.scheduler, isinstance(self.scheduler, str) or callable(self.scheduler),
