@@ -29,11 +29,12 @@ from ddfm.fusion.sources import match_sizes
 from ddfm.fusion.task import Choice
 from ddfm.jobs.files import Outputs, check_outputs, read_sources, write_result
 from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group, finished, match_folders
-from ddfm.jobs.memory import BUNDLED_NETWORK, MEMORY_FRACTION, Budget, peak_bytes
+from ddfm.jobs.memory import MEMORY_FRACTION, Budget, peak_bytes
 from ddfm.jobs.pool import FAILURES, Outcome, reason, run
 from ddfm.likelihoods.tiled import is_large
 from ddfm.pictures.image import Image
 from ddfm.pictures.tiles import Padding
+from ddfm.priors.base import BYTES_A_PIXEL
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
@@ -308,7 +309,7 @@ class FolderRun:
             prior = self.fusion.prior().for_tiles(self.options.tile, *scene.size)
             evaluation = prior.evaluation_bytes(*scene.size)
         elif self.options.noise != "off":  # for a noisy source; of which prior, nobody has asked yet
-            evaluation = BUNDLED_NETWORK * math.prod(scene.size)
+            evaluation = BYTES_A_PIXEL * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
         return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)
 

@@ -18,7 +18,6 @@ CHROMA, CHROMA_A_COLOUR = 95, 75
 MARGINS = 192  # around a part of a large picture
 
 AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size
-BUNDLED_NETWORK = 480  # bytes a pixel that the bundled prior takes, in float32 and in one piece
 
 MEMORY_FRACTION = 1 / 2  # of the free memory, for one folder run
 
