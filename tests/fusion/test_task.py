@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from auto_task import SETS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,18 +14,6 @@ from ddfm.formats.pictures import from_pil, images_by_stem, read_image
 from ddfm.fusion.task import choose_task
 from ddfm.pictures.image import Image, from_array
 from tests.conftest import examples, picture
-
-SETS = {
-    ("ivf/tno", "ir", "vi"): "infrared",
-    ("ivf/roadscene", "ir", "vi"): "infrared",
-    ("vifb", "ir", "vi"): "infrared",
-    ("misaligned/msrs", "ir", "vi"): "infrared",
-    ("mif/mri_ct", "mri", "ct"): "medical",
-    ("mif/mri_pet", "mri", "pet"): "medical",
-    ("mif/mri_spect", "mri", "spect"): "medical",
-    ("mef/mefb", "under", "over"): "exposure",
-    ("mff/mfifb", "near", "far"): "focus",
-}
 
 
 @pytest.mark.parametrize(("folders", "task"), SETS.items(), ids=lambda value: str(value))
