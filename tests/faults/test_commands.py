@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddfm.benchmark.evaluation import cell
 from ddfm.cli import main
 from ddfm.commands.terminal import label
 from ddfm.errors import InputError, one_line, visible
 from ddfm.formats.pictures import write_pages
+from ddfm.formats.tables import cell
 from ddfm.jobs.matching import Group, finished
 from ddfm.pictures.image import from_array
 from tests.conftest import Command, picture

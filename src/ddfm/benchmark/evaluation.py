@@ -23,11 +23,11 @@ from ddfm.errors import InputError, visible
 from ddfm.formats.atomic import write_whole
 from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
 from ddfm.formats.pictures import images_by_stem, read_8bit
+from ddfm.formats.tables import cell
 from ddfm.metrics import METRICS, Convention, check_convention, check_metrics, evaluate
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
 Result = TypeVar("Result")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that spreadsheets compute
 
 
 @dataclass(frozen=True)
@@ -199,12 +199,6 @@ def write_csv(evaluation: Evaluation, path: Path) -> None:
         for image, values in [*result.images.items(), ("(mean)", result.mean)]:
             writer.writerow([cell(method), cell(image), *(repr(values[name]) for name in names)])
     write_text(path, text.getvalue())
-
-
-def cell(text: str) -> str:
-    """Return a name as a cell that no spreadsheet takes for a formula, and without hidden characters."""
-    text = visible(text)
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def as_table(evaluation: Evaluation) -> Table:

@@ -24,6 +24,19 @@ from ddfm.commands.options import (
     parse_register,
     parse_tile,
 )
+from ddfm.commands.radiometric import (
+    AnnotateOption,
+    DistanceOption,
+    EmissivityOption,
+    IsothermOption,
+    PaletteOption,
+    ReflectedOption,
+    TableOption,
+    TemperaturesOption,
+    check_no_thermal,
+    parse_thermal,
+    tell_temperatures,
+)
 from ddfm.commands.terminal import FolderBars, label, progress_bars, say, tell, tell_task, tell_times
 from ddfm.errors import InputError
 
@@ -33,11 +46,16 @@ if TYPE_CHECKING:
     from ddfm.jobs.files import Outputs
     from ddfm.jobs.folders import FolderResult
     from ddfm.jobs.pool import Outcome
+    from ddfm.thermal.options import ThermalOptions
 
 
 def fuse(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE", help="Two or more image files, or as many folders.")
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Two or more image files, or as many folders; one, if thermal cameras' own files hold both.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
     task: TaskOption = "auto",
@@ -117,13 +135,22 @@ def fuse(
         ),
     ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
+    palette: PaletteOption = None,
+    annotate: AnnotateOption = False,
+    isotherm: IsothermOption = None,
+    temperatures: TemperaturesOption = None,
+    table: TableOption = None,
+    emissivity: EmissivityOption = None,
+    distance: DistanceOption = None,
+    reflected: ReflectedOption = None,
 ) -> None:
     """Fuse two or more aligned pictures of one scene, or those of as many folders.
 
     Luminance is fused, chroma comes from the sources in colour; the result has the sources' size and the
     first one's bit depth. Files of folders are matched by name; outputs are PNG (TIFF for float samples),
     finished ones are kept, and bad ones do not stop the rest. Volumes (NIfTI, multi-page TIFF, a folder
-    with a DICOM series) are fused slice by slice and written as what the first one is.
+    with a DICOM series) are fused slice by slice and written as what the first one is. A radiometric JPEG
+    of a thermal camera is a source in degrees Celsius, and both sources if it holds a photograph.
     """
     with tell_times(profile):
         wanted, kind = parse_ranges(ranges or [], len(sources)), kind_of(sources)
@@ -131,6 +158,7 @@ def fuse(
             from ddfm.fusion.options import Options
             from ddfm.jobs.files import Outputs
 
+        thermal = parse_thermal(palette, annotate, isotherm, emissivity, distance, reflected)
         options = Options(
             steps=steps,
             seed=seed,
@@ -148,15 +176,16 @@ def fuse(
             tile=parse_tile(tile),
             register=parse_register(register, register_report),
             resize=resize,
-            sources=len(sources),
+            sources=max(2, len(sources)),
         )
-        outputs = Outputs(output, uncertainty, register_report)
+        outputs = Outputs(output, uncertainty, register_report, temperatures, table)
         if kind == "volumes":
+            check_no_thermal(thermal, outputs)
             run_volumes(sources, output, options, prior, wanted, copy_patient)
         elif kind == "folders":
-            run_folders(sources, outputs, options, prior, wanted, overwrite, batch)
+            run_folders(sources, outputs, options, prior, wanted, thermal, overwrite, batch)
         else:
-            run_files(sources, outputs, options, prior, wanted)
+            run_files(sources, outputs, options, prior, wanted, thermal)
 
 
 def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
@@ -164,12 +193,16 @@ def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
     with importing():
         from ddfm.formats.files import exists
         from ddfm.formats.volumes import is_volume
+        from ddfm.jobs.files import radiometric_source
 
-    if len(sources) < 2:
-        raise InputError(f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT")
     for path in sources:
         if not exists(path):
             raise InputError(f"{path}: no such file or folder")
+    if len(sources) < 2 and sources[0].is_file() and radiometric_source(sources) is None:
+        raise InputError(
+            f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT "
+            f"({sources[0]} is not a radiometric JPEG, which would be both)"
+        )
 
     volumes = [is_volume(path) for path in sources]
     if any(volumes) and not all(volumes):
@@ -190,6 +223,7 @@ def run_files(
     options: Options,
     prior: str,
     ranges: Sequence[VolumeRange],
+    thermal: ThermalOptions,
 ) -> None:
     """Fuse one set of files, with a progress bar over the steps."""
     with importing():
@@ -200,16 +234,18 @@ def run_files(
     start = time.perf_counter()
     with progress_bars() as bars:
         bar = bars.add_task(label(outputs.fused.name), total=options.evaluations)
-        result, images = fuse_files(
-            paths, outputs, Fusion(options, prior), ranges, lambda step: bars.advance(bar)
+        result, given = fuse_files(
+            paths, outputs, Fusion(options, prior), ranges, lambda step: bars.advance(bar), thermal
         )
-    for image in images:
+    for image in given.images:
         for remark in range_remarks([image]):
             tell(f"{image.name}: {remark}")
     tell_task(str(outputs.fused), result.settings["task"], result.settings["why"])
-    for path, level in zip(paths, result.settings["denoised"], strict=True):
+    for image, level in zip(given.images, result.settings["denoised"], strict=True):
         if level:
-            tell(f"{path}: noise of {level:.1f} grey levels taken out")
+            tell(f"{image.name}: noise of {level:.1f} grey levels taken out")
+    if given.placed is not None:
+        tell_temperatures(given.placed)
     height, width = result.image.size
     say(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
 
@@ -252,6 +288,7 @@ def run_folders(
     options: Options,
     prior: str,
     ranges: Sequence[VolumeRange],
+    thermal: ThermalOptions,
     overwrite: bool,
     batch: int | None,
 ) -> None:
@@ -274,6 +311,9 @@ def run_folders(
             uncertainty=outputs.std,
             register_report=outputs.report,
             ranges=ranges,
+            thermal=thermal,
+            temperatures=outputs.temperatures,
+            table=outputs.table,
             overwrite=overwrite,
             batch=batch,
             progress=FolderBars(bars),

@@ -39,7 +39,7 @@ RangeOption = Annotated[
         "--range",
         metavar="[N:]LOW,HIGH|data|window",
         help="Values that stand for black and white: two numbers, data (smallest to largest) or window "
-        "(of a volume's display); of source number N, or of all. Repeatable.",
+        "(of a volume's display); of source number N, or of all. Degrees Celsius of thermograms. Repeatable.",
         show_default="what the file says",
     ),
 ]

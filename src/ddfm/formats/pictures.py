@@ -15,6 +15,7 @@ from ddfm.errors import InputError
 from ddfm.formats import raster, tiff
 from ddfm.formats.atomic import check_target, prepare_folder, write_whole
 from ddfm.formats.files import decoding, entries, is_folder, read_whole
+from ddfm.formats.radiometric import is_radiometric, readings_as_picture
 from ddfm.pictures.image import Image, Resolution, from_array, from_stack
 from ddfm.pictures.ranges import Range, RangeChoice
 from ddfm.timing import stage
@@ -52,6 +53,8 @@ def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) ->
 def read_image(path: Path | str, value_range: RangeChoice = None) -> Image:
     """Read a PNG, JPEG, TIFF, BMP or WebP file of 8 to 16 bits, or a float TIFF.
 
+    A thermal camera's radiometric JPEG gives its readings, in degrees Celsius where it is calibrated.
+
     The EXIF orientation is applied. Nothing is stretched: see `ranges.choose_range` for the range that
     is taken, and Image.range_from for why. A range that is asked for and does not hold all samples
     cuts them off with a warning, and Image.outside counts them.
@@ -77,6 +80,8 @@ def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]
     data = read_whole(path)
     if data.startswith(tiff.MAGIC):
         return _read_tiff(data, str(path), value_range)
+    if is_radiometric(data):
+        return [from_array(readings_as_picture(data, str(path)), str(path), value_range)]
     picture = raster.read(data, str(path))
     image = from_array(picture.samples, str(path), value_range, picture.declared)
     return [replace(image, icc_profile=picture.icc_profile)]

@@ -10,17 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
+from ddfm.formats.files import read_whole
 from ddfm.formats.heatmap import check_std, picture_path, write_std
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
+from ddfm.formats.radiometric import SUFFIXES as RADIOMETRIC_SUFFIXES
+from ddfm.formats.radiometric import is_radiometric, thermogram_of
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
 from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
 from ddfm.fusion.sources import match_sizes
+from ddfm.fusion.task import Choice
 from ddfm.pictures.image import Image, from_array
+from ddfm.pictures.ranges import RangeChoice
 from ddfm.registration.bring import registered
+from ddfm.thermal.draw import drawn
+from ddfm.thermal.files import check_table, check_temperatures, write_table, write_temperatures
+from ddfm.thermal.options import ThermalOptions
+from ddfm.thermal.place import Placed, place
+
+NO_THERMAL = ThermalOptions()
 
 
 @dataclass(frozen=True)
@@ -31,16 +42,21 @@ class Outputs:
         fused: the picture.
         std: how far its luminance can be relied on; None if nobody asked.
         report: a picture to judge the registration by; None if nobody asked.
+        temperatures: those of each fused pixel; None if nobody asked.
+        table: a file with a line of numbers for each thermogram, for folders, too; None if nobody asked.
     """
 
     fused: Path
     std: Path | None = None
     report: Path | None = None
+    temperatures: Path | None = None
+    table: Path | None = None
 
     @property
     def named(self) -> list[Path]:
-        """List all that are asked for."""
-        return [path for path in (self.fused, self.std, self.report) if path is not None]
+        """List all that are asked for, and of which each fusion has one of its own."""
+        paths = (self.fused, self.std, self.report, self.temperatures)
+        return [path for path in paths if path is not None]
 
     def files(self, sources: int) -> list[Path]:
         """Return every file that a fusion of so many sources may write, pictures beside others included."""
@@ -49,7 +65,25 @@ class Outputs:
             files += [self.std, picture_path(self.std)]
         if self.report is not None:
             files += dict.fromkeys(report_paths(self.report, sources))
-        return files
+        return files + [path for path in (self.temperatures, self.table) if path is not None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Hold the sources of one fusion, as they were read and brought into one view.
+
+    Attributes:
+        images: of one size, in the order in which they were given.
+        placed: the thermogram among them; None if there is none.
+    """
+
+    images: list[Image]
+    placed: Placed | None = None
+
+    def choice(self, options: Options) -> Choice | None:
+        """Return the task, if it need not be found out: that of a thermogram and its photograph."""
+        known = self.placed is not None and options.finds_task
+        return Choice("infrared", "") if known else None
 
 
 def fuse_files(
@@ -58,39 +92,53 @@ def fuse_files(
     fusion: Fusion,
     ranges: Sequence[VolumeRange],
     callback: Callback = no_callback,
-) -> tuple[FusionResult, list[Image]]:
+    thermal: ThermalOptions = NO_THERMAL,
+) -> tuple[FusionResult, Given]:
     """Fuse one set of files and write the result; return it with the sources.
 
     Args:
-        paths: of the sources, in the order of ``ranges``.
+        paths: of the sources, in the order of ``ranges``; one, if it is a radiometric file with a photograph.
         outputs: files to write.
         fusion: options and prior; the prior is checked before anything is read.
         ranges: values that stand for black and white in each source; None for what the file says.
         callback: called after every sampling step.
+        thermal: what only radiometric sources have.
 
     Raises:
         InputError: a source cannot be read or fused, or an output cannot be written.
     """
     check_paths(paths, outputs.files(len(paths)))
     fusion.check_prior()
-    images = read_sources(paths, ranges, fusion.options, outputs.report)
-    check_outputs(outputs, images, fusion.options.colour_from)
-    (result,) = fusion.of([images], callback=callback)
-    write_result(outputs, result)
-    return result, images
+    given = read_sources(paths, ranges, fusion.options, outputs, thermal)
+    check_outputs(outputs, given.images, fusion.options.colour_from)
+    (result,) = fusion.of([given.images], given.choice(fusion.options), callback)
+    write_result(outputs, result, given.placed, thermal)
+    if outputs.table and given.placed:
+        write_table(outputs.table, [given.placed.thermogram])
+    return result, given
 
 
 def read_sources(
-    paths: Sequence[Path], ranges: Sequence[VolumeRange], options: Options, report: Path | None
-) -> list[Image]:
+    paths: Sequence[Path],
+    ranges: Sequence[VolumeRange],
+    options: Options,
+    outputs: Outputs,
+    thermal: ThermalOptions = NO_THERMAL,
+) -> Given:
     """Read the sources and bring them to one size and view; draw the registration if that is asked."""
-    images = []
-    for path, wanted in zip(paths, ranges, strict=True):
-        if wanted == "window":
-            raise InputError(f"{path}: has no display window; give the range in numbers, or data")
-        images.append(read_image(path, wanted))
+    choices = [plain_range(path, wanted) for path, wanted in zip(paths, ranges, strict=False)]
+    number = radiometric_source(paths)
+    if number is not None:
+        return read_thermal(paths, number, choices, options, outputs, thermal)
+    if len(paths) < 2:
+        raise InputError(f"{paths[0]}: is not a radiometric JPEG of FLIR's or DJI's; name a second source")
+    if asked := [*thermal.named, *temperature_outputs(outputs)]:
+        named = " and ".join(map(str, paths))
+        raise InputError(f"{named}: none is a radiometric JPEG; {asked[0]} is for those alone")
+    images = [read_image(path, wanted) for path, wanted in zip(paths, choices, strict=True)]
+    report = outputs.report
     if options.register is None:
-        return match_sizes(images, options.resize)
+        return Given(match_sizes(images, options.resize))
 
     def write_report(k: int, picture: NDArray[np.uint8]) -> None:
         if report is not None:
@@ -99,7 +147,61 @@ def read_sources(
 
     for path in report_paths(report, len(paths)) if report is not None else ():
         check_writable(path, np.dtype(np.uint8), False)
-    return registered(images, options.register, write_report)
+    return Given(registered(images, options.register, write_report))
+
+
+def plain_range(path: Path, wanted: VolumeRange) -> RangeChoice:
+    """Return a picture's range. Raises InputError for a volume's window."""
+    if wanted == "window":
+        raise InputError(f"{path}: has no display window; give the range in numbers, or data")
+    return wanted
+
+
+def radiometric_source(paths: Sequence[Path]) -> int | None:
+    """Return which of one or two sources is a thermogram; None if none is, or both are."""
+    if len(paths) > 2:
+        return None
+    found = [
+        number
+        for number, path in enumerate(paths)
+        if path.suffix.lower() in RADIOMETRIC_SUFFIXES and is_radiometric(read_whole(path))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def read_thermal(
+    paths: Sequence[Path],
+    number: int,
+    ranges: Sequence[RangeChoice],
+    options: Options,
+    outputs: Outputs,
+    thermal: ThermalOptions,
+) -> Given:
+    """Read a thermogram, the source of that number, and bring it and its photograph into one view."""
+    path, report = paths[number], outputs.report
+    thermogram = thermogram_of(read_whole(path), str(path), thermal.overrides)
+    if thermal.needs_temperatures or temperature_outputs(outputs):
+        thermogram.check_calibrated()
+    photograph = None
+    if len(paths) == 2:
+        # A range without a source's number is one of temperatures.
+        alike = ranges[0] == ranges[1]
+        photograph = read_image(paths[1 - number], None if alike else ranges[1 - number])
+    if report is not None:
+        check_writable(report, np.dtype(np.uint8), False)
+
+    def write_report(picture: NDArray[np.uint8]) -> None:
+        if report is not None:
+            write_image(report, from_array(picture, str(report)))
+
+    placed = place(thermogram, photograph, options, ranges[number], write_report)
+    return Given(placed.images if number == 0 else placed.images[::-1], placed)
+
+
+def temperature_outputs(outputs: Outputs) -> list[str]:
+    """List the outputs asked for that only radiometric sources have, as the command line calls them."""
+    named = {"--temperatures": outputs.temperatures, "--table": outputs.table}
+    return [name for name, path in named.items() if path is not None]
 
 
 def report_paths(report: Path, sources: int) -> list[Path]:
@@ -114,10 +216,21 @@ def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | 
     check_writable(outputs.fused, depth, any(image.alpha is not None for image in images))
     if outputs.std:
         check_std(outputs.std, outputs.fused)
+    if outputs.temperatures:
+        check_temperatures(outputs.temperatures)
+    if outputs.table:
+        check_table(outputs.table)
 
 
-def write_result(outputs: Outputs, result: FusionResult) -> None:
-    """Write the fused picture and, if it was asked for, its uncertainty."""
-    write_image(outputs.fused, result.image)
+def write_result(
+    outputs: Outputs,
+    result: FusionResult,
+    placed: Placed | None = None,
+    thermal: ThermalOptions = NO_THERMAL,
+) -> None:
+    """Write the fused picture, drawn as asked, and whatever else was asked for."""
+    write_image(outputs.fused, result.image if placed is None else drawn(result.image, placed, thermal))
+    if outputs.temperatures and placed:
+        write_temperatures(outputs.temperatures, placed)
     if outputs.std and result.std is not None:
         write_std(outputs.std, result.std)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -20,6 +20,7 @@ from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.files import exists, is_folder
 from ddfm.formats.paths import check_paths, identity
 from ddfm.formats.pictures import read_image, suffix_for
+from ddfm.formats.radiometric import Thermogram, read_thermogram
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
@@ -27,14 +28,25 @@ from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
 from ddfm.fusion.sources import match_sizes
 from ddfm.fusion.task import Choice
-from ddfm.jobs.files import Outputs, check_outputs, read_sources, write_result
-from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group, finished, match_folders
+from ddfm.jobs.files import (
+    NO_THERMAL,
+    Given,
+    Outputs,
+    check_outputs,
+    radiometric_source,
+    read_sources,
+    write_result,
+)
+from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group, finished, match_folders, match_thermograms
 from ddfm.jobs.memory import MEMORY_FRACTION, Budget, peak_bytes
 from ddfm.jobs.pool import FAILURES, Outcome, reason, run
 from ddfm.likelihoods.tiled import is_large
 from ddfm.pictures.image import Image
+from ddfm.pictures.ranges import spanning
 from ddfm.pictures.tiles import Padding
 from ddfm.priors.base import BYTES_A_PIXEL
+from ddfm.thermal.files import check_table, write_table
+from ddfm.thermal.options import ThermalOptions
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
@@ -86,6 +98,9 @@ def fuse_folders(
     uncertainty: str | os.PathLike[str] | None = None,
     register_report: str | os.PathLike[str] | None = None,
     ranges: Sequence[VolumeRange] | None = None,
+    thermal: ThermalOptions = NO_THERMAL,
+    temperatures: str | os.PathLike[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     batch: int | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
@@ -97,13 +112,17 @@ def fuse_folders(
     stop the rest. Task "auto" is chosen once for the whole folder.
 
     Args:
-        folders: two or more.
+        folders: two or more; or one of radiometric files, each of which holds both sources.
         output: folder to write; made if there is none.
         options: as for `ddfm.fuse`; its number of sources is that of the folders.
         prior: as for `ddfm.fuse`; loaded once for all.
         uncertainty: folder for how far each luminance can be relied on.
         register_report: folder for pictures to judge the registration by.
         ranges: values that stand for black and white in each folder's pictures; None for what files say.
+        thermal: what only radiometric sources have. With a palette, and no range, one range holds for all
+            files of one folder, so that colours mean the same.
+        temperatures: folder for the temperatures of each fused pixel.
+        table: CSV file for a line of numbers for each radiometric file, finished ones included.
         overwrite: make finished outputs again instead of keeping them.
         batch: pictures shown to the network at once; None for 1, on GPUs 8.
         progress: called after every step and every picture, from several threads.
@@ -115,26 +134,29 @@ def fuse_folders(
         KeyboardInterrupt: when the workers have stopped; finished outputs stay.
     """
     sources = [Path(folder) for folder in folders]
-    options = (options or Options()).but(sources=len(sources), uncertainty=uncertainty is not None)
-    outputs = Outputs(
-        Path(output),
-        None if uncertainty is None else Path(uncertainty),
-        None if register_report is None else Path(register_report),
-    )
+    options = (options or Options()).but(sources=max(2, len(sources)), uncertainty=uncertainty is not None)
+    extra = [
+        None if path is None else Path(path) for path in (uncertainty, register_report, temperatures, table)
+    ]
+    outputs = Outputs(Path(output), *extra)
     check_folders(sources, outputs)
     if batch is not None and batch < 1:
         raise InputError(f"--batch {batch}: not a number of pictures, 1 or more")
-    groups, unmatched = match_folders(*sources)
+    groups, unmatched = match_thermograms(*sources) if len(sources) == 1 else match_folders(*sources)
     check_paths([*sources, *(file for group in groups for file in group.files)], written(outputs, groups))
     fusion = Fusion(options, prior)
     fusion.check_prior()
     ranges = ranges or [None] * len(sources)
-    choice = choose_for_folder(groups, ranges, fusion)
+    if len(sources) == 1:
+        choice = Choice("infrared", "") if options.finds_task else fusion.chosen([])
+        ranges = [*shared_range(groups, ranges, thermal), None]
+    else:
+        choice = choose_for_folder(groups, ranges, fusion)
     for folder in outputs.named:
         prepare_folder(folder)
     todo = [group for group in groups if overwrite or not finished(group, outputs.fused)]
     begin(FolderResult([], len(groups) - len(todo), unmatched), len(groups))
-    work = FolderRun(outputs, ranges, fusion, choice, len(todo), progress)
+    work = FolderRun(outputs, ranges, fusion, choice, len(todo), progress, thermal)
     outcomes = run(
         todo,
         work,
@@ -143,6 +165,8 @@ def fuse_folders(
         # More threads for one picture gain less than more pictures, and round otherwise.
         prepare=(lambda: use_threads(1)) if work.on_cpu else (lambda: None),
     )
+    if outputs.table:
+        write_table(outputs.table, list(thermograms(groups, thermal)))
     return FolderResult(outcomes, len(groups) - len(todo), unmatched)
 
 
@@ -154,8 +178,36 @@ def check_folders(sources: Sequence[Path], outputs: Outputs) -> None:
     for folder in outputs.named:
         if exists(folder) and not folder.is_dir():
             raise InputError(f"{folder}: is a file; folders are fused into a folder")
+    if outputs.table:
+        check_table(outputs.table)
     if len({identity(folder) for folder in outputs.named}) < len(outputs.named):
         raise InputError(f"{outputs.fused}: two kinds of results would go into one folder; name another one")
+
+
+def shared_range(
+    groups: Sequence[Group], ranges: Sequence[VolumeRange], thermal: ThermalOptions
+) -> list[VolumeRange]:
+    """Return one range for all thermograms if they are to be coloured and none was asked for."""
+    if ranges[0] is not None or thermal.palette is None:
+        return [ranges[0]]
+    limits = [
+        (float(np.nanmin(found.readings)), float(np.nanmax(found.readings)))
+        for found in thermograms(groups, thermal)
+    ]
+    return [spanning(min(low for low, _ in limits), max(high for _, high in limits)) if limits else None]
+
+
+def thermograms(groups: Sequence[Group], thermal: ThermalOptions) -> Iterator[Thermogram]:
+    """Yield the calibrated thermograms among the groups; what cannot be read is named elsewhere."""
+    for group in groups:
+        try:
+            number = radiometric_source(group.files)
+            if number is not None:
+                found = read_thermogram(group.files[number], thermal.overrides)
+                found.check_calibrated()
+                yield found
+        except InputError:
+            continue
 
 
 def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
@@ -164,12 +216,13 @@ def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
         outputs.fused / f"{group.stem}{suffix}",
         outputs.std and outputs.std / f"{group.stem}.tif",
         outputs.report and outputs.report / f"{group.stem}.png",
+        outputs.temperatures and outputs.temperatures / f"{group.stem}.tif",
     )
 
 
 def written(outputs: Outputs, groups: Sequence[Group]) -> list[Path]:
     """Return every folder and file that a run may write; a picture's format is known once it was read."""
-    paths = list(outputs.named)
+    paths = [*outputs.named, *([outputs.table] if outputs.table else [])]
     for group in groups:
         first, *others = (of_group(outputs, group, suffix) for suffix in OUTPUT_SUFFIXES)
         paths += [*first.files(len(group.files)), *(other.fused for other in others)]
@@ -216,7 +269,12 @@ class Scene(NamedTuple):
 
     group: Group
     outputs: Outputs
-    images: list[Image]
+    given: Given
+
+    @property
+    def images(self) -> list[Image]:
+        """Return the sources."""
+        return self.given.images
 
     @property
     def size(self) -> tuple[int, int]:
@@ -235,7 +293,9 @@ class FolderRun:
         choice: Choice,
         total: int,
         progress: Callable[[Progress], None],
+        thermal: ThermalOptions = NO_THERMAL,
     ) -> None:
+        self.thermal = thermal
         self.outputs, self.ranges, self.fusion, self.choice = outputs, ranges, fusion, choice
         self.options, self.progress = fusion.options, progress
         self.total, self.done, self.counting = total, 0, Lock()
@@ -274,7 +334,7 @@ class FolderRun:
             for scene, result in zip(scenes, results, strict=True):
                 check(stop)
                 try:
-                    write_result(scene.outputs, result)
+                    write_result(scene.outputs, result, scene.given.placed, self.thermal)
                     put_down(scene.group, settings=result.settings)
                 except FAILURES as error:
                     put_down(scene.group, failure=reason(error))
@@ -282,12 +342,13 @@ class FolderRun:
 
     def read(self, group: Group) -> Scene:
         """Read a group's files, and find out where its results go and what its task is."""
-        report = self.outputs.report and self.outputs.report / f"{group.stem}.png"
-        images = read_sources(group.files, self.ranges, self.options, report)
-        depth = template(images, self.options.colour_from).depth
+        given = read_sources(
+            group.files, self.ranges, self.options, of_group(self.outputs, group, ".png"), self.thermal
+        )
+        depth = template(given.images, self.options.colour_from).depth
         target = of_group(self.outputs, group, suffix_for(depth))
-        check_outputs(target, images, self.options.colour_from)
-        return Scene(group, target, images)
+        check_outputs(target, given.images, self.options.colour_from)
+        return Scene(group, target, given)
 
     def kind(self, scene: Scene) -> Hashable:
         """Return what scenes have in common that may be fused at once and are what they would be alone."""

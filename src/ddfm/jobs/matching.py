@@ -15,6 +15,7 @@ from ddfm.formats.raster import PNG_MAGIC
 from ddfm.formats.tiff import MAGIC
 
 OUTPUT_SUFFIXES = (".png", ".tif")
+THERMAL_ENDS, PHOTOGRAPH_ENDS = ("_T", "_R"), "VvWw"  # of the names of DJI's pairs
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,32 @@ def match_folders(*folders: Path) -> tuple[list[Group], list[Path]]:
         )
     unmatched = [path for files in listed for stem, path in files.items() if stem not in common]
     return groups, sorted(unmatched)
+
+
+def match_thermograms(folder: Path) -> tuple[list[Group], list[Path]]:
+    """Group a folder's files: DJI's thermal ones with their photographs, all others by themselves.
+
+    Names of a pair differ in their end: _T or _R of the thermal picture, _V of the photograph, or _W of one
+    with a wide lens. Nothing is left out: what is no thermogram fails by itself, and is named.
+
+    Raises InputError as `match_folders`.
+    """
+    listed = images_by_stem(folder)
+    partners: dict[str, str] = {}
+    for stem in listed:
+        if stem.upper().endswith(THERMAL_ENDS):
+            beside = (stem[:-1] + end for end in PHOTOGRAPH_ENDS)
+            partner = next((other for other in beside if other in listed), None)
+            if partner is not None:
+                partners[stem] = partner
+    groups = [
+        Group(stem[:-2], (path, listed[partners[stem]])) if stem in partners else Group(stem, (path,))
+        for stem, path in listed.items()
+        if stem not in partners.values()
+    ]
+    if not groups:
+        raise InputError(f"{folder}: holds no images")
+    return groups, []
 
 
 def output_name(group: Group, depth: np.dtype[Any]) -> str:

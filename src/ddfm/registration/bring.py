@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from ddfm.pictures.image import Image, first_colour
 from ddfm.registration.models import Registering
 from ddfm.timing import stage
+
+if TYPE_CHECKING:
+    from ddfm.registration.estimate import Registration
 
 
 @stage("register")
@@ -30,20 +34,24 @@ def registered(
     Raises:
         InputError: the confidence is too low, the model is unknown, OpenCV is missing.
     """
+    target = first_colour(sources)
+    return [
+        source
+        if source is target
+        else brought(source, target, model, lambda picture, k=k: report(k, picture))[0]  # type: ignore[misc]
+        for k, source in enumerate(sources)
+    ]
+
+
+def brought(
+    source: Image, target: Image, model: Registering, report: Callable[[NDArray[np.uint8]], None]
+) -> tuple[Image, Registration]:
+    """Bring one source onto another one; return it, and how. As `registered` else."""
     from ddfm.registration.estimate import register
     from ddfm.registration.report import overlay
 
-    target, brought = first_colour(sources), []
-    for k, source in enumerate(sources):
-        if source is target:
-            brought.append(source)
-            continue
-        registration = register(source.pixels, target.pixels, model)
-        report(k, overlay(source.pixels, target.pixels, registration))
-        registration.check(source.name, target.name)
-        brought.append(
-            replace(
-                source, pixels=registration.warp(source.pixels, target.pixels), alpha=None, resolution=None
-            )
-        )
-    return brought
+    registration = register(source.pixels, target.pixels, model)
+    report(overlay(source.pixels, target.pixels, registration))
+    registration.check(source.name, target.name)
+    pixels = registration.warp(source.pixels, target.pixels)
+    return replace(source, pixels=pixels, alpha=None, resolution=None), registration
