@@ -45,9 +45,7 @@ TemperaturesOption = Annotated[
 ]
 TableOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="CSV", rich_help_panel=PANEL, help="Write minimum, mean and maximum, a line a file."
-    ),
+    typer.Option(metavar="CSV", rich_help_panel=PANEL, help="Write minimum, mean, maximum, a line a file."),
 ]
 EmissivityOption = Annotated[
     float | None,

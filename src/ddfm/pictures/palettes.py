@@ -22,26 +22,19 @@ OWN_LIGHTNESS = 0.45  # share of the palette's own lightness: keeps the order of
 GAMUT_STEPS = 12  # halvings by which the strongest saturation that a screen has is found
 
 # Each from cold to hot, at even steps. All but the rainbow grow lighter all the way.
-PALETTES: dict[str, tuple[str, ...]] = {
-    "grey": ("000000", "ffffff"),
+PALETTES: dict[str, str] = {
+    "grey": "000000 ffffff",
     # The vendors' iron: blue, violet, red, orange, yellow.
-    "iron": ("0d0a52", "3c0e8c", "7a1199", "b32382", "dc4252", "f2702b", "fba318", "fdd23c", "fef3a0"),
-    # Matplotlib's inferno, turbo, cividis and viridis (Smith, van der Walt, Mikhailov, Nunez), at even steps.
-    "lava": ("000004", "1f0c48", "550f6d", "88226a", "ba3655", "e35933", "f98e09", "f9cb35", "fcffa4"),
-    "rainbow": (
-        "30123b",
-        "4662d7",
-        "36aaf9",
-        "1ae4b6",
-        "72fe5e",
-        "c8ef34",
-        "faba39",
-        "f66b19",
-        "ca2a04",
-        "7a0403",
-    ),  # fmt: skip
-    "arctic": ("00224e", "213b6e", "4c556c", "6c6e72", "8e8978", "b2a570", "d9c35c", "fee838"),
-    "viridis": ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725"),
+    "iron": "0d0a52 3c0e8c 7a1199 b32382 dc4252 f2702b fba318 fdd23c fef3a0",
+    # Matplotlib's inferno, cividis, viridis and turbo (van der Walt, Smith, Nunez, Mikhailov).
+    "lava": "000004 0a0722 1e0c45 380962 510e6c 69166e 801f6c 982766 b0315b "
+    "c63d4d d94d3d e9612b f47918 fa9407 fcb014 f8cd37 f2ea69 fcffa4",
+    "arctic": "00224e 002d68 163770 2e416d 3f4c6c 4e566c 5c616e 696b71 767676 "
+    "838179 928c78 a09875 afa471 bfb06b cfbd62 dfca57 f0d846 fee838",
+    "viridis": "440154 481769 472a7a 433d84 3d4e8a 355e8d 2e6d8e 297b8e 23898e "
+    "1f978b 21a585 2eb37c 46c06f 65cb5e 89d548 b0dd2f d8e219 fde725",
+    "rainbow": "30123b 3f3e9c 4666dd 458cfd 2fb2f4 1ad4d0 22ebaa 52fa7a 8bff4b "
+    "b7f735 dbe236 f5c53a fea130 f9751d e84b0c ce2d04 a91601 7a0403",
 }
 ISOTHERM = "00e5c8"  # of what lies between two temperatures; in no palette's hot half
 
@@ -85,7 +78,7 @@ def colour_of(text: str) -> Floats:
 
 def palette_colours(name: str) -> Floats:
     """Return a palette as it is by itself: Oklab, (256, 3), from cold to hot."""
-    stops = oklab(np.array([colour_of(text) for text in PALETTES[name]]))
+    stops = oklab(np.array([colour_of(text) for text in PALETTES[name].split()]))
     places = np.linspace(0, 1, len(stops))
     return np.stack([np.interp(np.linspace(0, 1, STEPS), places, stops[:, k]) for k in range(3)], -1)
 

@@ -130,7 +130,7 @@ def _finite(thermogram: Thermogram) -> Floats:
 
 
 def _picture(thermogram: Thermogram, photograph: Image, limits: ValueRange) -> Image:
-    """Return the readings as a grey picture with the photograph's depth: fusion does not alter temperatures."""
+    """Return the readings as a grey picture of the photograph's depth: fusion makes no temperatures."""
     low, high = limits
     readings = np.nan_to_num(thermogram.readings, nan=float(np.nanmin(thermogram.readings)))
     pixels = ((readings - low) / (high - low)).clip(0, 1).astype(np.float32)[..., None]
