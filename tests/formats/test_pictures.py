@@ -290,3 +290,10 @@ def test_images_of_a_folder_by_stem(tmp_path: Path) -> None:
         images_by_stem(tmp_path)
     with pytest.raises(InputError, match=r"a\.tif is not a folder"):
         images_by_stem(tmp_path / "a.tif")
+
+
+def test_of_several_jpegs_in_one_file_the_first_is_the_picture(tmp_path: Path) -> None:
+    first, preview = (PILImage.fromarray(picture(40, 56, 3, np.uint8, seed)) for seed in (1, 2))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview], quality=100)
+    first.save(tmp_path / "b.jpg", quality=100)
+    assert np.array_equal(read_image(tmp_path / "a.jpg").pixels, read_image(tmp_path / "b.jpg").pixels)

@@ -13,6 +13,7 @@ from ddfm.formats import raster, tiff, volumes
 from ddfm.formats.dicom import scale
 from ddfm.formats.files import is_folder, read_whole
 from ddfm.formats.pictures import read_image, suffix_for
+from ddfm.formats.radiometric import Thermogram, is_radiometric, read_thermogram
 from ddfm.formats.volumes import Volume
 from ddfm.jobs.slices import noise_levels
 from ddfm.pictures.image import Image, range_remarks
@@ -25,7 +26,7 @@ class FileInfo:
 
     Attributes:
         path: as given.
-        kind: PNG, JPEG, TIFF, BMP, WEBP, NIfTI or DICOM.
+        kind: PNG, JPEG, TIFF, BMP, WEBP, NIfTI, DICOM, or the radiometric JPEG of a maker.
         width, height: of the upright picture, in pixels.
         slices: pages of a TIFF, slices of a volume; 1 for a picture.
         colour: whether it is not grey.
@@ -40,6 +41,8 @@ class FileInfo:
         affine: (column, row, slice) to millimetres, 4 x 4; None if unknown.
         resolution: of a TIFF: pixels per unit across and down, and the unit; or None.
         icc_profile: whether there is a colour profile.
+        thermal: what a radiometric file says of itself, in words, by camera, lens, conditions, rated,
+            photograph and temperatures; None for other files.
         noise: standard deviation, in 8-bit grey levels, if it is above the gate for clean sources; else 0.
         outlook: what fusion would do with it, one sentence each.
     """
@@ -62,6 +65,7 @@ class FileInfo:
     affine: list[list[float]] | None
     resolution: tuple[float, float, str] | None
     icc_profile: bool
+    thermal: dict[str, str] | None
     noise: float
     outlook: list[str]
 
@@ -83,8 +87,9 @@ class FileInfo:
             "spacing": "" if self.spacing is None else "x".join(f"{s:.4g}" for s in self.spacing) + " mm",
             "resolution": "" if self.resolution is None else "{:g} x {:g} per {}".format(*self.resolution),
             "noise": f"{self.noise:.1f} grey levels" if self.noise else "",
+            **(self.thermal or {}),
         }
-        shown = [f"  {word + ':':<13}{text}" for word, text in facts.items() if text]
+        shown = [f"  {word + ':':<14}{text}" for word, text in facts.items() if text]
         return [f"{self.path}: {self.kind}", *shown, *(f"  {sentence}" for sentence in self.outlook)]
 
 
@@ -111,6 +116,10 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
         kind, orientation = _format_and_orientation(path)
     if volume.kind == "TIFF" and len(volume.slices) > 1:
         kind, orientation = _format_and_orientation(path)
+    thermal = None
+    if kind == "JPEG" and is_radiometric(read_whole(path)):
+        found = read_thermogram(path)
+        kind, orientation, thermal = f"{found.maker} radiometric JPEG", 1, _thermal(found)
     first = volume.slices[0]
     values = [image.values() for image in volume.slices]
     smallest, largest = float(min(v.min() for v in values)), float(max(v.max() for v in values))
@@ -135,6 +144,7 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
         affine=affine,
         resolution=_resolution(first),
         icc_profile=first.icc_profile is not None,
+        thermal=thermal,
         noise=noise,
         outlook=_outlook(volume, kind, noise),
     )
@@ -143,6 +153,11 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
 def _outlook(volume: Volume, kind: str, noise: float) -> list[str]:
     first = volume.slices[0]
     sentences: list[str] = []
+    if kind.endswith("radiometric JPEG"):
+        return [
+            *range_remarks(volume.slices),
+            "fused with its photograph or one that you name: temperatures stay",
+        ]
     if len(volume.slices) > 1:
         sentences.append("fused slice by slice, with one range and one noise level for all")
     sentences += range_remarks(volume.slices)
@@ -158,6 +173,27 @@ def _outlook(volume: Volume, kind: str, noise: float) -> list[str]:
         suffixes = ".png or .tif" if suffix_for(first.depth) == ".png" else ".tif"
         sentences.append(f"written as {first.depth.name} ({suffixes}), in the same units")
     return sentences
+
+
+def _thermal(found: Thermogram) -> dict[str, str]:
+    """Return what a thermogram's file says of itself, in words."""
+    at, photograph = found.conditions, found.photograph
+    facts = {"camera": found.camera, "lens": found.lens, "conditions": "", "rated": "", "temperatures": ""}
+    if at is not None:
+        facts["conditions"] = (
+            f"emissivity {at.emissivity:.2f}, distance {at.distance:g} m, reflected {at.reflected:.1f} °C, "
+            f"air {at.air:.1f} °C, humidity {at.humidity:.0%}"
+        )
+    if found.rated is not None:
+        facts["rated"] = "{:.0f} to {:.0f} °C".format(*found.rated)
+    if found.uncalibrated:
+        facts["temperatures"] = f"none: {found.uncalibrated}"
+    if photograph is None:
+        facts["photograph"] = f"none: {found.missing}"
+    else:
+        place = "its place unknown" if found.box is None else "with its place"
+        facts["photograph"] = f"{photograph.size[1]}x{photograph.size[0]}, {place}"
+    return facts
 
 
 def _stored(volume: Volume) -> str:
