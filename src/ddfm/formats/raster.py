@@ -93,7 +93,8 @@ def opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:
 def format_and_orientation(data: bytes, name: str) -> tuple[str, int]:
     """Return the format's name and EXIF's orientation, 1 to 8. Raises InputError."""
     with closing(opened(data, name, READABLE)) as file, decoding(name):
-        return file.format or "picture", int(file.getexif().get(0x0112, 1))
+        kind = "JPEG" if file.format == "MPO" else file.format or "picture"
+        return kind, int(file.getexif().get(0x0112, 1))
 
 
 def _unfolded(image: PILImage.Image, name: str) -> NDArray[Any]:
@@ -121,7 +122,8 @@ def _narrowed(samples: NDArray[np.int32]) -> NDArray[Any]:
 
 def check_mode(image: PILImage.Image, name: str) -> None:
     """Raise InputError for several frames, and for colours that are not RGB."""
-    if (frames := getattr(image, "n_frames", 1)) > 1:
+    # What follows the first frame of an MPO, as drones and telephones write it, are previews of it.
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise InputError(f"{name}: has {frames} frames; save the one to fuse as a file of its own")
     if image.mode in ("CMYK", "LAB", "HSV"):
         raise InputError(f"{name}: is in {image.mode} colours; convert it to RGB first")

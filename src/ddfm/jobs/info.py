@@ -42,7 +42,7 @@ class FileInfo:
         resolution: of a TIFF: pixels per unit across and down, and the unit; or None.
         icc_profile: whether there is a colour profile.
         thermal: what a radiometric file says of itself, in words, by camera, lens, conditions, rated,
-            photograph and temperatures; None for other files.
+            readings and photograph; None for other files.
         noise: standard deviation, in 8-bit grey levels, if it is above the gate for clean sources; else 0.
         outlook: what fusion would do with it, one sentence each.
     """
@@ -89,7 +89,7 @@ class FileInfo:
             "noise": f"{self.noise:.1f} grey levels" if self.noise else "",
             **(self.thermal or {}),
         }
-        shown = [f"  {word + ':':<14}{text}" for word, text in facts.items() if text]
+        shown = [f"  {word + ':':<13}{text}" for word, text in facts.items() if text]
         return [f"{self.path}: {self.kind}", *shown, *(f"  {sentence}" for sentence in self.outlook)]
 
 
@@ -156,7 +156,7 @@ def _outlook(volume: Volume, kind: str, noise: float) -> list[str]:
     if kind.endswith("radiometric JPEG"):
         return [
             *range_remarks(volume.slices),
-            "fused with its photograph or one that you name: temperatures stay",
+            "fused with its photograph, or with one that you name",
         ]
     if len(volume.slices) > 1:
         sentences.append("fused slice by slice, with one range and one noise level for all")
@@ -178,7 +178,7 @@ def _outlook(volume: Volume, kind: str, noise: float) -> list[str]:
 def _thermal(found: Thermogram) -> dict[str, str]:
     """Return what a thermogram's file says of itself, in words."""
     at, photograph = found.conditions, found.photograph
-    facts = {"camera": found.camera, "lens": found.lens, "conditions": "", "rated": "", "temperatures": ""}
+    facts = {"camera": found.camera, "lens": found.lens, "conditions": "", "rated": ""}
     if at is not None:
         facts["conditions"] = (
             f"emissivity {at.emissivity:.2f}, distance {at.distance:g} m, reflected {at.reflected:.1f} °C, "
@@ -187,7 +187,7 @@ def _thermal(found: Thermogram) -> dict[str, str]:
     if found.rated is not None:
         facts["rated"] = "{:.0f} to {:.0f} °C".format(*found.rated)
     if found.uncalibrated:
-        facts["temperatures"] = f"none: {found.uncalibrated}"
+        facts["readings"] = f"counts, no temperatures: {found.uncalibrated}"
     if photograph is None:
         facts["photograph"] = f"none: {found.missing}"
     else:
