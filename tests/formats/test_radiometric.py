@@ -221,7 +221,7 @@ def test_damage_is_named() -> None:
     with pytest.raises(InputError, match="no header of a known version"):
         thermogram_of(whole.replace(b"FFF\0", b"XXX\0"), "a.jpg")
     with pytest.raises(InputError, match="has temperatures for 0%"):
-        thermogram_of(flir_file(np.full((24, 32), -250.0)), "a.jpg")
+        thermogram_of(flir_file(warmth()), "a.jpg", Overrides(emissivity=0.05, reflected=400))
     with max_pixels(500), pytest.raises(InputError, match="768 pixels, more than the 500"):
         thermogram_of(flir_file(warmth()), "a.jpg")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ddfm.fusion.options import Options
 from ddfm.pictures.image import from_array
 from ddfm.registration import register
 from ddfm.thermal.place import place
+from tests.formats.test_radiometric import warmth
 
 OPTIONS = Options()
 DOT = (9, 20)  # row and column of a hot pixel
@@ -44,7 +46,7 @@ def test_photograph_and_readings_meet(offset: tuple[int, int]) -> None:
     assert thermal.size == light.size == placed.readings.shape
     hot, white = (
         np.argwhere(plane > plane.min() + 0.8 * np.ptp(plane)).mean(0)
-        for plane in (placed.readings, light.pixels[..., 1])
+        for plane in (placed.readings, light.pixels[..., 0])
     )
     assert np.abs(hot - white).max() < 1
     warm = np.argwhere(thermal.pixels[..., 0] > 0.8).mean(0)
@@ -57,13 +59,12 @@ def test_photograph_and_readings_meet(offset: tuple[int, int]) -> None:
 def test_temperatures_are_between_those_of_the_sensor() -> None:
     placed = place(scene(), None, OPTIONS)
     own = placed.thermogram.readings
-    assert (placed.readings.min(), placed.readings.max()) == pytest.approx((own.min(), own.max()), abs=2.0)
+    assert (placed.readings.min(), placed.readings.max()) == pytest.approx((own.min(), own.max()), abs=6)
     assert placed.readings.max() <= own.max()
-    rows, columns = np.rint(placed.at[..., 1]).astype(int), np.rint(placed.at[..., 0]).astype(int)
-    near = np.hypot(placed.at[..., 1] - rows, placed.at[..., 0] - columns) < 0.02
-    assert near.any()
-    expected = own[rows.clip(0, 23), columns.clip(0, 31)]
-    assert np.abs(placed.readings - expected)[near].max() < 1.5
+    # Of an even slope they lie on the slope.
+    slope = replace(placed, thermogram=thermogram_of(flir_file(warmth()), "a.jpg"))
+    x, y = placed.at[..., 0].clip(0, 31), placed.at[..., 1].clip(0, 23)
+    assert np.abs(slope.readings - (-20 + 100 * (x + y) / 54)).max() < 0.05
 
 
 def test_a_frame_around_the_photograph_is_left_out() -> None:

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 STEPS = 256  # of values and of lightnesses in the table of colours
 DARKEST, LIGHTEST = 0.22, 0.97  # lightness in which colours can still be told apart
 OWN_LIGHTNESS = 0.45  # share of the palette's own lightness: keeps the order of values to be seen
+GREY = 1e-3  # of a and b, below which a colour is none
 GAMUT_STEPS = 12  # halvings by which the strongest saturation that a screen has is found
 
 # Each from cold to hot, at even steps. All but the rainbow grow lighter all the way.
@@ -97,7 +98,8 @@ def isotherm_colours() -> NDArray[np.uint8]:
 
 def _at_lightnesses(lab: Floats, own: float) -> NDArray[np.uint8]:
     """Return colours (N, 3) at each lightness, sRGB (N, 256, 3), as saturated as a screen allows."""
-    picture = np.linspace(DARKEST, LIGHTEST, STEPS) if lab[:, 1:].any() else np.linspace(0, 1, STEPS)
+    coloured = np.abs(lab[:, 1:]).max() > GREY
+    picture = np.linspace(DARKEST, LIGHTEST, STEPS) if coloured else np.linspace(0, 1, STEPS)
     grid = np.empty((len(lab), STEPS, 3))
     grid[..., 0] = own * lab[:, None, 0] + (1 - own) * picture
     chroma = lab[:, None, 1:]

@@ -35,7 +35,7 @@ def drawn(fused: Image, placed: Placed, options: ThermalOptions) -> Image:
     if not (options.palette or options.isotherm or options.annotate):
         return fused
     pixels = np.rint(255 * fused.pixels.clip(0, 1)).astype(np.uint8)
-    pixels = np.ascontiguousarray(np.broadcast_to(pixels, (*fused.size, 3)))
+    pixels = np.array(np.broadcast_to(pixels, (*fused.size, 3)))
     light = lightness(fused.pixels)
     if options.palette:
         _colour(pixels, light, placed, table(options.palette))
