@@ -117,3 +117,24 @@ def test_ours_are_the_forms_asked_for() -> None:
     assert not np.array_equal(one.pixels, two.pixels)
     assert (default.settings["steps"], default.settings["seed"]) == (1, 3407)
     assert (default.settings["form"], paper.settings["form"]) == ("ddfm", "paper")
+
+
+def test_msx_is_the_thermal_picture_with_the_visible_ones_edges() -> None:
+    (found,) = (m for m in find_methods(["msx"], TNO, []) if m.name == "msx")
+    assert found.fuse is not None
+    thermal = np.full((32, 40), 100, np.uint8)
+    flat, step = np.full((32, 40), 30, np.uint8), np.zeros((32, 40), np.uint8)
+    step[:, 20:] = 80
+    # What has no edges adds nothing.
+    assert np.array_equal(found.fuse(from_array(thermal), from_array(flat)).to_array(), thermal)
+    fused = found.fuse(from_array(thermal), from_array(step)).to_array().astype(int)
+    assert fused[16, 19] == pytest.approx(100 - 80 * 0.4, abs=6)  # beside an edge a blur takes nearly half
+    assert fused[16, 20] == pytest.approx(100 + 80 * 0.4, abs=6)
+    assert (abs(fused[:, [5, 35]] - 100) <= 1).all()
+    scipy = pytest.importorskip("scipy.ndimage")
+    noise = picture(32, 40, 1, np.uint8, 3) // 8 + 100
+    blurred = scipy.gaussian_filter(noise.astype(float), 2.0, mode="nearest", truncate=3.0)
+    expected = np.clip(thermal + noise - blurred, 0, 255)
+    assert np.abs(found.fuse(from_array(thermal), from_array(noise)).to_array() - expected).max() <= 1
+    with pytest.raises(InputError, match="lays edges over thermal pictures"):
+        find_methods(["msx"], MEFB, [])

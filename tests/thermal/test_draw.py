@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from ddfm.demo.thermogram import flir_file
@@ -33,13 +34,13 @@ def placed(limits: tuple[float, float] | None = None) -> Placed:
     return place(found, None, Options(), limits)
 
 
-def fused(light: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None) -> Image:
+def fused(light: NDArray[np.float32] | None = None) -> Image:
     """A fused picture: stripes."""
     stripes = np.broadcast_to(np.where(np.arange(72) // 6 % 2, 0.7, 0.4)[:, None, None], (72, 96, 3))
     return Image((stripes if light is None else light).astype(np.float32), np.dtype(np.uint8))
 
 
-def lab(image: Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def lab(image: Image) -> NDArray[np.float64]:
     """The picture in Oklab."""
     return oklab(image.pixels.astype(np.float64))
 
@@ -91,7 +92,7 @@ def test_detail_is_the_fusions_and_colour_the_temperatures(name: str) -> None:
 
 
 def test_a_range_makes_colours_mean_the_same() -> None:
-    even = fused(np.full((72, 96, 3), 0.5))
+    even = fused(np.full((72, 96, 3), 0.5, np.float32))
     narrow, wide = (drawn(even, placed(r), ThermalOptions(palette="iron")).pixels for r in ((0, 47), (0, 94)))
     assert not np.allclose(narrow, wide)
     # 20 of 0 to 47 degrees has the colour of 40 of 0 to 94: the pixels at twice the temperature.
@@ -101,7 +102,7 @@ def test_a_range_makes_colours_mean_the_same() -> None:
 def test_pixels_that_the_sensor_did_not_see_keep_their_colour() -> None:
     view = placed()
     view.shown[:20] = False
-    picture = fused(np.random.default_rng(0).random((72, 96, 3)))
+    picture = fused(np.random.default_rng(0).random((72, 96, 3), np.float32))
     result = drawn(picture, view, ThermalOptions(palette="lava"))
     assert np.abs(result.pixels - picture.pixels)[:20].max() < 1 / 255
     assert np.abs(result.pixels - picture.pixels)[20:].mean() > 0.1

@@ -1,4 +1,4 @@
-"""What a benchmark compares: trivial baselines, OpenCV's exposure fusion, ours, folders of others' outputs.
+"""What a benchmark compares: trivial baselines, OpenCV's and the vendors' ways, ours, others' outputs.
 
 The baselines are in every table because each of them wins single metrics: a number only says something
 beside theirs.
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ddfm.benchmark.datasets import Dataset
 from ddfm.benchmark.evaluation import image_files
@@ -33,6 +34,7 @@ Rule = Callable[[Tensor, Tensor, int], Tensor]
 
 SEED = 3407  # of our sampling and of mean-noise
 LAPLACIAN_BANDS = 5
+MSX_SIGMA, MSX_GAIN = 2.0, 1.0  # pixels of the blur that leaves the edges; how strongly they are laid over
 NOISE = 10 / 255  # standard deviation: enough to win SF and AG, and plain to see
 
 
@@ -70,6 +72,24 @@ def laplacian(a: Tensor, b: Tensor, seed: int) -> Tensor:
     bands, base = decompose(torch.stack([a, b], 1), LAPLACIAN_BANDS)
     chosen = [band.gather(1, band.abs().argmax(1, keepdim=True)) for band in bands]
     return compose(chosen, base.mean(1, keepdim=True))[:, 0]
+
+
+def msx(a: Tensor, b: Tensor, seed: int) -> Tensor:
+    """Lay the edges of the visible picture, the second, over the thermal one, as cameras' overlays do.
+
+    Source: FLIR's patent on MSX, US 8,565,547 B2 (2013): what a high-pass filter leaves of the luminance of
+    the visible picture is added to that of the thermal one. Cutoff and gain of products are not published.
+    """
+    return a + MSX_GAIN * (b - _blurred(b, MSX_SIGMA))
+
+
+def _blurred(plane: Tensor, sigma: float) -> Tensor:
+    """Blur (1, H, W) by a Gaussian, edges continued."""
+    reach = int(3 * sigma)
+    weights = torch.exp(-(torch.arange(-reach, reach + 1, dtype=plane.dtype) ** 2) / (2 * sigma**2))
+    weights = weights / weights.sum()
+    wide = F.pad(plane[None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(wide, weights[None, None, None]), weights[None, None, :, None])[0]
 
 
 def stretched_mean(a: Tensor, b: Tensor, seed: int) -> Tensor:
@@ -143,8 +163,9 @@ def find_methods(
 ) -> list[Method]:
     """Return the methods of those names in that order, then the baselines that were not named.
 
-    Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, ``laplacian``,
-    those in `BASELINES`, or the path of a folder with one output for each of ``stems``.
+    Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, ``laplacian``, ``msx``
+    (the thermal cameras' own edge overlay), those in `BASELINES`, or the path of a folder with one output
+    for each of ``stems``.
 
     Raises InputError: an unknown name, a folder that lacks an output, an option that `ddfm.fuse` refuses.
     """
@@ -159,6 +180,8 @@ def find_methods(
             method = _baseline(name, seed)
         elif name == "mergemertens":
             method = _mertens(dataset)
+        elif name == "msx":
+            method = _msx(dataset, seed)
         elif name == "laplacian":
             method = Method(name, partial(on_luminance, laplacian, seed))
         else:
@@ -185,10 +208,17 @@ def _mertens(dataset: Dataset) -> Method:
     return Method("mergemertens", merge_mertens, settings={"opencv": cv2.__version__})
 
 
+def _msx(dataset: Dataset, seed: int) -> Method:
+    if dataset.task not in ("infrared", "any"):
+        raise InputError(f"msx lays edges over thermal pictures; {dataset.title} is not a set of those")
+    settings = {"sigma": MSX_SIGMA, "gain": MSX_GAIN}
+    return Method("msx", partial(on_luminance, msx, seed), settings=settings)
+
+
 def _folder(name: str, stems: Sequence[str]) -> Method:
     folder = Path(name)
     if not folder.is_dir():
-        known = ("ddfm", *(f"ddfm:{form}" for form in FORMS), "mergemertens", "laplacian", *BASELINES)
+        known = ("ddfm", *(f"ddfm:{form}" for form in FORMS), "mergemertens", "laplacian", "msx", *BASELINES)
         raise InputError(f"{name}: neither a method ({', '.join(known)}) nor a folder of fused images")
     files = image_files(folder)
     if missing := [stem for stem in stems if stem not in files]:
