@@ -24,6 +24,7 @@ def test_the_demo_fuses_its_scenes_without_a_network(
         *("night-thermal.png", "night-visible.png", "night-fused.png"),
         *("focus-near-focus.png", "focus-far-focus.png", "focus-fused.png"),
         *("exposure-under-exposed.png", "exposure-over-exposed.png", "exposure-fused.png"),
+        *("thermogram.jpg", "thermogram-fused.png", "thermogram-temperatures.tif", "thermogram.csv"),
         "overview.png",
     }
     with Image.open(tmp_path / "demo" / "night-fused.png") as fused:

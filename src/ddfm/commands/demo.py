@@ -15,7 +15,7 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("ddfm-demo"),
     device: DeviceOption = "auto",
 ) -> None:
-    """Fuse three scenes that the project draws itself: a night street, two focus distances, two exposures."""
+    """Fuse scenes that the project draws itself: night street, focus, exposures, a thermal camera's file."""
     from ddfm import demo as demonstration
 
     sheet = demonstration.run(output, device, progress=say)

@@ -20,7 +20,7 @@ from ddfm.pictures.radiometry import ZERO_CELSIUS, Calibration, Conditions, coun
 
 COLDEST, HOTTEST = -4.0, 36.0  # degrees Celsius, of the drawn street's black and white
 WIDTH, HEIGHT = 256, 192  # of the made-up sensor
-REAL_TO_IR, OFFSET = 1.25, (12, -8)  # the sensor sees less than the photograph, and beside its middle
+REAL_TO_IR, OFFSET = 1.12, (6, -5)  # the sensor sees less than the photograph, and beside its middle
 CALIBRATION = Calibration(r1=16000.0, b=1420.0, f=1.0, o=-5000.0, r2=0.0125)
 CONDITIONS = Conditions(emissivity=0.95, distance=5.0, reflected=5.0, air=6.0, window=6.0, humidity=0.8)
 CAMERA_LENGTH = 0x46C
@@ -40,7 +40,7 @@ def street_file() -> bytes:
     temperatures = COLDEST + np.asarray(seen).clip(0, 1) * (HOTTEST - COLDEST)
     stored = io.BytesIO()
     photograph.save(stored, "JPEG", quality=92)
-    return flir_file(temperatures, stored.getvalue())
+    return flir_file(temperatures, stored.getvalue(), real_to_ir=REAL_TO_IR, offset=OFFSET)
 
 
 def flir_file(
@@ -49,8 +49,8 @@ def flir_file(
     *,
     calibration: Calibration = CALIBRATION,
     conditions: Conditions = CONDITIONS,
-    real_to_ir: float = REAL_TO_IR,
-    offset: tuple[int, int] = OFFSET,
+    real_to_ir: float = 1.25,
+    offset: tuple[int, int] = (12, -8),
     zoom: float = 1.0,
     packed: bool = True,
 ) -> bytes:
