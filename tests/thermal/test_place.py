@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from ddfm.demo.thermogram import flir_file, street_file
+from ddfm.demo.thermogram import flir_file
 from ddfm.errors import InputError
 from ddfm.formats.radiometric import Thermogram, read_thermogram, thermogram_of
 from ddfm.fusion.options import Options
@@ -87,9 +87,9 @@ def test_what_a_file_lacks_is_named() -> None:
     assert place(scene(), photograph, Options(resize=True)).readings.shape == (48, 60)
 
 
-def test_registration_goes_on_from_the_files_offsets(tmp_path: Path) -> None:
+def test_registration_goes_on_from_the_files_offsets(street: bytes) -> None:
     """The street with a wrong offset: what is found is that it is wrong by that much."""
-    right = thermogram_of(street_file(), "right.jpg")
+    right = thermogram_of(street, "right.jpg")
     assert right.box is not None
     shift = 12.0
     left, top, *others = right.box
@@ -105,8 +105,8 @@ def test_registration_goes_on_from_the_files_offsets(tmp_path: Path) -> None:
     assert np.isfinite(placed.readings[placed.shown]).all()
 
 
-def test_the_made_up_street_is_aligned_by_its_offsets() -> None:
-    placed = place(thermogram_of(street_file(), "street.jpg"), None, OPTIONS)
+def test_the_made_up_street_is_aligned_by_its_offsets(street: bytes) -> None:
+    placed = place(thermogram_of(street, "street.jpg"), None, OPTIONS)
     thermal, light = placed.images
     registration = register(thermal.pixels, light.pixels, "affine")
     assert registration.confidence > 0.3

@@ -6,9 +6,8 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
 import numpy as np
+from PIL import Image
 
 from ddfm.demo.scenes import Scene, overview, scenes
 from ddfm.demo.thermogram import street_file
