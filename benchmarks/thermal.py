@@ -7,7 +7,8 @@ Reads thermal and ivf/tno under DATA and writes results/thermal.json. ExifTool i
 - "against ExifTool": the largest difference, in degrees, to temperatures of the counts that ExifTool extracts
   and of its calibration tags, by the published formula (tests/formats/test_radiometric.py has it);
 - "residual": mean length of what our own registration would still move, in pixels of the sensor, with its
-  confidence: by the file's offsets, and after --register affine; a registration below 0.15 says nothing;
+  confidence: by the file's offsets (--place file), by default, and after --register affine. A registration of
+  less than 0.15 says nothing;
 - "TNO": mean metrics (convention paper), over all pairs, of the cameras'
   edge overlay (`msx`), of the mean, and of ours.
 """
@@ -54,18 +55,20 @@ def against_exiftool(path: Path, found: Thermogram) -> float:
     return float(np.abs(found.readings - expected).max())
 
 
-def residual(found: Thermogram, options: Options) -> dict[str, float] | str:
+def residual(found: Thermogram, options: Options, refine: bool = False) -> dict[str, Any] | str:
     """Return what our registration would still move, and how sure it is."""
     try:
-        placed = place(found, None, options)
+        placed = place(found, None, options, refine=refine)
     except InputError as error:
         return str(error).replace(found.name, Path(found.name).name)
     thermal, light = (image.pixels for image in placed.images)
     registration = register(thermal, light, "affine")
-    assert found.box is not None
-    pixel = (found.box[2] - found.box[0]) / found.size[1]
+    box = placed.thermogram.box
+    assert box is not None
+    pixel = (box[2] - box[0]) / found.size[1]
     moved = np.linalg.norm(registration.flow, axis=2)[registration.shown].mean() / pixel
-    return {"pixels": round(float(moved), 2), "confidence": round(registration.confidence, 2)}
+    left = {"pixels": round(float(moved), 2), "confidence": round(registration.confidence, 2)}
+    return left | ({"how": placed.how} if refine else {})
 
 
 def opened(path: Path) -> dict[str, Any]:
@@ -84,6 +87,7 @@ def opened(path: Path) -> dict[str, Any]:
     if found.photograph is None:
         return about | {"photograph": found.missing}
     about["by the file's offsets"] = residual(found, Options())
+    about["by default"] = residual(found, Options(), refine=True)
     about["after --register affine"] = residual(found, Options(register="affine"))
     return about
 
@@ -99,10 +103,11 @@ def overlays(folder: Path) -> dict[str, dict[str, float]]:
         rows = []
         for stem in stems:
             a, b = read_image(thermal[stem]), read_image(visible[stem])
-            pictures = [
-                torch.from_numpy(as_bytes(i)).movedim(-1, 0)[None].double() for i in (a, b, method.fuse(a, b))
-            ]
-            values = evaluate(*pictures, "paper", METRICS)
+            fused = method.fuse(a, b)
+            first, second, third = (
+                torch.from_numpy(as_bytes(i)).movedim(-1, 0)[None].double() for i in (a, b, fused)
+            )
+            values = evaluate(first, second, third, "paper", METRICS)
             rows.append([float(values[name]) for name in METRICS])
         means[method.name] = dict(zip(METRICS, np.mean(rows, 0).round(3).tolist(), strict=True))
     return means

@@ -31,7 +31,7 @@ def test_one_file_is_both_sources(ddfm: Command, tmp_path: Path, street: bytes) 
     assert done.returncode == 0, done.stderr
     assert "street.jpg: -1.9 to 32.5 °C" in done.stderr
     temperatures = tifffile.imread(tmp_path / "t.tif")
-    assert (temperatures.dtype, temperatures.shape) == (np.float32, (428, 570))
+    assert (temperatures.dtype, temperatures.shape) == (np.float32, (428, 571))
     own = read_thermogram(source).readings
     (row,) = csv.DictReader((tmp_path / "t.csv").read_text().splitlines())
     for name, value in (("minimum", own.min()), ("mean", own.mean()), ("maximum", own.max())):

@@ -114,14 +114,35 @@ def test_the_made_up_street_is_aligned_by_its_offsets(street: bytes) -> None:
     assert residual < 0.75
 
 
-def test_registration_mends_the_offsets_of_a_real_file(data: Path) -> None:
-    """FLIR's own overlay in this file shows the photograph's edges beside the warm ones: parallax."""
-    found = read_thermogram(data / "thermal" / "flir_example.jpg")
-    pixel = 480 / 1.404 / 240  # of the sensor, in the photograph's pixels
-    residuals = []
-    for options in (OPTIONS, Options(register="affine")):
-        thermal, light = place(found, None, options).images
+def test_by_default_wrong_offsets_are_corrected(street: bytes) -> None:
+    right = thermogram_of(street, "right.jpg")
+    assert right.box is not None
+    left, top, last, bottom = right.box
+    wrong = replace(right, box=(left + 18, top - 11, last + 18, bottom - 11))
+    found = place(wrong, None, OPTIONS, refine=True)
+    assert found.thermogram.box == pytest.approx(right.box, abs=2.0)
+    assert "beside the file's offsets" in found.how
+    assert found.shown.all()
+    assert place(wrong, None, OPTIONS).thermogram.box == wrong.box
+    # What is far from what the file says is not believed.
+    beyond = replace(right, box=(left + 90, top, last + 90, bottom))
+    assert place(beyond, None, OPTIONS, refine=True).thermogram.box == beyond.box
+
+
+def test_pictures_that_say_nothing_leave_the_files_offsets() -> None:
+    found = place(scene(), None, OPTIONS, refine=True)
+    assert found.thermogram.box == scene().box
+    assert found.how.startswith("photograph placed by the file's offsets (")
+
+
+@pytest.mark.slow
+def test_by_default_a_real_files_parallax_is_corrected(data: Path) -> None:
+    for name in ("flir_example.jpg", "T640.jpg"):
+        placed = place(read_thermogram(data / "thermal" / name), None, OPTIONS, refine=True)
+        thermal, light = placed.images
         registration = register(thermal.pixels, light.pixels, "affine")
         registration.check("thermal", "visible")
-        residuals.append(float(np.linalg.norm(registration.flow, axis=2).mean()) / pixel)
-    assert residuals[1] < 3 < residuals[0]
+        box = placed.thermogram.box
+        assert box is not None
+        pixel = (box[2] - box[0]) / placed.thermogram.size[1]
+        assert np.linalg.norm(registration.flow, axis=2).mean() / pixel < 3, name

@@ -30,6 +30,7 @@ from ddfm.commands.radiometric import (
     EmissivityOption,
     IsothermOption,
     PaletteOption,
+    PlaceOption,
     ReflectedOption,
     TableOption,
     TemperaturesOption,
@@ -140,6 +141,7 @@ def fuse(
     isotherm: IsothermOption = None,
     temperatures: TemperaturesOption = None,
     table: TableOption = None,
+    place: PlaceOption = "auto",
     emissivity: EmissivityOption = None,
     distance: DistanceOption = None,
     reflected: ReflectedOption = None,
@@ -158,7 +160,7 @@ def fuse(
             from ddfm.fusion.options import Options
             from ddfm.jobs.files import Outputs
 
-        thermal = parse_thermal(palette, annotate, isotherm, emissivity, distance, reflected)
+        thermal = parse_thermal(palette, annotate, isotherm, place, emissivity, distance, reflected)
         options = Options(
             steps=steps,
             seed=seed,

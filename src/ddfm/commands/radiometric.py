@@ -47,6 +47,14 @@ TableOption = Annotated[
     Path | None,
     typer.Option(metavar="CSV", rich_help_panel=PANEL, help="Write minimum, mean, maximum, a line a file."),
 ]
+PlaceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|file",
+        rich_help_panel=PANEL,
+        help="Correct the file's place for its photograph where both pictures agree on it, or keep it.",
+    ),
+]
 EmissivityOption = Annotated[
     float | None,
     typer.Option(rich_help_panel=PANEL, help="Of the object, instead of the file's.", show_default=False),
@@ -65,6 +73,7 @@ def parse_thermal(
     palette: str | None,
     annotate: bool,
     isotherm: tuple[float, float] | None,
+    place: str,
     emissivity: float | None,
     distance: float | None,
     reflected: float | None,
@@ -75,7 +84,9 @@ def parse_thermal(
         from ddfm.thermal.options import ThermalOptions
 
     overrides = Overrides(emissivity, distance, reflected)
-    return ThermalOptions(palette=palette, annotate=annotate, isotherm=isotherm, overrides=overrides)
+    return ThermalOptions(
+        palette=palette, annotate=annotate, isotherm=isotherm, place=place, overrides=overrides
+    )
 
 
 def check_no_thermal(thermal: ThermalOptions, outputs: Outputs) -> None:
@@ -91,6 +102,7 @@ def tell_temperatures(placed: Placed) -> None:
     from ddfm.thermal.measure import statistics
 
     thermogram = placed.thermogram
+    tell(f"{thermogram.name}: {placed.how}")
     if thermogram.uncalibrated:
         tell(f"{thermogram.name}: no temperatures: {thermogram.uncalibrated}")
         return

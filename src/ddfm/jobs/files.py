@@ -194,7 +194,8 @@ def read_thermal(
         if report is not None:
             write_image(report, from_array(picture, str(report)))
 
-    placed = place(thermogram, photograph, options, ranges[number], write_report)
+    refine = thermal.place == "auto"
+    placed = place(thermogram, photograph, options, ranges[number], write_report, refine=refine)
     return Given(placed.images if number == 0 else placed.images[::-1], placed)
 
 

@@ -21,6 +21,7 @@ from ddfm.registration.bring import brought
 from ddfm.timing import stage
 
 BLACK = 16 / 255  # of a frame around the photograph, which JPEG leaves not quite black
+MOST_MOVED, MOST_SCALED = 0.12, 0.12  # share of the field that the file's offsets may be off by, and its size
 FRAME_BLUR = 4  # pixels of the photograph beside such a frame that JPEG mixes with it
 Floats = NDArray[np.float32]
 Report = Callable[[NDArray[np.uint8]], None]
@@ -36,6 +37,7 @@ class Placed:
         at: where each pixel lies on the sensor, (H, W, 2): (x, y) in the sensor's pixels.
         shown: (H, W) bool, which pixels the sensor saw.
         limits: the readings that are black and white, cold and hot.
+        how: how they were brought together, in words.
     """
 
     thermogram: Thermogram
@@ -43,6 +45,7 @@ class Placed:
     at: Floats
     shown: NDArray[np.bool_]
     limits: ValueRange
+    how: str = ""
 
     @cached_property
     def readings(self) -> Floats:
@@ -83,6 +86,8 @@ def place(
     options: Options,
     wanted: RangeChoice = None,
     report: Report = no_report,
+    *,
+    refine: bool = False,
 ) -> Placed:
     """Bring the readings onto a photograph: by the file's own offsets, then by registration if it is asked.
 
@@ -93,15 +98,20 @@ def place(
         options: its ``register`` and ``resize``.
         wanted: readings that are black and white; None for the smallest and largest.
         report: called with a picture to judge the registration by.
+        refine: whether to correct the file's offsets where the pictures themselves say so surely; see
+            `refined`. It is not done where ``register`` is asked for, or a photograph given.
 
     Raises:
         InputError: there is no photograph, the file does not say where it lies, the sizes differ, or the
             registration is doubtful.
     """
     limits = choose_range(_finite(thermogram), wanted, None, thermogram.name).limits
-    own = photograph is None
+    own, how = photograph is None, "photograph as given"
     if photograph is None:
-        photograph, box = _own_part(thermogram)
+        how = "photograph placed by the file's offsets"
+        if refine and options.register is None:
+            thermogram, how = refined(thermogram, limits)
+        photograph, box, _ = _own_part(thermogram)
         readings = _on_part(_picture(thermogram, photograph, limits), photograph.size, box)
     else:
         box = (0.0, 0.0, float(thermogram.size[1]), float(thermogram.size[0]))
@@ -116,13 +126,53 @@ def place(
         else:
             at = _grid(photograph.size, (0, 0, *photograph.size[::-1])) + registration.flow
         shown = registration.shown
+        how = f"photograph registered, confidence {registration.confidence:.2f}"
     images = match_sizes([readings, photograph], options.resize)
     if images[1].size != photograph.size:  # the photograph is grey, and the readings are first
         raise InputError(
             f"{photograph.name}: is of another size than the sensor of {thermogram.name}; "
             "--register affine brings them together"
         )
-    return Placed(thermogram, images, at, shown, limits)
+    return Placed(thermogram, images, at, shown, limits, how)
+
+
+def refined(thermogram: Thermogram, limits: ValueRange) -> tuple[Thermogram, str]:
+    """Correct where the sensor's field lies in its photograph, if registration is sure; say what was done.
+
+    Cameras store one place for all distances, but lens and sensor lie beside each other: near things are some
+    pixels off. The field is shifted and scaled, not turned, and by little: else the file is believed.
+    """
+    kept = "photograph placed by the file's offsets"
+    photograph, edges, corner = _own_part(thermogram)
+    try:
+        from ddfm.registration.estimate import LEAST_CONFIDENCE, register
+    except InputError:
+        return thermogram, f"{kept} (pip install 'ddfm[register]' corrects them for near things)"
+    readings = _on_part(_picture(thermogram, photograph, limits), photograph.size, edges)
+    registration = register(readings.pixels, photograph.pixels, "affine")
+    sure = f"confidence {registration.confidence:.2f}"
+    if registration.confidence < LEAST_CONFIDENCE:
+        return thermogram, f"{kept} (the pictures are too unlike to correct them: {sure})"
+    assert thermogram.box is not None  # else there is no part
+    middle, spans, box = [size / 2 - 0.5 for size in photograph.size[::-1]], thermogram.size[::-1], [0.0] * 4
+    for axis in (0, 1):  # where along x and y the sensor's edges lie
+        scale, turn = registration.matrix[axis, axis], registration.matrix[axis, 1 - axis]
+        pixels = (edges[axis + 2] - edges[axis]) / photograph.size[1 - axis]  # of the sensor, for one here
+        for end in (0, 1):
+            at = (end * spans[axis] - edges[axis]) / pixels - 0.5
+            at = (at - registration.matrix[axis, 2] - turn * middle[1 - axis]) / scale
+            box[axis + 2 * end] = float(corner[axis] + at + 0.5)
+    found: Box = (box[0], box[1], box[2], box[3])
+    old_x, old_y, old_width, old_height = _middle_and_size(thermogram.box)
+    x, y, width, height = _middle_and_size(found)
+    moved = float(np.hypot(x - old_x, y - old_y)) / old_width
+    scaled = max(abs(width / old_width - 1), abs(height / old_height - 1))
+    if moved > MOST_MOVED or scaled > MOST_SCALED:
+        return thermogram, f"{kept} (the pictures ask for one too far away)"
+    pixels_moved = moved * spans[0]
+    return replace(thermogram, box=found), (
+        f"photograph placed {pixels_moved:.1f} pixels of the sensor beside the file's offsets, {sure}"
+    )
 
 
 def _finite(thermogram: Thermogram) -> Floats:
@@ -147,8 +197,14 @@ def _picture(thermogram: Thermogram, photograph: Image, limits: ValueRange) -> I
     )
 
 
-def _own_part(thermogram: Thermogram) -> tuple[Image, Box]:
-    """Return the part of the photograph that the sensor saw, and where its edges lie on the sensor."""
+def _middle_and_size(box: Box) -> Box:
+    """Return middle, width and height of a box."""
+    left, top, right, bottom = box
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+def _own_part(thermogram: Thermogram) -> tuple[Image, Box, tuple[int, int]]:
+    """Return the part of the photograph that the sensor saw, its edges on the sensor, and its corner."""
     photograph, box = thermogram.photograph, thermogram.box
     if photograph is None:
         raise InputError(
@@ -172,7 +228,7 @@ def _own_part(thermogram: Thermogram) -> tuple[Image, Box]:
     height, width = thermogram.size
     across, down = width / (box[2] - box[0]), height / (box[3] - box[1])
     first, last = ((left - box[0]) * across, (top - box[1]) * down), (right - box[0], bottom - box[1])
-    return part, (*first, last[0] * across, last[1] * down)
+    return part, (*first, last[0] * across, last[1] * down), (left, top)
 
 
 def _without_frame(pixels: Floats) -> tuple[slice, slice]:
