@@ -1,0 +1,32 @@
+"""The code of docs/thermal.md runs, and names options that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ddfm.demo.thermogram import flir_file
+from ddfm.pictures.palettes import PALETTES
+from tests.conftest import ROOT, Command
+from tests.formats.test_radiometric import photograph, warmth
+
+PAGE = (ROOT / "docs" / "thermal.md").read_text()
+
+
+def test_the_code_runs(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(flir_file(warmth(30, 40), photograph(100, 75), offset=(0, 0)))
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names = {"path": tmp_path / "a.jpg"}
+    exec(block, names)
+    assert names["picture"].depth == np.uint8  # type: ignore[attr-defined]
+    assert names["thermogram"].conditions.emissivity == 0.9  # type: ignore[attr-defined]
+
+
+def test_options_and_palettes_are_those_of_the_command(ddfm: Command) -> None:
+    shown = ddfm("fuse", "--help").stdout
+    for option in set(re.findall(r"`(--[a-z]+)", PAGE)):
+        assert option in shown, option
+    (listed,) = re.findall(r"`--palette ([a-z|]+)`", PAGE)
+    assert set(listed.split("|")) == set(PALETTES)
