@@ -17,6 +17,7 @@ import torch
 from PIL import Image as PILImage
 from safetensors.torch import save
 
+from ddfm.demo.thermogram import flir_file
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_8bit, read_image, read_pages
 from ddfm.formats.volumes import is_volume, read_volume
@@ -122,6 +123,7 @@ def kinds(folder: Path) -> list[Kind]:
         Kind("a.png", pil("PNG"), read_image),
         Kind("b.png", pil("PNG", 1), read_8bit),
         Kind("a.jpg", pil("JPEG"), read_image),
+        Kind("r.jpg", flir_file(np.add.outer(np.arange(20), np.arange(24)), pil("JPEG")), describe),
         Kind("a.bmp", pil("BMP"), describe),
         Kind("a.webp", pil("WebP"), read_image),
         Kind("a.ppm", pil("PPM"), read_8bit),

@@ -51,7 +51,7 @@ def test_the_manifest_leads_to_the_widget() -> None:
     commands = {command["id"]: command["python_name"] for command in manifest["contributions"]["commands"]}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     entry = project["entry-points"]["napari.manifest"]
-    assert entry == {manifest["name"]: "ddfm:napari_plugin/napari.yaml"}
+    assert entry == {manifest["name"]: "ddfm.napari_plugin:napari.yaml"}
     assert manifest["name"] == project["name"]
     for widget in manifest["contributions"]["widgets"]:
         assert widget["command"].startswith("ddfm.")

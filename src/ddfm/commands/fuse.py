@@ -194,8 +194,8 @@ def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
     """Return what the sources are. Raises InputError for too few, missing or mixed ones."""
     with importing():
         from ddfm.formats.files import exists
+        from ddfm.formats.radiometric import radiometric_source
         from ddfm.formats.volumes import is_volume
-        from ddfm.jobs.files import radiometric_source
 
     for path in sources:
         if not exists(path):

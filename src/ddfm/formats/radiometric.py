@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,6 +87,18 @@ def is_radiometric(data: bytes) -> bool:
     """Tell whether a file's bytes are a radiometric JPEG of a kind that is known here."""
     parts = list(jpeg.segments(data))
     return flir.is_flir(parts) or dji.is_dji(parts)
+
+
+def radiometric_source(paths: Sequence[Path]) -> int | None:
+    """Return which of one or two sources is a thermogram; None if none is, or both are."""
+    if len(paths) > 2:
+        return None
+    found = [
+        number
+        for number, path in enumerate(paths)
+        if path.suffix.lower() in SUFFIXES and is_radiometric(read_whole(path))
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def read_thermogram(path: Path | str, overrides: Overrides | None = None) -> Thermogram:

@@ -14,8 +14,7 @@ from ddfm.formats.files import read_whole
 from ddfm.formats.heatmap import check_std, picture_path, write_std
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
-from ddfm.formats.radiometric import SUFFIXES as RADIOMETRIC_SUFFIXES
-from ddfm.formats.radiometric import is_radiometric, thermogram_of
+from ddfm.formats.radiometric import radiometric_source, thermogram_of
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
@@ -155,18 +154,6 @@ def plain_range(path: Path, wanted: VolumeRange) -> RangeChoice:
     if wanted == "window":
         raise InputError(f"{path}: has no display window; give the range in numbers, or data")
     return wanted
-
-
-def radiometric_source(paths: Sequence[Path]) -> int | None:
-    """Return which of one or two sources is a thermogram; None if none is, or both are."""
-    if len(paths) > 2:
-        return None
-    found = [
-        number
-        for number, path in enumerate(paths)
-        if path.suffix.lower() in RADIOMETRIC_SUFFIXES and is_radiometric(read_whole(path))
-    ]
-    return found[0] if len(found) == 1 else None
 
 
 def read_thermal(

@@ -20,7 +20,7 @@ from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.files import exists, is_folder
 from ddfm.formats.paths import check_paths, identity
 from ddfm.formats.pictures import read_image, suffix_for
-from ddfm.formats.radiometric import Thermogram, read_thermogram
+from ddfm.formats.radiometric import Thermogram, radiometric_source, read_thermogram
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
@@ -33,7 +33,6 @@ from ddfm.jobs.files import (
     Given,
     Outputs,
     check_outputs,
-    radiometric_source,
     read_sources,
     write_result,
 )
