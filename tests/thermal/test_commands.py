@@ -13,6 +13,7 @@ from PIL import Image as PILImage
 from ddfm.demo.thermogram import flir_file
 from ddfm.formats.radiometric import read_thermogram
 from tests.conftest import Command, picture
+from tests.formats.medical import write_nifti
 from tests.formats.test_radiometric import photograph, warmth
 
 
@@ -153,7 +154,11 @@ def test_what_is_not_radiometric_is_refused_in_one_line(ddfm: Command, tmp_path:
         PILImage.fromarray(picture(40, 56, 1, np.uint8)).save(path)
     (tmp_path / "t.jpg").write_bytes(small())
     out = tmp_path / "out.png"
+    write_nifti(tmp_path / "scan.nii", np.zeros((20, 20, 20), np.int16))
     mistakes = {
+        (tmp_path / "scan.nii",): "two sources or more are needed, 1 given",
+        (tmp_path / "scan.nii", tmp_path / "scan.nii", "--annotate"): "--annotate is for radiometric sources",
+        (tmp_path / "t.jpg", tmp_path / "t.jpg", "--annotate"): "--annotate is for those alone",
         (a, b, "--palette", "iron"): "--palette is for those alone",
         (a, b, "--temperatures", tmp_path / "t.tif"): "--temperatures is for those alone",
         (a,): "two sources or more are needed, 1 given",

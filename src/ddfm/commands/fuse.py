@@ -200,13 +200,13 @@ def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
     for path in sources:
         if not exists(path):
             raise InputError(f"{path}: no such file or folder")
-    if len(sources) < 2 and sources[0].is_file() and radiometric_source(sources) is None:
+
+    volumes = [is_volume(path) for path in sources]
+    if len(sources) < 2 and (any(volumes) or (sources[0].is_file() and radiometric_source(sources) is None)):
         raise InputError(
             f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT "
             f"({sources[0]} is not a radiometric JPEG, which would be both)"
         )
-
-    volumes = [is_volume(path) for path in sources]
     if any(volumes) and not all(volumes):
         raise InputError(
             f"{sources[volumes.index(True)]}: is a volume and {sources[volumes.index(False)]} is none; all "

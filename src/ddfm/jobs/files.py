@@ -133,7 +133,7 @@ def read_sources(
         raise InputError(f"{paths[0]}: is not a radiometric JPEG of FLIR's or DJI's; name a second source")
     if asked := [*thermal.named, *temperature_outputs(outputs)]:
         named = " and ".join(map(str, paths))
-        raise InputError(f"{named}: none is a radiometric JPEG; {asked[0]} is for those alone")
+        raise InputError(f"{named}: not a radiometric JPEG and a photograph; {asked[0]} is for those alone")
     images = [read_image(path, wanted) for path, wanted in zip(paths, choices, strict=True)]
     report = outputs.report
     if options.register is None:
