@@ -123,6 +123,27 @@ def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
     return chroma * torch.where(above > 0, (FULL + (1 - FULL) * above.tanh()) / wanted, 1.0)
 
 
+def chroma_kept(chroma: Tensor, own: Tensor, luma: Tensor, noise: float) -> Tensor:
+    """Return the share of the chroma that a picture keeps, by its signal-to-noise ratio (eq. 23).
+
+    A camera that hardly saw a tree knows little of its colour. If another source brightens the tree, the
+    noise in that colour shows as a tint. Where nothing is brightened, all of the chroma is kept.
+
+    Args:
+        chroma: (B, 3, H, W), for images in [0, 1].
+        own: the luminance that the chroma was seen at, (B, 1, H, W) in [0, 1].
+        luma: the luminance that it is used at, likewise.
+        noise: standard deviation of the chroma's noise, in [0, 1].
+
+    Returns:
+        (B, 1, H, W) in [0, 1].
+    """
+    brightened = ((luma - own) / luma.clamp_min(DARK)).clamp(0, 1)
+    signal = blurred(chroma).square().sum(-3, keepdim=True)
+    power = blurred(chroma.square().sum(-3, keepdim=True))
+    return 1 - brightened * (1 - signal / (power + noise**2))
+
+
 def well_exposed(image: Tensor) -> Tensor:
     """Weight values in [0, 1] by exp(-(y - .5)^2 / (2 .2^2)), high at middle grey: Mertens et al. 2007."""
     return (-((image - 0.5) / EXPOSURE_SPREAD).square() / 2).exp()
