@@ -1,8 +1,8 @@
 """Registration against known warps, on unrelated scenes, and by what fusion makes of it.
 
-    python benchmarks/registration.py DATA [--every K]
+    python benchmarks/registration.py DATA [--every K] [--only PART ...]
 
-Reads misaligned (SuperFusion's test data), ivf and vifb under ROOT and writes results/registration.json.
+Reads misaligned (SuperFusion's test data), ivf and vifb under DATA and writes results/registration.json.
 End-point errors are in pixels of the fixed picture, over what the moving one covers. Seconds are of
 processor time on one thread. Of a pair of misaligned, and of a model,
 
@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import cv2
 import numpy as np
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 
 from ddfm import fuse
@@ -250,30 +252,30 @@ def measure_held_out(root: Path, every: int) -> dict[str, Any]:
     return {"summary": summary, "pairs": rows}
 
 
+def measure_set(data: Path, every: int, *, name: str) -> dict[str, Any]:
+    """Every pair of one of the misaligned sets."""
+    rows = {}
+    for stem in list(images_by_stem(data / name / "vi"))[::every]:
+        rows[stem] = measure_pair(data / name, stem)
+        print(stem, json.dumps(rows[stem]), flush=True)
+    return rows
+
+
+PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    **{name: partial(measure_set, name=name) for name in MISALIGNED},
+    "confidence": measure_unrelated,
+    "held out": measure_held_out,
+}
+
+
 def main() -> None:
-    parser = script_parser(__doc__, "registration.json", data=True)
+    parser = script_parser(__doc__, "registration.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
-    parser.add_argument("--only", choices=("pairs", "unrelated", "held out"), help="measure one part again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    if arguments.only in (None, "pairs"):
-        for name in MISALIGNED:
-            rows = {}
-            for stem in list(images_by_stem(arguments.data / name / "vi"))[:: arguments.every]:
-                rows[stem] = measure_pair(arguments.data / name, stem)
-                print(name, stem, json.dumps(rows[stem]), flush=True)
-            keep(arguments.output, name, rows)
-    if arguments.only in (None, "unrelated"):
-        keep(arguments.output, "confidence", measure_unrelated(arguments.data, arguments.every))
-    if arguments.only in (None, "held out"):
-        keep(arguments.output, "held out", measure_held_out(arguments.data, arguments.every))
-
-
-def keep(output: Path, part: str, rows: dict[str, Any]) -> None:
-    """Put a part's results in their place in the file."""
-    table = read_json(output, {})
-    write_json(output, {**table, part: rows})
+    parts = {name: partial(work, arguments.data, arguments.every) for name, work in PARTS.items()}
+    measure_parts(parts, arguments.output, arguments.only)
 
 
 if __name__ == "__main__":
