@@ -1,7 +1,7 @@
 """What a machine is shown: a source, a trivial fusion, ours, or the pictures that another program left.
 
-Fused pictures are kept in a cache: a name of each is made from the bytes of its sources and of the code
-that fused them, so a change of either is computed anew.
+Fused pictures are kept in a cache. A file's name is a digest of its sources and of the code that fused them,
+so a change of either is computed anew.
 """
 
 from __future__ import annotations

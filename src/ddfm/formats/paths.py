@@ -130,8 +130,8 @@ def check_name(path: Path, system: str = sys.platform) -> None:
     """Refuse a path that the system has no room for, or that means something else to it.
 
     Raises:
-        InputError: a name of more than 255 bytes, a path of more than 4096, or on Windows a device (NUL), a
-            stream (a.png:b), a character or an ending that names cannot have.
+        InputError: a name of more than 255 bytes, or a path of more than 4096. On Windows also a device
+            (NUL), a stream (a.png:b), a character or an ending that names cannot have.
     """
     names = [part for part in path.parts if part not in ("/", "\\", path.anchor)]
     for name in names:
