@@ -1,27 +1,25 @@
 """What fusion is worth to a machine: a person detector as it is, a small classifier, and a synthetic set.
 
-    python benchmarks/downstream.py DATA [--only detection,classification,drawn-masks,drawn-boxes]
-        [--cache FOLDER] [--out benchmarks/results/downstream] [--reports FOLDER]
+    python benchmarks/downstream.py DATA [--only PART ...] [--output FILE] [--cache FOLDER] [--reports FOLDER]
 
 DATA holds ivf/msrs (with peers/SeAFusion), detection/msrs/labels, detection/m3fd and
 classification/flir_crops. Fused pictures and trainings are kept in the cache: what depends on code that has
-changed is computed anew, the rest is not. Parts are merged into OUT.json, from which OUT.md is written.
+changed is computed anew, the rest is not. Each part takes its place in results/downstream.json, from which
+downstream.md is written anew.
 Reports (--reports) show data that may not be handed on.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddfm.benchmark import run as runner
-from ddfm.benchmark.evaluation import as_json
+from common import circumstances, measure_parts, script_parser, write_text
+
 from ddfm.downstream import detection, night_drive, segmentation
 from ddfm.downstream.classification import classify
 from ddfm.downstream.inputs import NAMES, find_inputs
@@ -130,45 +128,33 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
+def measured(part: Callable[[Job], list[Table]], job: Job) -> dict[str, Any]:
+    """Return the tables of a part with the circumstances they were measured in."""
+    tables = [asdict(table) for table in part(job)]
+    return {**circumstances(), "tables": tables}
+
+
 def as_markdown(results: dict[str, Any]) -> str:
     lines = ["# What fusion is worth to a machine", "", "Written by benchmarks/downstream.py.", ""]
     for part in PARTS:
         if part in results:
-            lines += [f"## {part}", "", f"{results[part]['about']}; {results[part]['seconds']:.0f} s", ""]
+            lines += [f"## {part}", "", results[part]["about"], ""]
             lines += [markdown(Table(**table)) for table in results[part]["tables"]]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser = script_parser(__doc__, "downstream.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ddfm-downstream")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "downstream")
     parser.add_argument("--reports", type=Path, help="folder for the reports")
     arguments = parser.parse_args()
-    parts = arguments.only.split(",")
-    if unknown := [part for part in parts if part not in PARTS]:
-        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
     job = Job(arguments.data, arguments.cache, arguments.reports)
-    source = arguments.out.with_suffix(".json")
-    for part in parts:
-        tell(part)
-        began = time.perf_counter()
-        tables = PARTS[part](job)
-        about = runner.describe()
-        results = json.loads(source.read_text()) if source.exists() else {}
-        results[part] = {
-            "seconds": round(time.perf_counter() - began, 1),
-            "about": f"{about['system']}, {about['threads']} thread, {about['date'][:10]}",
-            "versions": about["versions"],
-            "tables": [asdict(table) for table in tables],
-        }
-        source.write_text(as_json(results))
-        arguments.out.with_suffix(".md").write_text(as_markdown(results))
-        tell(f"{part}: {results[part]['seconds']:.0f} s")
+    measure_parts(
+        {name: partial(measured, part, job) for name, part in PARTS.items()},
+        arguments.output,
+        arguments.only,
+        report=lambda results: write_text(arguments.output.with_suffix(".md"), as_markdown(results)),
+    )
 
 
 if __name__ == "__main__":

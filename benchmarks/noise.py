@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -162,7 +162,7 @@ def main() -> None:
     for name in SETS:
         table[name] = measure(list(images_by_stem(arguments.data / name).values())[:: arguments.every])
         print(name, json.dumps(table[name]), flush=True)
-    write_json(arguments.output, table)
+    write_result(arguments.output, table)
 
 
 if __name__ == "__main__":

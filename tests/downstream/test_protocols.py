@@ -94,18 +94,14 @@ def test_a_mask_of_another_size_is_refused(drive: Path, tmp_path: Path, ddfm: Co
     assert "00008D.png: is 8x8 pixels, its label 160x120" in done.stderr
 
 
+def classification(folder: Path) -> tuple[str | Path, ...]:
+    names = ("downstream", "classification", "flir-crops")
+    return *names, "--root", folder / "set", "-o", folder / "out"
+
+
 def test_classification_of_crops_that_differ(tmp_path: Path, ddfm: Command) -> None:
     sets.flir_crops(tmp_path / "set", crops=6)
-    arguments = (
-        "downstream",
-        "classification",
-        "flir-crops",
-        "--root",
-        tmp_path / "set",
-        "-o",
-        tmp_path / "out",
-    )
-    done = ddfm(*arguments, "--inputs", "visible,infrared", "--seeds", 1, "--steps", 25)
+    done = ddfm(*classification(tmp_path), "--inputs", "visible,infrared", "--seeds", 1, "--steps", 25)
     assert done.returncode == 0, done.stderr
     page, values = report(tmp_path / "out")
     for name in ("visible", "infrared"):
@@ -120,23 +116,14 @@ def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
     answers = tmp_path / "answers.csv"
     lines = [f"{name},{'person' if name.startswith('day') else name.split('/')[1]}" for name in names]
     answers.write_text("\n".join(["name,class", *lines]))
-    arguments = (
-        "downstream",
-        "classification",
-        "flir-crops",
-        "--root",
-        tmp_path / "set",
-        "-o",
-        tmp_path / "out",
-    )
     given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers}")
-    assert ddfm(*arguments, *given).returncode == 0
+    assert ddfm(*classification(tmp_path), *given).returncode == 0
     _, values = report(tmp_path / "out")
     assert values["inputs"]["Theirs"]["day"]["worst"] == [0.0]
     assert values["inputs"]["Theirs"]["day"]["accuracy"] == [pytest.approx(1 / 3)]
     assert values["inputs"]["Theirs"]["night"]["worst"] == [1.0]
     answers.write_text("\n".join(["name,class", *lines[1:]]))
-    done = ddfm(*arguments, *given)
+    done = ddfm(*classification(tmp_path), *given)
     assert done.returncode == 2
     assert f"answers.csv: {names[0]} should have one of person, car, bicycle" in done.stderr
 

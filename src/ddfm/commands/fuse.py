@@ -131,23 +131,12 @@ def fuse(
             from ddfm.fusion.options import Options
             from ddfm.jobs.files import Outputs
 
-        options = Options(
-            steps=steps,
-            seed=seed,
-            form=form,
-            scheduler=scheduler,
-            task=task,
-            colour_from=colour_from,
+        options = Options.among(
+            locals(),
             noise=parse_noise(noise),
-            stretch=stretch,
-            balance=balance,
             uncertainty=uncertainty is not None,
-            device=device,
-            dtype=dtype,
-            backend=backend,
             tile=parse_tile(tile),
             register=parse_register(register, register_report),
-            resize=resize,
             sources=len(sources),
         )
         outputs = Outputs(output, uncertainty, register_report)

@@ -81,12 +81,7 @@ def class_tables(name: str, detected: Detected) -> list[Table]:
 
 def detection_values(detected: Detected) -> Values:
     """Return the numbers about detections, ready for JSON."""
-    values: Values = {
-        "set": detected.title,
-        "pictures": len(detected.scenes),
-        "note": detected.note,
-        "inputs": {},
-    }
+    values = _values(detected)
     values["objects"] = sum(len(boxes) for boxes in detected.truth)
     for made in detected.inputs:
         runs = detected.precisions(made)
@@ -98,6 +93,10 @@ def detection_values(detected: Detected) -> Values:
             "AP50_interval": vars(detected.interval_50(made)),
         }
     return values
+
+
+def _values(found: Detected | Segmented) -> Values:
+    return {"set": found.title, "pictures": len(found.scenes), "note": found.note, "inputs": {}}
 
 
 def segmentation_page(title: str, segmented: Segmented, command: str, limits: Sequence[str]) -> Page:
@@ -144,12 +143,7 @@ def iou_table(segmented: Segmented) -> Table:
 
 def segmentation_values(segmented: Segmented) -> Values:
     """Return the numbers about masks, ready for JSON."""
-    values: Values = {
-        "set": segmented.title,
-        "pictures": len(segmented.scenes),
-        "note": segmented.note,
-        "inputs": {},
-    }
+    values = _values(segmented)
     for name in segmented.inputs:
         values["inputs"][name] = {
             "mIoU": segmented.mean_ious(name),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from numbers import Real
@@ -179,6 +179,15 @@ class Options:
         if self.noise is not None:
             return self.noise
         return "auto" if self.likelihood_form.denoises and task.denoises else "off"
+
+    @classmethod
+    def among(cls, values: Mapping[str, Any], **changes: Any) -> Options:
+        """Return the options among a function's ``locals()``, with changes; other values are left out.
+
+        Only for functions whose parameters have the names of the options.
+        """
+        named = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**named | changes)
 
     def but(self, **changes: Any) -> Options:
         """Return these options with some changed, checked anew."""

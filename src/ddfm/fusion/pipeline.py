@@ -124,26 +124,7 @@ def fuse(
     Raises:
         InputError: a source cannot be read, sizes differ, an option is not one of those above.
     """
-    options = Options(
-        form=form,
-        task=task,
-        steps=steps,
-        seed=seed,
-        scheduler=scheduler,
-        sampler=sampler,
-        colour_from=colour_from,
-        noise=noise,
-        stretch=stretch,
-        balance=balance,
-        uncertainty=uncertainty,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        tile=tile,
-        register=register,
-        resize=resize,
-        sources=2 + len(more),
-    )
+    options = Options.among(locals(), sources=2 + len(more))
     return Fusion(options, prior).of_sources([a, b, *more], callback)
 
 

@@ -24,9 +24,9 @@ class FusionResult:
     """Hold the fused pictures, and what they were made with.
 
     Attributes:
-        images: one fused picture, or as many as the sources' batches held. Size and colour of the first
-            colour source (or of the first one, if none is in colour), depth of the first source, alpha
-            of the first that has it.
+        images: one fused picture, or as many as the sources' batches held. Size and colour are those of the
+            first colour source, or of the first one if none is in colour. Depth is the first source's, alpha
+            that of the first one that has it.
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
             seed, task and why it was chosen, stretch, device, dtype, backend; noise: what was found in each
             source, and denoised: what the prior was told of it (0 where it was not asked), both in 8-bit

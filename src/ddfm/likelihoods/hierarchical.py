@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ddfm.likelihoods.contrast import TINY, bounded, exposed_range, finished, with_room
 from ddfm.likelihoods.evidence import Evidence
-from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import MAX_GAIN, Task
 from ddfm.pictures.colour import luminance, well_exposed
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
@@ -63,7 +63,7 @@ class HierarchicalLikelihood:
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
         self.intensities, trust, together = Intensities.of(x, variance, task, steady)
-        self.together = steady("together", together.mean((1, 2, 3), keepdim=True))
+        self.together = steady(GlobalNumber.TOGETHER, together.mean((1, 2, 3), keepdim=True))
         self.bands = []
         self.levels = len(task.acutance)
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
@@ -153,14 +153,15 @@ class Intensities:
             The intensities; how far each source's details are to be trusted, (B, K, h, w); and how far
             sources have something to say together, (B, 1, h, w).
         """
-        centre = steady("centre", x.mean((1, 2, 3), keepdim=True))
+        centre = steady(GlobalNumber.CENTRE, x.mean((1, 2, 3), keepdim=True))
         local = reduce(x) - centre
-        scale = INTENSITY_SCALE * steady("energy", local.square().mean((1, 2, 3), keepdim=True)) + TINY
+        energy = steady(GlobalNumber.ENERGY, local.square().mean((1, 2, 3), keepdim=True))
+        scale = INTENSITY_SCALE * energy + TINY
         if task.union is None:
             weight, trust = salience(x, local, centre, noise, task)
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
         evidence = Evidence.of(x, noise, task, steady)
-        own = centre + steady("own means", x.mean((2, 3), keepdim=True) - centre)
+        own = centre + steady(GlobalNumber.OWN_MEANS, x.mean((2, 3), keepdim=True) - centre)
         together = task.mixing * evidence.together
         share = task.union * together * evidence.undecided
         intensities = cls(

@@ -61,12 +61,12 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     """Blend the chroma of several exposures for a given luminance, (..., 1, H, W) in [0, 1].
 
     An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows with a
-    power of the luminance. The chroma that each source would have at the luminance given is averaged,
-    weighted by how well the source's channels are exposed and how saturated it is there (Mertens et al. 2007:
-    products over the channels, without their contrast). A channel that is clipped, in black or in white,
-    tells a wrong hue and gets next to no weight. One half of each weight (its square root) is that of the
-    neighbourhood, so that no texture shows in the colours. The other half is the pixel's own, so that no
-    clipped white bleeds across its border. It may not fit: see `combine_exposed`.
+    power of the luminance. The chroma that each source would have at the luminance given is averaged. The
+    weights say how well the source's channels are exposed and how saturated it is there. They are those of
+    Mertens et al. 2007, products over the channels, without their contrast. A channel that is clipped, in
+    black or in white, tells a wrong hue and gets next to no weight. One half of each weight (its square
+    root) is that of the neighbourhood, so that no texture shows in the colours. The other half is the
+    pixel's own, so that no clipped white bleeds across its border. It may not fit: see `combine_exposed`.
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].

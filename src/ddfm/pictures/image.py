@@ -27,6 +27,9 @@ from ddfm.timing import stage
 MINIMUM_SIDE = 16
 LITTLE_USED = 0.25  # of a range: below, say how to have it used
 
+Resolution = tuple[float, float, int]
+"""Pixels per unit across and down, and the tag's unit: 1 none, 2 inch, 3 centimetre."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -207,10 +210,6 @@ def with_shared_range(images: Sequence[Image]) -> list[Image]:
         )
         for image in images
     ]
-
-
-Resolution = tuple[float, float, int]
-"""Pixels per unit across and down, and the tag's unit: 1 none, 2 inch, 3 centimetre."""
 
 
 def first_colour(sources: Sequence[Image]) -> Image:

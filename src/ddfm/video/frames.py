@@ -17,6 +17,12 @@ from ddfm.pictures.colour import chroma_kept
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
 from ddfm.video.steady import NoiseLevels, Prepared, SteadyFusion, TimeFilter
 
+# R - Y and B - Y for Cr and Cb of one, by BT.601. Which matrix it really is does not matter for the choice
+# between the sources' chroma.
+RED, BLUE = 1 - RED_AND_BLUE_BT601[0], 1 - RED_AND_BLUE_BT601[1]
+# R - Y, G - Y and B - Y from Cb and Cr, in [-1, 1].
+TO_DIFFERENCES = ((0.0, RED), (-0.17207, -0.35707), (BLUE, 0.0))
+
 
 class PreparedFrame(NamedTuple):
     """The sources' planes as they came; their luma and, of those in colour, their chroma without noise."""
@@ -90,11 +96,6 @@ class SteadyColour:
         return self.filter(chroma, self.levels(chroma, seconds), [recoded])
 
 
-# Cb and Cr of BT.601, in [-1, 1], from R - Y, G - Y, B - Y, and back. Which matrix it really is does not
-# matter for the choice between the sources' chroma.
-TO_DIFFERENCES = ((0.0, 0.701), (-0.17207, -0.35707), (0.886, 0.0))
-
-
 def blended(
     chroma: dict[int, Tensor],
     sources: Sequence[Planes],
@@ -110,7 +111,7 @@ def blended(
         images[k] = (sources[k].luma + 1) / 2 + as_differences(full)
     weights = chroma_weights(images, likelihood, 0, task)
     differences = fused_chroma(list(images.values()), luma, weights, task)
-    mixed = torch.stack([differences[:, 2] / 0.886, differences[:, 0] / 0.701], 1)
+    mixed = torch.stack([differences[:, 2] / BLUE, differences[:, 0] / RED], 1)
     smallest = next(iter(chroma.values()))
     return mixed if smallest.shape[-2:] == luma.shape[-2:] else F.avg_pool2d(mixed, 2)
 

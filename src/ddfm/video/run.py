@@ -50,9 +50,9 @@ class VideoResult:
         size: height, width.
         notes: lines about what one may not expect: an input that ends early, rotation applied, audio
             that could not be kept.
-        settings: prior (None if no network was needed), steps, seed, task and why it was chosen,
-            noise (of each source, in 8-bit grey levels, as measured last or given; None if it was left
-            alone), stretch, device, dtype, backend.
+        settings: prior (None if no network was needed), steps, seed, task and why it was chosen, noise,
+            stretch, device, dtype, backend. The noise is that of each source, in 8-bit grey levels, as
+            measured last or given; None if it was left alone.
     """
 
     path: Path
