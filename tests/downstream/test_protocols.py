@@ -129,9 +129,11 @@ def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
         "-o",
         tmp_path / "out",
     )
-    given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers}")
+    given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers},Same={answers}")
     assert ddfm(*arguments, *given).returncode == 0
-    _, values = report(tmp_path / "out")
+    page, values = report(tmp_path / "out")
+    assert "shown Theirs" not in page  # nobody said what another input would have made of it
+    assert values["inputs"]["Theirs"] == values["inputs"]["Same"]
     assert values["inputs"]["Theirs"]["day"]["worst"] == [0.0]
     assert values["inputs"]["Theirs"]["day"]["accuracy"] == [pytest.approx(1 / 3)]
     assert values["inputs"]["Theirs"]["night"]["worst"] == [1.0]
