@@ -113,9 +113,10 @@ def classifications(job: Job) -> list[Table]:
 
 def parts(job: Job) -> list[Table]:
     """Take out what tells ours from the mean, one thing at a time, and ask classifier and detector."""
-    (mean,) = find_inputs(["mean"])
+    infrared, mean = find_inputs(["infrared", "mean"])
     assert mean.fuse is not None
     inputs = [
+        infrared,
         mean,
         Input("mean, contrast doubled", contrasted(mean.fuse, 2.0)),
         Input("ddfm, steps 0", altered()),
@@ -129,7 +130,7 @@ def parts(job: Job) -> list[Table]:
         tables += [detection_table(look, detected) for look, detected in found.items()]
     root = job.data / "classification/flir_crops"
     classified = classify(root, inputs, range(SEEDS), cached=job.cache, progress=tell)
-    first = classification_table(classified)
+    first = classification_table(classified, "ddfm, steps 0")
     note = f"{SEEDS} seeds. Contrast: of the luminance, about each picture's mean."
     return [replace(first, title=f"{TITLE}: accuracy", note=f"{note} {first.note}"), *tables]
 

@@ -186,8 +186,12 @@ def classification_page(classified: Classified, command: str, limits: Sequence[s
     )
 
 
-def classification_table(classified: Classified) -> Table:
-    """Return accuracy, balanced and worst class's accuracy of each input, by day and by night."""
+def classification_table(classified: Classified, reference: str = OURS) -> Table:
+    """Return accuracy, balanced and worst class's accuracy of each input, by day and by night.
+
+    The last columns tell how far balanced accuracies are from those of the reference, if that is an input.
+    """
+    compared = TIMES if reference in classified.runs and len(classified.runs) > 1 else ()
     rows = []
     for name in classified.runs:
         cells = []
@@ -198,8 +202,12 @@ def classification_table(classified: Classified) -> Table:
                     f" {_bracket(classified.balanced_interval(name, night))}" if score == "balanced" else ""
                 )
                 cells.append(f"{number(mean)} ± {std:.3f}{bracket}")
+        for time in compared:
+            found = classified.balanced_difference(name, reference, time == "night")
+            cells.append(DASH if name == reference else _signed(found))
         rows.append([name, *cells])
     columns = ["input", *(f"{score}, {time}" for time in TIMES for score in SCORES)]
+    columns += [f"balanced, {time}, against {reference}" for time in compared]
     note = f"{SPREAD} {INTERVAL} Balanced: mean of the classes' accuracies; worst: the lowest of them."
     return Table("Accuracy by day and by night", columns, rows, note)
 
