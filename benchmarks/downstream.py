@@ -35,6 +35,7 @@ from ddfm.downstream.pages import (
     classification_table,
     detection_page,
     detection_table,
+    difference_tables,
     segmentation_page,
 )
 from ddfm.downstream.report import Page, Table, markdown, write
@@ -130,9 +131,13 @@ def parts(job: Job) -> list[Table]:
         tables += [detection_table(look, detected) for look, detected in found.items()]
     root = job.data / "classification/flir_crops"
     classified = classify(root, inputs, range(SEEDS), cached=job.cache, progress=tell)
-    first = classification_table(classified, "ddfm, steps 0")
+    first = classification_table(classified)
     note = f"{SEEDS} seeds. Contrast: of the luminance, about each picture's mean."
-    return [replace(first, title=f"{TITLE}: accuracy", note=f"{note} {first.note}"), *tables]
+    return [
+        replace(first, title=f"{TITLE}: accuracy", note=f"{note} {first.note}"),
+        *difference_tables(classified, "ddfm, steps 0"),
+        *tables,
+    ]
 
 
 def altered(**fields: Any) -> Fusion:

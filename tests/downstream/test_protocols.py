@@ -112,7 +112,7 @@ def test_classification_of_crops_that_differ(tmp_path: Path, ddfm: Command) -> N
         for time in ("day", "night"):
             assert values["inputs"][name][time]["balanced"][0] > 0.9  # their grey levels tell them apart
     assert "shown infrared" in page
-    assert "against" not in page  # ours is not among the inputs
+    assert "accuracy against" not in page  # ours is not among the inputs
 
 
 def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
@@ -136,7 +136,7 @@ def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
     assert ddfm(*arguments, *given).returncode == 0
     page, values = report(tmp_path / "out")
     assert "shown Theirs" not in page  # nobody said what another input would have made of it
-    assert "balanced, day, against ddfm" in page
+    assert "Balanced accuracy against ddfm" in page
     assert "-0.667 [" in page  # two classes of three by day, none at night
     assert "+0.000 [+0.000, +0.000]" in page
     assert values["inputs"]["Theirs"]["day"]["worst"] == [0.0]

@@ -19,7 +19,7 @@ from ddfm.downstream.report import DASH, Chart, Drawing, Page, Point, Table, num
 from ddfm.downstream.scenes import read_mask
 from ddfm.downstream.segmentation import Segmented
 
-CROPS = 4  # of each class, by day and by night, shown in the report
+CROPS = 4  # of each class, by day and by night, shown in the report: a row
 INTERVAL = "In brackets: 95 % bootstrap interval over pictures."
 SPREAD = "±: standard deviation over seeds."
 Values = dict[str, Any]
@@ -177,7 +177,7 @@ def classification_page(classified: Classified, command: str, limits: Sequence[s
     return Page(
         f"{TITLE}: what a small network makes of each input",
         facts,
-        [classification_table(classified), *crossed_tables(classified)],
+        [classification_table(classified), *difference_tables(classified), *crossed_tables(classified)],
         _loss_charts(losses),
         _crop_drawings(classified),
         list(limits),
@@ -186,30 +186,33 @@ def classification_page(classified: Classified, command: str, limits: Sequence[s
     )
 
 
-def classification_table(classified: Classified, reference: str = OURS) -> Table:
-    """Return accuracy, balanced and worst class's accuracy of each input, by day and by night.
-
-    The last columns tell how far balanced accuracies are from those of the reference, if that is an input.
-    """
-    compared = TIMES if reference in classified.runs and len(classified.runs) > 1 else ()
+def classification_table(classified: Classified) -> Table:
+    """Return accuracy, balanced and worst class's accuracy of each input, by day and by night."""
     rows = []
-    for name in classified.runs:
+    for name, runs in classified.runs.items():
         cells = []
         for night in (False, True):
             for score, values in classified.scores(name, night).items():
                 mean, std = mean_and_std(values)
-                bracket = (
-                    f" {_bracket(classified.balanced_interval(name, night))}" if score == "balanced" else ""
-                )
-                cells.append(f"{number(mean)} ± {std:.3f}{bracket}")
-        for time in compared:
-            found = classified.balanced_difference(name, reference, time == "night")
-            cells.append(DASH if name == reference else _signed(found))
+                spread = f" ± {std:.3f}" if len(runs) > 1 else ""
+                bracket = _bracket(classified.balanced_interval(name, night)) if score == "balanced" else ""
+                cells.append(f"{number(mean)}{spread} {bracket}".rstrip())
         rows.append([name, *cells])
     columns = ["input", *(f"{score}, {time}" for time in TIMES for score in SCORES)]
-    columns += [f"balanced, {time}, against {reference}" for time in compared]
     note = f"{SPREAD} {INTERVAL} Balanced: mean of the classes' accuracies; worst: the lowest of them."
     return Table("Accuracy by day and by night", columns, rows, note)
+
+
+def difference_tables(classified: Classified, reference: str = OURS) -> list[Table]:
+    """Return how far balanced accuracies are from those of one input, if it is among several."""
+    others = [name for name in classified.runs if name != reference]
+    if reference not in classified.runs or not others:
+        return []
+    rows = [
+        [name, *(_signed(classified.balanced_difference(name, reference, time == "night")) for time in TIMES)]
+        for name in others
+    ]
+    return [Table(f"Balanced accuracy against {reference}", ["input", *TIMES], rows, f"Paired. {INTERVAL}")]
 
 
 def crossed_tables(classified: Classified) -> list[Table]:
@@ -301,21 +304,20 @@ def _mask_drawings(segmented: Segmented) -> dict[str, list[Drawing]]:
 
 
 def _crop_drawings(classified: Classified) -> dict[str, list[Drawing]]:
-    """Return a sheet of the same crops for each input, with what its first seed made of them."""
+    """Return sheets of the same crops for each input, with what its first seed made of them."""
     test, generator = classified.test, np.random.default_rng(0)
-    cells = [
-        np.flatnonzero((test.classes == kind) & (test.night == night))
-        for kind in range(len(CLASSES))
-        for night in (False, True)
-    ]
-    count = min(CROPS, *map(len, cells))
-    chosen = np.concatenate([generator.permutation(numbers)[:count] for numbers in cells])
-    sheets = []
-    for name, runs in classified.runs.items():
-        hits = runs[0].predictions[name][chosen] == test.classes[chosen]
-        sheets.append(Drawing(name, crops_drawn(classified.shown[name][chosen], hits.tolist(), 2 * count)))
-    rows = ", then ".join(CLASSES)
-    return {f"The same crops for each input, drawn by lot: {rows}; {TIMES[0]} left, {TIMES[1]} right": sheets}
+    drawings: dict[str, list[Drawing]] = {}
+    for time in TIMES:
+        at_time = test.night == (time == "night")
+        rows = [np.flatnonzero(at_time & (test.classes == kind)) for kind in range(len(CLASSES))]
+        count = min(CROPS, *map(len, rows))
+        chosen = np.concatenate([generator.permutation(numbers)[:count] for numbers in rows])
+        sheets = []
+        for name, runs in classified.runs.items():
+            hits = runs[0].predictions[name][chosen] == test.classes[chosen]
+            sheets.append(Drawing(name, crops_drawn(classified.shown[name][chosen], hits.tolist(), count)))
+        drawings[f"{time.capitalize()}, drawn by lot: {', '.join(CLASSES)}"] = sheets
+    return drawings
 
 
 def _several(segmented: Segmented, name: str) -> bool:
