@@ -12,21 +12,35 @@ Reports (--reports) show data that may not be handed on.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import circumstances, measure_parts, script_parser, write_text
 
 from ddfm.downstream import detection, night_drive, segmentation
 from ddfm.downstream.classification import classify
-from ddfm.downstream.inputs import NAMES, find_inputs
+from ddfm.downstream.inputs import NAMES, Fusion, Input, find_inputs, stacked
 from ddfm.downstream.layouts import DETECTION, SEGMENTATION, m3fd, msrs
-from ddfm.downstream.pages import classification_page, detection_page, segmentation_page
+from ddfm.downstream.layouts.flir_crops import TITLE
+from ddfm.downstream.pages import (
+    classification_page,
+    classification_table,
+    detection_page,
+    detection_table,
+    difference_tables,
+    segmentation_page,
+)
 from ddfm.downstream.report import Page, Table, markdown, write
+from ddfm.downstream.scenes import DetectionSet, Picture, as_picture
 from ddfm.formats.atomic import prepare_folder
+from ddfm.fusion.pipeline import fuse
+from ddfm.likelihoods.tasks import TASKS
+from ddfm.pictures.colour import WEIGHTS
+from ddfm.pictures.image import Image
 
 SEEDS = 3  # of the synthetic set
 CLASSIFIER_SEEDS = 5
@@ -52,10 +66,9 @@ class Job:
 
 def detections(job: Job) -> list[Table]:
     """Measure the given detector on the labelled pairs of MSRS and M3FD."""
-    pictures = job.data / "ivf/msrs"
-    labelled = msrs.detection_of(pictures / "ir", pictures / "vi", job.data / "detection/msrs/labels")
+    labelled = labelled_msrs(job)
     tables = []
-    peer = pictures / "peers/SeAFusion"
+    peer = job.data / "ivf/msrs/peers/SeAFusion"
     both = [scene for scene in labelled.splits["test"] if (peer / f"{scene.stem}.png").is_file()]
     with_peer = replace(
         labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both}
@@ -66,16 +79,22 @@ def detections(job: Job) -> list[Table]:
         ("msrs-seafusion", with_peer, (*NAMES, f"SeAFusion={peer}")),
         ("m3fd", streets, NAMES),
     ):
-        parts = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
+        found = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
         title = f"{chosen.title}: {chosen.note}"
         page = detection_page(
-            title, parts, "python benchmarks/downstream.py DATA --only detection", [PERSONS]
+            title, found, "python benchmarks/downstream.py DATA --only detection", [PERSONS]
         )
         pairs, people = page.facts["Pictures"], page.facts["Objects"]
         tables += [
             replace(table, note=f"{pairs} pairs, {people} persons.") for table in job.report(name, page)
         ]
     return tables
+
+
+def labelled_msrs(job: Job) -> DetectionSet:
+    """Return the labelled pairs of MSRS."""
+    pictures = job.data / "ivf/msrs"
+    return msrs.detection_of(pictures / "ir", pictures / "vi", job.data / "detection/msrs/labels")
 
 
 def classifications(job: Job) -> list[Table]:
@@ -89,6 +108,59 @@ def classifications(job: Job) -> list[Table]:
     return [replace(first, note=f"{facts} {first.note}"), *others]
 
 
+def parts(job: Job) -> list[Table]:
+    """Take out what tells ours from the mean, one thing at a time, and ask classifier and detector."""
+    infrared, mean = find_inputs(["infrared", "mean"])
+    assert mean.fuse is not None
+    inputs = [
+        infrared,
+        mean,
+        Input("mean, contrast doubled", contrasted(mean.fuse, 2.0)),
+        Input("ddfm, steps 0", altered()),
+        Input("contrast halved", contrasted(altered(), 0.5)),
+        Input("the whole picture does not decide", altered(overall=0.0)),
+        Input("details of both sources alike", altered(energy_power=0.0, followed=0.0)),
+    ]
+    tables = []
+    for labelled in (labelled_msrs(job), m3fd.detection(job.data / "detection/m3fd")):
+        found = detection.pretrained(labelled, inputs, job.cache, progress=tell)
+        tables += [detection_table(look, detected) for look, detected in found.items()]
+    root = job.data / "classification/flir_crops"
+    classified = classify(root, inputs, range(SEEDS), cached=job.cache, progress=tell)
+    first = classification_table(classified)
+    note = f"{SEEDS} seeds. Contrast: of the luminance, about each picture's mean."
+    return [
+        replace(first, title=f"{TITLE}: accuracy", note=f"{note} {first.note}"),
+        *difference_tables(classified, "ddfm, steps 0"),
+        *tables,
+    ]
+
+
+def altered(**fields: Any) -> Fusion:
+    """Fuse by the likelihood alone, with other fields of its infrared task."""
+    task = replace(TASKS["infrared"], **fields)
+
+    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:
+        result = fuse(stacked(infrared), stacked(visible), task=task, steps=0, noise="off", device="cpu")
+        return [as_picture(image) for image in result.images]
+
+    return run
+
+
+def contrasted(fusion: Fusion, factor: float) -> Fusion:
+    """Change the contrast of fused luminances about their means; the chroma stays as it is."""
+
+    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:
+        pictures = []
+        for picture in fusion(infrared, visible):
+            luma = picture @ np.array(WEIGHTS)
+            moved = (factor - 1) * (luma - luma.mean())
+            pictures.append((picture + moved[..., None]).round().clip(0, 255).astype(np.uint8))
+        return pictures
+
+    return run
+
+
 def drawn_masks(job: Job) -> list[Table]:
     """Train SegFormer from scratch on each input of the drawn set."""
     labelled = SEGMENTATION["night-drive"](drawn(job))
@@ -96,16 +168,16 @@ def drawn_masks(job: Job) -> list[Table]:
         labelled, find_inputs(NAMES), range(SEEDS), cached=job.cache, progress=tell
     )
     command = "python benchmarks/downstream.py DATA --only drawn-masks"
-    return job.report("night-drive-masks", segmentation_page("night-drive", masks, command, []))
+    return job.report("night-drive-masks", segmentation_page("night-drive: masks", masks, command, []))
 
 
 def drawn_boxes(job: Job) -> list[Table]:
     """Train the small detector from scratch on each input of the drawn set."""
     labelled = DETECTION["night-drive"](drawn(job))
     boxes = detection.retrained(labelled, find_inputs(NAMES), range(SEEDS), cached=job.cache, progress=tell)
-    parts = {"points, retrained for each input": boxes}
+    found = {"points, retrained for each input": boxes}
     command = "python benchmarks/downstream.py DATA --only drawn-boxes"
-    return job.report("night-drive-boxes", detection_page("night-drive", parts, command, []))
+    return job.report("night-drive-boxes", detection_page("night-drive: boxes", found, command, []))
 
 
 def drawn(job: Job) -> Path:
@@ -119,6 +191,7 @@ def drawn(job: Job) -> Path:
 PARTS: dict[str, Callable[[Job], list[Table]]] = {
     "detection": detections,
     "classification": classifications,
+    "parts": parts,
     "drawn-masks": drawn_masks,
     "drawn-boxes": drawn_boxes,
 }

@@ -108,6 +108,7 @@ def test_classification_of_crops_that_differ(tmp_path: Path, ddfm: Command) -> N
         for time in ("day", "night"):
             assert values["inputs"][name][time]["balanced"][0] > 0.9  # their grey levels tell them apart
     assert "shown infrared" in page
+    assert "accuracy against" not in page  # ours is not among the inputs
 
 
 def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
@@ -116,9 +117,15 @@ def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
     answers = tmp_path / "answers.csv"
     lines = [f"{name},{'person' if name.startswith('day') else name.split('/')[1]}" for name in names]
     answers.write_text("\n".join(["name,class", *lines]))
-    given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers}")
+    right = tmp_path / "right.csv"
+    right.write_text("\n".join(["name,class", *(f"{name},{name.split('/')[1]}" for name in names)]))
+    given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers},ddfm={right}")
     assert ddfm(*classification(tmp_path), *given).returncode == 0
-    _, values = report(tmp_path / "out")
+    page, values = report(tmp_path / "out")
+    assert "shown Theirs" not in page  # nobody said what another input would have made of it
+    assert "Balanced accuracy against ddfm" in page
+    assert "-0.667 [" in page  # two classes of three by day, none at night
+    assert "+0.000 [+0.000, +0.000]" in page
     assert values["inputs"]["Theirs"]["day"]["worst"] == [0.0]
     assert values["inputs"]["Theirs"]["day"]["accuracy"] == [pytest.approx(1 / 3)]
     assert values["inputs"]["Theirs"]["night"]["worst"] == [1.0]

@@ -151,12 +151,12 @@ def _ours(
     prior: Callable[[], Prior], device: str, infrared: Sequence[Image], visible: Sequence[Image]
 ) -> list[Picture]:
     """Fuse a batch by `ddfm.fuse` at its defaults, in float32 so that machines can be compared."""
-    batches = [_stacked(images) for images in (infrared, visible)]
+    batches = [stacked(images) for images in (infrared, visible)]
     result = fuse(*batches, prior=prior(), task="infrared", device=device, dtype="float32")
     return [as_picture(image) for image in result.images]
 
 
-def _stacked(images: Sequence[Image]) -> Tensor:
+def stacked(images: Sequence[Image]) -> Tensor:
     """Return images of one size as uint8 (B, C, H, W)."""
     arrays = [torch.from_numpy(as_bytes(image)).movedim(-1, 0) for image in images]
     channels = max(len(array) for array in arrays)
