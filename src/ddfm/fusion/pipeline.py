@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.devices import own_settings
@@ -16,7 +17,7 @@ from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, with_chroma, without_noise
 from ddfm.fusion.result import FusionResult, merged_settings
 from ddfm.fusion.sources import Source, as_sources, match_sizes
-from ddfm.fusion.task import Choice, choose_for_all
+from ddfm.fusion.task import Choice, choose_for_all, likely_task
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.forms import Form
 from ddfm.likelihoods.tasks import EVEN, TASKS, Task
@@ -24,7 +25,7 @@ from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
 from ddfm.priors.lazy import LazyPrior
-from ddfm.registration.bring import registered
+from ddfm.registration.bring import middle, registered
 from ddfm.registration.models import Registering
 from ddfm.sampling.draw import check_steps, draw
 from ddfm.sampling.loop import Sampler, Step, check_finite, sample
@@ -173,9 +174,7 @@ class Fusion:
         # 1. Read.
         sources = as_sources(given)
         scenes = [list(pictures) for pictures in zip(*sources.pictures, strict=True)]
-        if self.options.register is not None:
-            scenes = [registered(scene, self.options.register) for scene in scenes]
-        scenes = [match_sizes(scene, self.options.resize) for scene in scenes]
+        scenes = [self.aligned(scene) for scene in scenes]
         check_colour(scenes, self.options.colour_from)
         results = self.of(scenes, callback=callback)
         stds = [result.std for result in results if result.std is not None]
@@ -185,6 +184,30 @@ class Fusion:
             (np.stack(stds) if sources.is_batch else stds[0]) if stds else None,
             sources.layout,
         )
+
+    def aligned(
+        self,
+        scene: Sequence[Image],
+        choice: Choice | None = None,
+        report: Callable[[int, NDArray[np.uint8]], None] = lambda k, picture: None,
+    ) -> list[Image]:
+        """Return sources of one size and, if the options say so, of one view.
+
+        Args:
+            scene: the sources as they were read.
+            choice: their task; None to look at them, since it decides which of them stays where it is.
+            report: as for `ddfm.registration.bring.registered`.
+
+        Raises:
+            InputError: they cannot be registered, or their sizes differ.
+        """
+        if self.options.register is None:
+            return match_sizes(scene, self.options.resize)
+        if choice is None and not self.options.finds_task:
+            choice = self.chosen([])
+        task = self.rules(choice or likely_task(match_sizes(scene, resize=True)))
+        onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
+        return registered(scene, self.options.register, report, onto)
 
     @fair_threads()
     def of(

@@ -14,13 +14,11 @@ from ddfm.formats.heatmap import check_std, picture_path, write_std
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
 from ddfm.formats.volumes import VolumeRange
-from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
 from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
-from ddfm.fusion.sources import match_sizes
+from ddfm.fusion.task import Choice
 from ddfm.pictures.image import Image, from_array
-from ddfm.registration.bring import registered
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def fuse_files(
     """
     check_paths(paths, outputs.files(len(paths)))
     fusion.check_prior()
-    images = read_sources(paths, ranges, fusion.options, outputs.report)
+    images = read_sources(paths, ranges, fusion, outputs.report)
     check_outputs(outputs, images, fusion.options.colour_from)
     (result,) = fusion.of([images], callback=callback)
     write_result(outputs, result)
@@ -81,7 +79,11 @@ def fuse_files(
 
 
 def read_sources(
-    paths: Sequence[Path], ranges: Sequence[VolumeRange], options: Options, report: Path | None
+    paths: Sequence[Path],
+    ranges: Sequence[VolumeRange],
+    fusion: Fusion,
+    report: Path | None,
+    choice: Choice | None = None,
 ) -> list[Image]:
     """Read the sources and bring them to one size and view; draw the registration if that is asked."""
     images = []
@@ -89,8 +91,6 @@ def read_sources(
         if wanted == "window":
             raise InputError(f"{path}: has no display window; give the range in numbers, or data")
         images.append(read_image(path, wanted))
-    if options.register is None:
-        return match_sizes(images, options.resize)
 
     def write_report(k: int, picture: NDArray[np.uint8]) -> None:
         if report is not None:
@@ -99,7 +99,7 @@ def read_sources(
 
     for path in report_paths(report, len(paths)) if report is not None else ():
         check_writable(path, np.dtype(np.uint8), False)
-    return registered(images, options.register, write_report)
+    return fusion.aligned(images, choice, write_report)
 
 
 def report_paths(report: Path, sources: int) -> list[Path]:

@@ -283,7 +283,7 @@ class FolderRun:
     def read(self, group: Group) -> Scene:
         """Read a group's files, and find out where its results go and what its task is."""
         report = self.outputs.report and self.outputs.report / f"{group.stem}.png"
-        images = read_sources(group.files, self.ranges, self.options, report)
+        images = read_sources(group.files, self.ranges, self.fusion, report, self.choice)
         depth = template(images, self.options.colour_from).depth
         target = of_group(self.outputs, group, suffix_for(depth))
         check_outputs(target, images, self.options.colour_from)
