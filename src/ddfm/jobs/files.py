@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ddfm.errors import InputError
 from ddfm.formats.heatmap import check_std, picture_path, write_std
+from ddfm.formats.labels import check_labels, write_labels
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
 from ddfm.formats.volumes import VolumeRange
@@ -29,16 +30,19 @@ class Outputs:
         fused: the picture.
         std: how far its luminance can be relied on; None if nobody asked.
         report: a picture to judge the registration by; None if nobody asked.
+        source_map: which source counts most at each pixel; None if nobody asked.
     """
 
     fused: Path
     std: Path | None = None
     report: Path | None = None
+    source_map: Path | None = None
 
     @property
     def named(self) -> list[Path]:
         """List all that are asked for."""
-        return [path for path in (self.fused, self.std, self.report) if path is not None]
+        asked = (self.fused, self.std, self.report, self.source_map)
+        return [path for path in asked if path is not None]
 
     def files(self, sources: int) -> list[Path]:
         """Return every file that a fusion of so many sources may write, pictures beside others included."""
@@ -47,6 +51,8 @@ class Outputs:
             files += [self.std, picture_path(self.std)]
         if self.report is not None:
             files += dict.fromkeys(report_paths(self.report, sources))
+        if self.source_map is not None:
+            files.append(self.source_map)
         return files
 
 
@@ -114,10 +120,14 @@ def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | 
     check_writable(outputs.fused, depth, any(image.alpha is not None for image in images))
     if outputs.std:
         check_std(outputs.std, outputs.fused)
+    if outputs.source_map:
+        check_labels(outputs.source_map)
 
 
 def write_result(outputs: Outputs, result: FusionResult) -> None:
-    """Write the fused picture and, if it was asked for, its uncertainty."""
+    """Write the fused picture and, if they were asked for, its uncertainty and the map of its sources."""
     write_image(outputs.fused, result.image)
     if outputs.std and result.std is not None:
         write_std(outputs.std, result.std)
+    if outputs.source_map and result.source_map is not None:
+        write_labels(outputs.source_map, result.source_map)
