@@ -1,6 +1,6 @@
 """Take what moves between exposures from one of them, so that nothing appears twice or half.
 
-Exposures are put in the order of their brightness. Neighbours have most levels in common, so each is
+Exposures are put in the order of their light. Neighbours have most levels in common, so each is
 compared with the next one (`ddfm.fusion.moving`). Where something moved between a source and the one that is
 kept, the source gets what the kept one shows there, at the source's own brightness. The likelihood then sees
 exposures of a scene that stood still.
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ddfm.fusion.moving import curve, moved
 from ddfm.pictures.colour import well_exposed
-from ddfm.pictures.image import Image
+from ddfm.pictures.image import Image, by_exposure
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
 
@@ -58,7 +58,7 @@ def without_ghosts(sources: Sequence[Image]) -> Still:
     small = [_small(source) for source in sources]
     if len({len(picture) for picture in small}) > 1:  # a grey one among coloured ones
         small = [picture.mean(0, keepdim=True) for picture in small]
-    order = sorted(range(len(sources)), key=lambda k: (float(small[k].mean()), small[k].numpy().tobytes()))
+    order = by_exposure(sources)
     changes = {
         (i, j): moved(small[order[i]], small[order[j]])
         for i, j in combinations(range(len(order)), 2)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ddfm.pictures.image import Image, first_colour
+from ddfm.pictures.image import Image, by_exposure, first_colour
 from ddfm.registration.models import Registering
 from ddfm.timing import stage
 
@@ -57,10 +57,10 @@ def middle(sources: Sequence[Image], by_brightness: bool) -> Image:
 
     Args:
         sources: two or more; if any is in colour, one of those is taken.
-        by_brightness: for exposures, whose order in brightness counts; a stack's given order is that of its
+        by_brightness: for exposures, whose order in light counts; a stack's given order is that of its
             focus. Of an even number the first of the middle ones is taken.
     """
     usable = [source for source in sources if source.is_colour] or list(sources)
     if by_brightness:
-        usable.sort(key=lambda source: float(source.pixels.mean()))
+        usable = [usable[k] for k in by_exposure(usable)]
     return usable[(len(usable) - 1) // 2]
