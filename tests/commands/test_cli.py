@@ -320,7 +320,7 @@ def test_the_command_and_the_function_have_the_same_defaults() -> None:
     command, function = (inspect.signature(f).parameters for f in (fuse_command, pipeline.fuse))
     shared = command.keys() & function.keys()
     assert shared == function.keys() - {"a", "b", "more", "callback", "sampler"}  # which is no text
-    same = shared - {"uncertainty"}  # a file to write there, whether to find it out here
+    same = shared - {"uncertainty", "source_map"}  # files to write there, whether to find it out here
     assert {n: command[n].default for n in same} == {n: function[n].default for n in same}
 
 

@@ -14,6 +14,7 @@ from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
     BalanceOption,
+    DeghostOption,
     DeviceOption,
     DtypeOption,
     PriorOption,
@@ -24,7 +25,16 @@ from ddfm.commands.options import (
     parse_register,
     parse_tile,
 )
-from ddfm.commands.terminal import FolderBars, label, progress_bars, say, tell, tell_task, tell_times
+from ddfm.commands.terminal import (
+    FolderBars,
+    label,
+    progress_bars,
+    say,
+    tell,
+    tell_moving,
+    tell_task,
+    tell_times,
+)
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +78,15 @@ def fuse(
     ] = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
+    deghost: DeghostOption = "auto",
+    source_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write which source each pixel came from (counts most): a PNG with a palette, or a TIFF.",
+            show_default=False,
+        ),
+    ] = None,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -93,7 +112,8 @@ def fuse(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Bring sources onto the first one in colour: affine, homography or dense.",
+            help="Bring sources onto the first one in colour (exposures and focus stacks: onto the middle "
+            "one): affine, homography or dense.",
             show_default="they are aligned",
         ),
     ] = None,
@@ -134,12 +154,13 @@ def fuse(
         options = Options.among(
             locals(),
             noise=parse_noise(noise),
+            source_map=source_map is not None,
             uncertainty=uncertainty is not None,
             tile=parse_tile(tile),
             register=parse_register(register, register_report),
             sources=len(sources),
         )
-        outputs = Outputs(output, uncertainty, register_report)
+        outputs = Outputs(output, uncertainty, register_report, source_map)
         if kind == "volumes":
             run_volumes(sources, output, options, prior, wanted, copy_patient)
         elif kind == "folders":
@@ -199,6 +220,7 @@ def run_files(
     for path, level in zip(paths, result.settings["denoised"], strict=True):
         if level:
             tell(f"{path}: noise of {level:.1f} grey levels taken out")
+    tell_moving(paths, result.settings["moving"])
     height, width = result.image.size
     say(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
 
@@ -262,6 +284,7 @@ def run_folders(
             prior=prior,
             uncertainty=outputs.std,
             register_report=outputs.report,
+            source_map=outputs.source_map,
             ranges=ranges,
             overwrite=overwrite,
             batch=batch,

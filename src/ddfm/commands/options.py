@@ -25,6 +25,10 @@ BalanceOption = Annotated[
         metavar="0..1", help="From what the visible camera saw, and what is hot, to what the thermal one saw."
     ),
 ]
+DeghostOption = Annotated[
+    str,
+    typer.Option(help="Exposures: auto takes what moves from one of them; off leaves it as it is."),
+]
 DtypeOption = Annotated[
     str, typer.Option(help="Of the network: float32, bfloat16, float16 or auto (what the device is fast at).")
 ]

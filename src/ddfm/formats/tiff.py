@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
+from ddfm.formats.exif import EXIF_IFD, EXPOSURE_TIME, F_NUMBER, SENSITIVITY, exposure_of
 from ddfm.formats.files import decoding, read_whole
 from ddfm.formats.headers import picture_size
 from ddfm.formats.limits import MAX_PAGES, check_decoded
@@ -58,6 +59,7 @@ class Page:
         declared: the range that the tags give, or None.
         orientation: EXIF's, 1 to 8; not applied yet.
         palette: whether the samples were looked up in one, which has 16 bits.
+        exposure: see `ddfm.formats.exif.exposure_of`.
     """
 
     samples: NDArray[Any]
@@ -66,6 +68,7 @@ class Page:
     icc_profile: bytes | None
     resolution: Resolution | None
     palette: bool = False
+    exposure: float | None = None
 
 
 def read_pages(data: bytes, name: str) -> list[Page]:
@@ -222,6 +225,7 @@ def _read_page(page: Any, name: str) -> Page:
         profile if isinstance(profile, bytes) else None,
         _resolution(tags),
         page.photometric.name == "PALETTE",
+        _exposure(tags),
     )
 
 
@@ -327,3 +331,13 @@ def encode(
                 metadata=None,
             )
     return buffer.getvalue()
+
+
+def _exposure(tags: dict[int, Any]) -> float | None:
+    """Return the light of an exposure from a page's EXIF tags, or from the page's own, as DNG has them."""
+    of_exif = tags.get(EXIF_IFD)
+    if not isinstance(of_exif, dict):
+        return exposure_of(tags)
+    names = {"ExposureTime": EXPOSURE_TIME, "FNumber": F_NUMBER, "ISOSpeedRatings": SENSITIVITY}
+    names |= {"PhotographicSensitivity": SENSITIVITY}
+    return exposure_of({names[name]: value for name, value in of_exif.items() if name in names})

@@ -21,8 +21,10 @@ from ddfm.sampling.loop import Sampler, sample
 from ddfm.sampling.schedulers import SCHEDULERS, SchedulerFactory
 
 MAX_STEPS = 1000
+MOST_MAPPED = 255  # sources that a map of 8 bits tells apart
 MAX_GREY = 255  # grey levels: noise is less than that
 STRETCHES = ("auto", "none")
+DEGHOSTS = ("auto", "off")
 NoiseLevels = Literal["auto", "off"] | Sequence[float]
 
 
@@ -47,6 +49,8 @@ class Options:
     noise: NoiseLevels | None = None
     stretch: str = "auto"
     balance: float = 0.5
+    deghost: str = "auto"
+    source_map: bool = False
     uncertainty: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -63,6 +67,7 @@ class Options:
             ("task", self.task, ("auto", *TASKS)),
             ("scheduler", self.scheduler, tuple(SCHEDULERS)),
             ("stretch", self.stretch, STRETCHES),
+            ("deghost", self.deghost, DEGHOSTS),
             ("backend", self.backend, BACKENDS),
         ):
             if isinstance(value, str) and value not in known:
@@ -86,6 +91,11 @@ class Options:
             raise InputError(
                 f"colour from {self.colour_from}: not within 1 to {self.sources}, the number of a source"
             )
+        if self.source_map and not (form.tasks and self.sources <= MOST_MAPPED):
+            raise InputError(
+                f"source map: is for form ddfm and up to {MOST_MAPPED} sources, not for form {form.name} and "
+                f"{self.sources}"
+            )
         side = None if isinstance(self.tile, str) else self.tile
         if self.tile not in ("auto", "off") and not (is_whole(side) and side and side >= LEAST_TILE):
             raise InputError(f"tile {self.tile}: not auto, off or a side of at least {LEAST_TILE} pixels")
@@ -103,6 +113,8 @@ class Options:
         kinds: tuple[tuple[str, Any, bool, str], ...] = (
             ("form", self.form, isinstance(self.form, str | Form), "a name or a Form"),
             ("task", self.task, isinstance(self.task, str | Task), "a name or a Task"),
+            ("deghost", self.deghost, isinstance(self.deghost, str), "a name"),
+            ("source map", self.source_map, isinstance(self.source_map, bool), "True or False"),
             ("uncertainty", self.uncertainty, isinstance(self.uncertainty, bool), "True or False"),
             ("resize", self.resize, isinstance(self.resize, bool), "True or False"),
             ("register", self.register, self.register is None or isinstance(self.register, str), "a name"),

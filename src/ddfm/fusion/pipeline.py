@@ -7,16 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
+from ddfm.fusion.ghosts import Still, without_ghosts
 from ddfm.fusion.options import NoiseLevels, Options
 from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
-from ddfm.fusion.restore import restored, with_chroma, without_noise
+from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
 from ddfm.fusion.result import FusionResult, merged_settings
 from ddfm.fusion.sources import Source, as_sources, match_sizes
-from ddfm.fusion.task import Choice, choose_for_all
+from ddfm.fusion.task import Choice, choose_for_all, likely_task
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.forms import Form
 from ddfm.likelihoods.tasks import EVEN, TASKS, Task
@@ -24,7 +26,7 @@ from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
 from ddfm.priors.lazy import LazyPrior
-from ddfm.registration.bring import registered
+from ddfm.registration.bring import middle, registered
 from ddfm.registration.models import Registering
 from ddfm.sampling.draw import check_steps, draw
 from ddfm.sampling.loop import Sampler, Step, check_finite, sample
@@ -59,6 +61,8 @@ def fuse(
     noise: NoiseLevels | None = None,
     stretch: str = "auto",
     balance: float = 0.5,
+    deghost: str = "auto",
+    source_map: bool = False,
     uncertainty: bool = False,
     device: str = "auto",
     dtype: str = "auto",
@@ -105,6 +109,10 @@ def fuse(
         balance: between the thermal and the visible source, for task infrared: 0 for what the visible camera
             saw, and what is hot; 0.5 for what each has to say; 1 for what the thermal camera saw. Thermal are
             the grey sources beside one in colour, else the first one.
+        deghost: ``"auto"`` to take what moves between exposures (task exposure) from one of them
+            (`ddfm.fusion.ghosts`), or ``"off"``.
+        source_map: whether to tell which source has the largest weight at each pixel: for focus stacks the
+            one that the pixel came from. Form ``"ddfm"`` only.
         uncertainty: whether to find out how far posterior samples spread (`ddfm.sampling.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 where
@@ -114,9 +122,9 @@ def fuse(
             ``"auto"`` for none up to 2048 pixels a side and 1024 beyond, or less where there is little
             memory; ``"off"`` for pictures in one piece. Unless it is ``"off"``, the likelihood of large
             pictures is computed part by part, too.
-        register: bring the other sources, of whatever size and view, onto the first colour source:
-            ``"affine"``, ``"homography"`` or ``"dense"`` (docs/registration.md). None for sources that are
-            aligned.
+        register: bring the other sources, of whatever size and view, onto the first colour source, or for
+            tasks exposure and focus onto the middle one: ``"affine"``, ``"homography"`` or ``"dense"``
+            (docs/registration.md, docs/brackets.md). None for sources that are aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.
@@ -154,18 +162,42 @@ class Fusion:
         # 1. Read.
         sources = as_sources(given)
         scenes = [list(pictures) for pictures in zip(*sources.pictures, strict=True)]
-        if self.options.register is not None:
-            scenes = [registered(scene, self.options.register) for scene in scenes]
-        scenes = [match_sizes(scene, self.options.resize) for scene in scenes]
+        scenes = [self.aligned(scene) for scene in scenes]
         check_colour(scenes, self.options.colour_from)
         results = self.of(scenes, callback=callback)
         stds = [result.std for result in results if result.std is not None]
+        maps = [result.source_map for result in results if result.source_map is not None]
         return FusionResult(
             tuple(result.image for result in results),
             merged_settings(results),
             (np.stack(stds) if sources.is_batch else stds[0]) if stds else None,
             sources.layout,
+            (np.stack(maps) if sources.is_batch else maps[0]) if maps else None,
         )
+
+    def aligned(
+        self,
+        scene: Sequence[Image],
+        choice: Choice | None = None,
+        report: Callable[[int, NDArray[np.uint8]], None] = lambda k, picture: None,
+    ) -> list[Image]:
+        """Return sources of one size and, if the options say so, of one view.
+
+        Args:
+            scene: the sources as they were read.
+            choice: their task; None to look at them, since it decides which of them stays where it is.
+            report: as for `ddfm.registration.bring.registered`.
+
+        Raises:
+            InputError: they cannot be registered, or their sizes differ.
+        """
+        if self.options.register is None:
+            return match_sizes(scene, self.options.resize)
+        if choice is None and not self.options.finds_task:
+            choice = self.chosen([])
+        task = self.rules(choice or likely_task(match_sizes(scene, resize=True)))
+        onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
+        return registered(scene, self.options.register, report, onto)
 
     @fair_threads()
     def of(
@@ -216,6 +248,10 @@ class _Run:
         self.options, self.choice, self.task = fusion.options, choice, fusion.rules(choice)
         self.form = self.options.likelihood_form
         self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
+        self.still: list[Still] | None = None
+        if self.task.moving and self.form.tasks and self.options.deghost == "auto":
+            self.still = [without_ghosts(scene) for scene in self.scenes]
+            self.scenes = [still.sources for still in self.still]
         height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
         self.prior = fusion.prior.for_tiles(self.options.tile, height, width)
         if self.options.evaluations:  # what is wrong with it should come out before any work is done
@@ -241,7 +277,10 @@ class _Run:
                 with stage(RESTORE):
                     image = self.restored(stack, n, luma[n : n + 1], likelihood)
                 own = None if std is None else std[n, 0].cpu().numpy()
-                results[scene.number] = FusionResult((image,), self.settings(stack, n), own)
+                came_from = source_map(likelihood, scene, n) if self.options.source_map else None
+                results[scene.number] = FusionResult(
+                    (image,), self.settings(stack, n), own, source_map=came_from
+                )
         return [results[number] for number in range(len(self.scenes))]
 
     def prepared(self) -> list[PreparedScenes]:
@@ -325,6 +364,7 @@ class _Run:
             "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
             "stretch": self.options.stretch,
             "balance": self.task.balance,
+            "moving": self.still[scene.number].settings if self.still else None,
             "device": str(self.options.torch_device),
             "dtype": str(self.options.torch_dtype).removeprefix("torch."),
             "backend": self.options.backend,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
@@ -26,6 +28,7 @@ from ddfm.pictures.image import Image, first_colour
 from ddfm.pictures.tiles import spans
 
 if TYPE_CHECKING:
+    from ddfm.fusion.prepare import Scene
     from ddfm.priors.base import Prior
 
 STRIP = 64  # rows that chroma is blended in, so that what it takes stays in a processor's cache
@@ -67,6 +70,13 @@ def chroma_weights(
         choice = likelihood.choice()[n : n + 1]
         return [choice[:, k : k + 1] for k in coloured]
     return None
+
+
+def source_map(likelihood: Likelihood, scene: Scene, n: int) -> NDArray[np.uint8]:
+    """Return which source has the largest weight at each pixel, (H, W), counted from 1 as they were given."""
+    assert isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood)  # of the forms that have tasks
+    place = likelihood.choice()[n].argmax(0).cpu().numpy()
+    return (np.array(scene.order, np.uint8) + 1)[place]
 
 
 def fused_chroma(

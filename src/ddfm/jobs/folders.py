@@ -85,6 +85,7 @@ def fuse_folders(
     prior: PriorSource = "natural",
     uncertainty: str | os.PathLike[str] | None = None,
     register_report: str | os.PathLike[str] | None = None,
+    source_map: str | os.PathLike[str] | None = None,
     ranges: Sequence[VolumeRange] | None = None,
     overwrite: bool = False,
     batch: int | None = None,
@@ -103,6 +104,7 @@ def fuse_folders(
         prior: as for `ddfm.fuse`; loaded once for all.
         uncertainty: folder for how far each luminance can be relied on.
         register_report: folder for pictures to judge the registration by.
+        source_map: folder for maps of the source that counts most at each pixel, as PNG.
         ranges: values that stand for black and white in each folder's pictures; None for what files say.
         overwrite: make finished outputs again instead of keeping them.
         batch: pictures shown to the network at once; None for 1, on GPUs 8.
@@ -115,11 +117,14 @@ def fuse_folders(
         KeyboardInterrupt: when the workers have stopped; finished outputs stay.
     """
     sources = [Path(folder) for folder in folders]
-    options = (options or Options()).but(sources=len(sources), uncertainty=uncertainty is not None)
+    options = (options or Options()).but(
+        sources=len(sources), uncertainty=uncertainty is not None, source_map=source_map is not None
+    )
     outputs = Outputs(
         Path(output),
         None if uncertainty is None else Path(uncertainty),
         None if register_report is None else Path(register_report),
+        None if source_map is None else Path(source_map),
     )
     check_folders(sources, outputs)
     if batch is not None and batch < 1:
@@ -164,6 +169,7 @@ def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
         outputs.fused / f"{group.stem}{suffix}",
         outputs.std and outputs.std / f"{group.stem}.tif",
         outputs.report and outputs.report / f"{group.stem}.png",
+        outputs.source_map and outputs.source_map / f"{group.stem}.png",
     )
 
 
@@ -283,7 +289,7 @@ class FolderRun:
     def read(self, group: Group) -> Scene:
         """Read a group's files, and find out where its results go and what its task is."""
         report = self.outputs.report and self.outputs.report / f"{group.stem}.png"
-        images = read_sources(group.files, self.ranges, self.options, report)
+        images = read_sources(group.files, self.ranges, self.fusion, report, self.choice)
         depth = template(images, self.options.colour_from).depth
         target = of_group(self.outputs, group, suffix_for(depth))
         check_outputs(target, images, self.options.colour_from)

@@ -48,6 +48,7 @@ class Task:
             the fused picture is brighter than the one that has it (eq. 23).
         denoises: whether noisy sources are denoised unless the user says otherwise.
         one_camera: whether all sources come from one camera, so that one range holds for all of them.
+        moving: whether things may move between the sources, which are taken one after another.
         centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
         energy: mean square of the local intensities about it, likewise.
         balance: how far the thermal source is preferred to the others: 0 for what is hot in it alone, .5 for
@@ -84,6 +85,7 @@ class Task:
     chroma_noise: float = 0.0
     denoises: bool = True
     one_camera: bool = False
+    moving: bool = False
     centre: float | None = None
     energy: float | None = None
     balance: float = 0.5
@@ -125,6 +127,7 @@ TASKS = {
         least_chroma=0.25,
         chroma="exposure",
         one_camera=True,
+        moving=True,
     ),
     "focus": Task(
         name="focus",
