@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddfm.noise.camera import colour_noise
 from ddfm.noise.clean import Cleaned, clean_source
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.colour import luminance
@@ -18,7 +19,7 @@ from ddfm.pictures.image import Image
 
 if TYPE_CHECKING:
     from ddfm.fusion.options import NoiseLevels
-    from ddfm.noise.clean import Denoiser
+    from ddfm.noise.posterior import Denoiser
 
 Level = Tensor | Literal["auto", "off"]
 
@@ -124,7 +125,14 @@ def prepare_scenes(scenes: list[Scene], noise: NoiseLevels, prior: Callable[[], 
         else GREY_LEVEL * torch.tensor([noise[scene.order[k]] for scene in scenes])
         for k in range(len(noisy))
     ]
-    cleaned = [clean_source(luma, prior, level) for luma, level in zip(noisy, levels, strict=True)]
+    colours = [
+        torch.cat([colour_noise(scene.pixels[k]) for scene in scenes]) if level == "auto" else None
+        for k, level in enumerate(levels)
+    ]
+    cleaned = [
+        clean_source(luma, prior, level, colour)
+        for luma, level, colour in zip(noisy, levels, colours, strict=True)
+    ]
     return PreparedScenes(scenes, noisy, levels, cleaned)
 
 

@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ddfm.noise.clean import REMAINS, Cleaned, Denoiser
+from ddfm.noise.clean import REMAINS, Cleaned
 from ddfm.noise.level import GREY_LEVEL
+from ddfm.noise.posterior import Denoiser
 from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
