@@ -24,9 +24,7 @@ RED_GAIN, BLUE_GAIN = 2.2, 1.7  # white balance: the middle of what Brooks et al
 QUALITY = 90  # of the JPEG file
 WHITE = 65535  # of what is demosaiced
 # From CIE XYZ to a camera's own colours: the first of the four matrices that Brooks et al. use.
-XYZ_TO_CAMERA = np.array(
-    [[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]]
-)
+XYZ_TO_CAMERA = np.array([[1.0234, -0.2969, -0.2266], [-0.5625, 1.6328, -0.0469], [-0.0703, 0.2188, 0.6406]])
 RGB_TO_XYZ = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )

@@ -214,10 +214,8 @@ def measure(case: Case, crops: Sequence[Crop], method: str, prior: Prior) -> dic
             made = fused(*given, prior, "auto" if method == OURS else "off")
         else:
             restore = sources_of(method, factors, prior)
-            clean = [
-                restore(x, y, bool(k)) for k, (x, y) in enumerate(zip(given, crop.clean, strict=True))
-            ]
-            made = fused(*(as_bytes(x) for x in clean), prior)
+            clean = [restore(x, y, bool(k)) for k, (x, y) in enumerate(zip(given, crop.clean, strict=True))]
+            made = fused(as_bytes(clean[0]), as_bytes(clean[1]), prior)
         seconds.append(time.perf_counter() - start)
         rows.append(scored(made, wanted))
     row = {name: round(float(np.mean([each[name] for each in rows])), 4) for name in SCORES}

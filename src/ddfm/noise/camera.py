@@ -1,11 +1,11 @@
 """Measure noise as cameras leave it: its level depends on intensity, and neighbours share it.
 
-A photon count varies by its root, and a tone curve stretches that where it is steep. Demosaicing, resizing and
-JPEG take most from the finest details, so that the noise of pixels beside each other is alike. Both are found
-from one picture: from flat blocks of each intensity, at full and at half the resolution.
+A photon count varies by its root, and a tone curve stretches that where it is steep. Demosaicing, resizing
+and JPEG take most from the finest details, so that the noise of neighbours is alike. Both are found from one
+picture: from flat blocks of each intensity, at full and at half the resolution.
 
-Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in the same units. The level at half
-the resolution is doubled: for white noise it equals that at full resolution.
+Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in the same units. The level at
+half the resolution is doubled: for white noise it equals that at full resolution.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ddfm.noise.level import (
     BLOCK,
     CLEARANCE,
+    FEWEST_BLOCKS,
     GREY_LEVEL,
     MARGIN,
     NOISE_GATE,
@@ -74,7 +75,8 @@ class CameraNoise(NamedTuple):
         """Return the standard deviation at intensities in [-1, 1]; same shape."""
         place = ((intensity + 1) / 2 * BINS - 0.5).clamp(0, BINS - 1)
         below = place.floor().long().clamp_max(BINS - 2)
-        return torch.lerp(self.curve[below], self.curve[below + 1], place - below)
+        curve = self.curve.to(intensity)
+        return torch.lerp(curve[below], curve[below + 1], place - below)
 
 
 def colour_noise(rgb: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ def _is_noise(blocks: Blocks, coarse: float) -> bool:
     if coarse < LEAST_COARSE:
         return False
     rms = blocks.rms[blocks.room > CLEARANCE * coarse]
-    if len(rms) < FEWEST:
+    if len(rms) < FEWEST_BLOCKS:
         return False
     lower, low = rms.quantile(rms.new_tensor((LOWER, LOW))).tolist()
     return bool(lower > ALIKE * low)
@@ -130,7 +132,7 @@ def _is_noise(blocks: Blocks, coarse: float) -> bool:
 def curve_of_blocks(blocks: Blocks, level: float) -> tuple[Tensor, float]:
     """Return the noise by intensity, (BINS,), and its mean over the picture.
 
-    Bins with few blocks, or with none, take after their neighbours; ``level`` is what all blocks together say.
+    Bins with few blocks, or none, take after their neighbours; ``level`` is what all blocks together say.
     """
     place = ((blocks.mean + 1) / 2 * BINS).long().clamp(0, BINS - 1)
     usable = blocks.room > min(CLEARANCE * level, MOST_CLEARANCE)

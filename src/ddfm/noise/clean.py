@@ -98,11 +98,12 @@ def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) 
     noisy = noisy | luma.new_tensor([noise is not None for noise in found], dtype=torch.bool)
     white = noisy & luma.new_tensor([noise is None for noise in cameras], dtype=torch.bool)
     assumed = torch.where(white, measured, torch.where(noisy, 0, NOISE_OF_STEP * step))
-    luma = _without_white_noise(luma, prior, assumed)
+    images = list(_without_white_noise(luma, prior, assumed).split(1))
     for n, noise in enumerate(cameras):
         if noise is not None:
-            luma[n : n + 1] = posterior_mean_of_camera(prior(), luma[n : n + 1], noise)
+            images[n] = posterior_mean_of_camera(prior(), images[n], noise)
             measured[n] = assumed[n] = noise.level
+    luma = images[0] if len(images) == 1 else torch.cat(images)
     return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, 0), cameras)
 
 

@@ -99,7 +99,7 @@ def noise_of_blocks(blocks: Blocks) -> Tensor:
 
 
 def level_of_flattest(rms: Tensor, gradient: Tensor, fewest: int) -> Tensor:
-    """Return the standard deviation of noise with that rms in the flattest blocks; ``fewest`` or more of them."""
+    """Return the standard deviation of noise with that rms in the flattest blocks, ``fewest`` or more."""
     count = max(round(FLATTEST * len(gradient)), min(fewest, len(gradient)))
     flat = gradient <= gradient.kthvalue(count).values
     return rms[flat].quantile(QUANTILE) / _quantile_of_rms()
