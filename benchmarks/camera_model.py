@@ -18,7 +18,7 @@ from PIL import Image
 Bytes = NDArray[np.uint8]
 Values = NDArray[np.float64]
 
-# Shot noise of the sensor: variance a unit of light, where white is 1. Brooks et al. draw it from .0001 to .012.
+# Shot noise: variance a unit of light, where white is 1. Brooks et al. draw it from .0001 to .012.
 GAINS = {"gain 1": 0.001, "gain 2": 0.004, "gain 3": 0.012}
 RED_GAIN, BLUE_GAIN = 2.2, 1.7  # white balance: the middle of what Brooks et al. draw from
 QUALITY = 90  # of the JPEG file

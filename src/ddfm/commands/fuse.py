@@ -19,6 +19,7 @@ from ddfm.commands.options import (
     PriorOption,
     RangeOption,
     TaskOption,
+    parse_deblur,
     parse_noise,
     parse_ranges,
     parse_register,
@@ -66,6 +67,13 @@ def fuse(
             show_default="auto; off for task medical and the other forms",
         ),
     ] = None,
+    deblur: Annotated[
+        str,
+        typer.Option(
+            metavar="off|S1,S2,...",
+            help="Blur of the sources' lenses to take out: standard deviations in pixels, 0 for a sharp one.",
+        ),
+    ] = "off",
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
     uncertainty: Annotated[
@@ -139,6 +147,7 @@ def fuse(
             task=task,
             colour_from=colour_from,
             noise=parse_noise(noise),
+            deblur=parse_deblur(deblur),
             stretch=stretch,
             balance=balance,
             uncertainty=uncertainty is not None,

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ddfm.noise.camera import colour_noise
-from ddfm.noise.clean import Cleaned, clean_source
+from ddfm.noise.clean import Cleaned, clean_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 
 if TYPE_CHECKING:
-    from ddfm.fusion.options import NoiseLevels
+    from ddfm.fusion.options import Blurs, NoiseLevels
     from ddfm.noise.posterior import Denoiser
 
 Level = Tensor | Literal["auto", "off"]
@@ -113,8 +113,10 @@ def by_size(scenes: Sequence[Scene]) -> list[list[Scene]]:
     return list(sizes.values())
 
 
-def prepare_scenes(scenes: list[Scene], noise: NoiseLevels, prior: Callable[[], Denoiser]) -> PreparedScenes:
-    """Return scenes of one size with their luminances stacked and denoised."""
+def prepare_scenes(
+    scenes: list[Scene], noise: NoiseLevels, deblur: Blurs, prior: Callable[[], Denoiser]
+) -> PreparedScenes:
+    """Return scenes of one size with their luminances stacked, denoised and sharpened."""
     noisy = [
         torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
         for source in zip(*(scene.pixels for scene in scenes), strict=True)
@@ -133,6 +135,12 @@ def prepare_scenes(scenes: list[Scene], noise: NoiseLevels, prior: Callable[[], 
         clean_source(luma, prior, level, colour)
         for luma, level, colour in zip(noisy, levels, colours, strict=True)
     ]
+    if deblur != "off":
+        blurs = [torch.tensor([float(deblur[scene.order[k]]) for scene in scenes]) for k in range(len(noisy))]
+        cleaned = [
+            sharpen_source(luma, clean, prior, blur)
+            for luma, clean, blur in zip(noisy, cleaned, blurs, strict=True)
+        ]
     return PreparedScenes(scenes, noisy, levels, cleaned)
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ddfm.errors import InputError
+from ddfm.noise.blur import sharpened
 from ddfm.noise.camera import CameraNoise, measure_camera_noise
 from ddfm.noise.compression import quantisation_step
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
@@ -42,6 +43,7 @@ class Cleaned(NamedTuple):
         assumed_noise: of the noise that the prior removed; 0 where it was not asked.
         residual_noise: of what is left of the noise; 0 where there was none above the gate.
         cameras: the noise of each image where it is not white and of one level, else None.
+        blur: of the lens, taken out by `sharpen_source`, in pixels; None if nothing was.
     """
 
     luma: Tensor
@@ -49,6 +51,7 @@ class Cleaned(NamedTuple):
     assumed_noise: Tensor
     residual_noise: Tensor
     cameras: tuple[CameraNoise | None, ...]
+    blur: Tensor | None = None
 
 
 @stage("noise")
@@ -105,6 +108,34 @@ def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) 
             measured[n] = assumed[n] = noise.level
     luma = images[0] if len(images) == 1 else torch.cat(images)
     return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, 0), cameras)
+
+
+@stage("deblur")
+def sharpen_source(source: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], blur: Tensor) -> Cleaned:
+    """Take a lens's blur out of a source, and white noise with it.
+
+    Args:
+        source: as it came, (B, 1, H, W).
+        clean: what `clean_source` made of it.
+        prior: called for the prior if an image is blurred.
+        blur: standard deviation of the blur in pixels, (B,); 0 for a sharp image.
+    """
+    images = list(clean.luma.split(1))
+    base = without_stripes(source, clean)
+    for n in blur.nonzero()[:, 0].tolist():
+        of_camera = clean.cameras[n] is not None
+        noise = clean.residual_noise[n] if of_camera else clean.measured_noise[n]
+        images[n] = sharpened(prior(), base[n : n + 1], float(blur[n]), float(noise))
+    return clean._replace(luma=torch.cat(images), blur=blur)
+
+
+def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
+    """Return the source as it was before white noise was taken out, (B, 1, H, W)."""
+    base = clean.luma.clone()
+    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
+        if clean.cameras[n] is None:
+            base[n : n + 1] = remove_stripes(source[n : n + 1], clean.measured_noise[n : n + 1])
+    return base
 
 
 def _without_white_noise(luma: Tensor, prior: Callable[[], Denoiser], sigma: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 Noise that depends on intensity is made even by a curve of intensities, steep where there is little of it.
 Noise that neighbours share is taken out by looks at the picture and data steps in turn. A look at the level
-of all the noise removes fine detail, too. A data step puts back what the noise, by its spectrum, leaves of it.
+of all the noise removes fine detail, too. A data step puts back what the noise, by its spectrum, leaves.
 
 Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in the same units.
 """
