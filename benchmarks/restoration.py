@@ -14,9 +14,10 @@ ways and fused. Parts:
 
 A fusion is scored against that of the clean sources (VIF, Qabf, MI, SSIM). All are fused with 0 steps, so
 that they differ by what was done to the sources alone. BM3D and non-local means are told the level that is
-best for them: of `FACTORS` times the rms error, by the PSNR of the first crop of each set. So are least squares
-(with a penalty on the gradient) and unsharp masking, on all crops. Ours is told the blur, and no noise. Rows are
-merged into results/restoration.json, so that slow references need to run only once.
+best for them: of `FACTORS` times the rms error, by the PSNR of the first crop of each set. Least squares (with
+a penalty on the gradient) and unsharp masking are told what is best for them on all crops of a set. Ours is
+told the blur, and no noise. Rows are merged into results/restoration.json, so that slow references need to
+run only once.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ def measure_curves(case: Case, crops: Sequence[Crop]) -> dict[str, float]:
         "found in": len(errors) // 3,
         "of": len(crops),
         "within 15 %": round(float(np.mean(np.abs(errors) < 0.15)), 3) if errors else 0.0,
-        "worst": round(max(errors, key=abs), 3) if errors else 0.0,
+        "worst": round(max(errors, key=lambda e: abs(e)), 3) if errors else 0.0,
     }
 
 
@@ -357,7 +358,8 @@ def measure_m3svd(data: Path, infrared: str, visible: str, prior: Prior) -> dict
             made = fused(*bad.clean, prior, "auto" if name == OURS else "off")
             if name == BEFORE:
                 restore = white_noise_only(prior)
-                made = fused(*(as_bytes(restore(grey(x), 0)) for x in bad.clean), prior)  # type: ignore[arg-type]
+                first, second = (as_bytes(restore(grey(x), 0)) for x in bad.clean)
+                made = fused(first, second, prior)
             rows.setdefault(name, []).append(scored(made, wanted))
     return {
         name: {score: round(float(np.mean([r[score] for r in made])), 4) for score in SCORES}

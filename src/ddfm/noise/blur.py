@@ -20,7 +20,7 @@ from ddfm.noise.level import GREY_LEVEL
 from ddfm.noise.posterior import Denoiser, look
 
 MOST_BLUR = 5.0  # pixels
-FIRST = 0.004 / GREY_LEVEL**2  # weight of the picture in the first data step, by the variance of the noise
+FIRST = 0.001 / GREY_LEVEL**2  # weight of the picture in the first data step, by the variance of the noise
 LATER = 0.3  # weight of the estimate in the later ones
 FIRST_LOOK, SECOND_LOOK = 1.1, 0.55  # shares of the amplified noise
 OVERSHOOT = 0.005  # beyond the darkest and the brightest around, by their difference
