@@ -34,9 +34,9 @@ from PIL import Image
 from torch import Tensor
 
 from ddfm.formats.pictures import images_by_stem
-from ddfm.noise.clean import NOISE_GATE, clean_source
+from ddfm.noise.clean import clean_source
 from ddfm.noise.compression import quantisation_step
-from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.stripes import remove_stripes
 
 SETS = (

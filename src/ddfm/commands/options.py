@@ -13,7 +13,7 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.formats.volumes import VolumeRange
-    from ddfm.fusion.options import NoiseLevels
+    from ddfm.fusion.options import Blurs, NoiseLevels
     from ddfm.pictures.tiles import Tile
     from ddfm.registration.models import Registering
 
@@ -93,6 +93,16 @@ def parse_noise(text: str | None) -> NoiseLevels | None:
         raise InputError(
             f"--noise {text}: not auto, off or one level for each source, as in 10,2.5"
         ) from None
+
+
+def parse_deblur(text: str) -> Blurs:
+    """Return off as it is, "2,0" as numbers."""
+    if text == "off":
+        return "off"
+    try:
+        return [float(blur) for blur in text.split(",")]
+    except ValueError:
+        raise InputError(f"--deblur {text}: not off, or the blur of each source, as in 2,0") from None
 
 
 def parse_tile(text: str) -> Tile:

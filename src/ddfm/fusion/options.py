@@ -15,6 +15,7 @@ from ddfm.devices import BACKENDS, pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.likelihoods.forms import Form, named_form
 from ddfm.likelihoods.tasks import TASKS, Task
+from ddfm.noise.blur import MOST_BLUR
 from ddfm.pictures.tiles import LEAST_TILE, Tile
 from ddfm.registration.models import REGISTRATIONS, Registering
 from ddfm.sampling.loop import Sampler, sample
@@ -26,6 +27,7 @@ MAX_GREY = 255  # grey levels: noise is less than that
 STRETCHES = ("auto", "none")
 DEGHOSTS = ("auto", "off")
 NoiseLevels = Literal["auto", "off"] | Sequence[float]
+Blurs = Literal["off"] | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class Options:
     sampler: Sampler = sample
     colour_from: int | None = None
     noise: NoiseLevels | None = None
+    deblur: Blurs = "off"
     stretch: str = "auto"
     balance: float = 0.5
     deghost: str = "auto"
@@ -102,6 +105,7 @@ class Options:
         if not 0 <= self.balance <= 1:
             raise InputError(f"balance {self.balance}: not within 0 (visible) to 1 (thermal)")
         self._check_noise()
+        self._check_deblur()
         if self.backend == "openvino":
             from ddfm.priors.openvino import check_openvino
 
@@ -149,6 +153,20 @@ class Options:
             raise InputError(
                 f"noise {self.noise}: not {self.sources} levels, one for each source, "
                 f"of 0 to {MAX_GREY} grey levels"
+            )
+
+    def _check_deblur(self) -> None:
+        if self.deblur == "off":
+            return
+        if (
+            isinstance(self.deblur, str)
+            or not isinstance(self.deblur, Sequence)
+            or len(self.deblur) != self.sources
+            or not all(isinstance(blur, Real) and 0 <= blur <= MOST_BLUR for blur in self.deblur)
+        ):
+            raise InputError(
+                f"deblur {self.deblur}: not off, or {self.sources} standard deviations, one for each source, "
+                f"of 0 to {MOST_BLUR:g} pixels"
             )
 
     @property

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.ghosts import Still, without_ghosts
-from ddfm.fusion.options import NoiseLevels, Options
+from ddfm.fusion.options import Blurs, NoiseLevels, Options
 from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
 from ddfm.fusion.result import FusionResult, merged_settings
@@ -59,6 +59,7 @@ def fuse(
     sampler: Sampler = sample,
     colour_from: int | None = None,
     noise: NoiseLevels | None = None,
+    deblur: Blurs = "off",
     stretch: str = "auto",
     balance: float = 0.5,
     deghost: str = "auto",
@@ -103,6 +104,8 @@ def fuse(
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
+        deblur: ``"off"``, or how far each source's lens blurs it: standard deviations of a Gaussian, in
+            pixels, 0 for a sharp one (docs/degraded.md).
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
             by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
@@ -290,7 +293,7 @@ class _Run:
             for number, given in enumerate(self.scenes)
         ]
         noise = self.options.noise_for(self.task)
-        return [prepare_scenes(alike, noise, self.prior) for alike in by_size(scenes)]
+        return [prepare_scenes(alike, noise, self.options.deblur, self.prior) for alike in by_size(scenes)]
 
     def sampled(
         self,
@@ -362,6 +365,7 @@ class _Run:
             "colour_from": self.options.colour_from,
             "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
             "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
+            "deblur": self.options.deblur,
             "stretch": self.options.stretch,
             "balance": self.task.balance,
             "moving": self.still[scene.number].settings if self.still else None,

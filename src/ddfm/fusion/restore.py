@@ -15,6 +15,7 @@ from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.likelihoods.tiled import TiledLikelihood
+from ddfm.noise.camera import colour_noise
 from ddfm.noise.clean import clean_source
 from ddfm.pictures.colour import (
     blend_chroma,
@@ -97,7 +98,7 @@ def without_noise(
 ) -> Tensor:
     """Denoise each channel of a colour image (1, 3, H, W) in [0, 1], for its chroma."""
     level = level if isinstance(level, str) else level[n].expand(3)
-    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
+    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level, colour_noise(image).expand(3)).luma
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 

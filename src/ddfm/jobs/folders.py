@@ -314,7 +314,9 @@ class FolderRun:
         if self.options.evaluations:
             prior = self.fusion.prior().for_tiles(self.options.tile, *scene.size)
             evaluation = prior.evaluation_bytes(*scene.size)
-        elif self.options.noise != "off":  # for a noisy source; of which prior, nobody has asked yet
+        elif (
+            self.options.noise != "off" or self.options.deblur != "off"
+        ):  # for a noisy source; of which prior, nobody has asked yet
             evaluation = BYTES_A_PIXEL * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
         return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)

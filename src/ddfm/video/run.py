@@ -226,7 +226,17 @@ def prepared_frames(
 def check_video_options(options: Options) -> None:
     """Raise InputError for options that are not for videos."""
     plain = Options(device=options.device, backend=options.backend)
-    for name in ("form", "scheduler", "sampler", "colour_from", "uncertainty", "tile", "register", "resize"):
+    for name in (
+        "form",
+        "scheduler",
+        "sampler",
+        "colour_from",
+        "uncertainty",
+        "tile",
+        "register",
+        "resize",
+        "deblur",
+    ):
         if getattr(options, name) != getattr(plain, name):
             raise InputError(f"{name} {getattr(options, name)!r}: is not for videos; leave it out")
     if options.sources != 2:

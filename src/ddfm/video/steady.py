@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.numbers import GlobalNumber
 from ddfm.likelihoods.tasks import Task
-from ddfm.noise.clean import NOISE_GATE, REMAINS, clean_source
-from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.clean import REMAINS, clean_source
+from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.pyramid import expand, reduce, size
