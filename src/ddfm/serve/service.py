@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import mimetypes
+import os
 import re
 import shutil
 import tempfile
@@ -12,7 +14,7 @@ import zipfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import Header, Query, Request
 from fastapi import Path as PathPart
@@ -36,6 +38,7 @@ HEARTBEAT_SECONDS = 15.0
 PREVIEW_SECONDS = 20.0  # that a slider's picture may take
 MOST_PREVIEWS = 32  # that wait
 MOST_ARCHIVED = 200
+PIECE = 2**18  # bytes
 PRIOR_NOTES = {"natural": "luminance, any size"}
 
 JobId = Annotated[str, PathPart(pattern=r"^[0-9a-f]{32}$", examples=[EXAMPLE_ID])]
@@ -139,7 +142,7 @@ class Service:
             if job.is_over:
                 return
 
-    def live_preview(self, id_: JobId) -> FileResponse:
+    def live_preview(self, id_: JobId) -> Response:
         """Hand out the picture of the last sampling step, a small PNG."""
         self.job(id_, "fusion")
         return self.file(self.folders.preview(id_), "no step is done yet")
@@ -170,7 +173,7 @@ class Service:
             return self.file(source, "the result has expired", download="fused.png")
         return Response(as_tiff(source), media_type="image/tiff", headers=attachment("fused.tif"))
 
-    def uncertainty(self, id_: JobId) -> FileResponse:
+    def uncertainty(self, id_: JobId) -> Response:
         """Hand out how far the luminance can be relied on: a 16-bit TIFF, 65535 for black to white."""
         self.done(id_, "fusion")
         path = self.folders.job(id_) / "uncertainty.tif"
@@ -181,7 +184,7 @@ class Service:
         id_: JobId,
         name: Annotated[str, PathPart(pattern=r"^(fused|source-[1-9][0-9]?|uncertainty)$")],
         slice_: Annotated[int | None, Query(alias="slice", ge=1, le=99_999)] = None,
-    ) -> FileResponse:
+    ) -> Response:
         """Hand out what a browser can show: source, result or uncertainty, an 8-bit PNG, upright."""
         self.done(id_, "fusion")
         return self.file(self.folders.view(id_, name, slice_), "there is no such view")
@@ -322,11 +325,17 @@ class Service:
         """Return what is said of a job."""
         return describe(job, self.store, self.settings.threads)
 
-    def file(self, path: Path, otherwise: str, download: str | None = None) -> FileResponse:
+    def file(self, path: Path, otherwise: str, download: str | None = None) -> Response:
         """Return a file. Raises Problem if there is none."""
-        if not path.is_file():
-            raise Problem(404, otherwise)
-        return FileResponse(path, headers=attachment(download) if download else None)
+        try:
+            opened = path.open("rb")
+        except FileNotFoundError:
+            raise Problem(404, otherwise) from None
+        # By its descriptor: a worker may put another one in its place, or the job may be removed.
+        headers = attachment(download) if download else {}
+        headers["Content-Length"] = str(os.fstat(opened.fileno()).st_size)
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        return StreamingResponse(pieces(opened), media_type=kind, headers=headers)
 
     def end(self, id_: str) -> Response:
         """Cancel a job, or forget one that is over."""
@@ -457,6 +466,13 @@ def archive_names(jobs: list[Job]) -> Iterator[str]:
         stem = stem.removesuffix(".nii")
         seen[stem] = seen.get(stem, 0) + 1
         yield f"{stem}{suffix}" if seen[stem] == 1 else f"{stem}-{seen[stem]}{suffix}"
+
+
+def pieces(opened: BinaryIO) -> Iterator[bytes]:
+    """Yield an open file piece by piece, and close it."""
+    with opened:
+        while piece := opened.read(PIECE):
+            yield piece
 
 
 def attachment(name: str) -> dict[str, str]:
