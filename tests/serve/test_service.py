@@ -9,6 +9,7 @@ import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,9 @@ import tifffile
 from PIL import Image
 
 from tests.conftest import Command, picture
-
-pytest.importorskip("fastapi", reason="fastapi is not installed")
-pytest.importorskip("httpx", reason="httpx is not installed")
-
 from tests.serve.served import HEADERS, Served, check_problem, served, until, workers_of, write_pair
 
-LONG = {"steps": 1000, "task": "infrared", "form": "released"}
+LONG: dict[str, Any] = {"steps": 1000, "task": "infrared", "form": "released"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +36,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_result_is_what_the_command_writes(
     server: Served, pair: tuple[Path, Path], ddfm: Command, tmp_path: Path
 ) -> None:
-    options = {"task": "infrared", "seed": 11, "balance": 0.25, "steps": 3}
+    options: dict[str, Any] = {"task": "infrared", "seed": 11, "balance": 0.25, "steps": 3}
     accepted = server.fuse(*pair, **options)
     assert accepted.status_code == 202, accepted.text
     place = accepted.headers["location"]
@@ -61,7 +58,7 @@ def with_one_thread(ddfm: Command, *arguments: str | int | float | Path) -> None
     from ddfm.devices import threads
 
     with threads(1):
-        done = ddfm(*arguments)  # type: ignore[arg-type]
+        done = ddfm(*arguments)
     assert done.returncode == 0, done
 
 
@@ -193,7 +190,9 @@ def test_metrics_are_those_of_the_command(
                        ("f", server.client.get(f"{place}/result").content)):  # fmt: skip
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.png").write_bytes(data)
-    done = ddfm("evaluate", "--a", tmp_path / "a", "--b", tmp_path / "b", "--fused", tmp_path / "f", "--json", "-")
+    done = ddfm(
+        "evaluate", "--a", tmp_path / "a", "--b", tmp_path / "b", "--fused", tmp_path / "f", "--json", "-"
+    )
     assert json.loads(done.stdout)["mean"] == pytest.approx(measured["methods"]["fused"], rel=1e-6)
     three = [(name, (name, (tmp_path / name / "x.png").read_bytes())) for name in ("a", "b", "f")]
     files = server.over(server.client.post("/v1/evaluations", files=three).headers["location"])
@@ -232,6 +231,7 @@ def test_rest(server: Served) -> None:
         check_problem(server.client.get(missing), 404)
 
 
+@pytest.mark.slow
 def test_a_dead_workers_job_is_taken_again_at_most_twice(server: Served, pair: tuple[Path, Path]) -> None:
     place = server.fuse(*pair, **LONG).headers["location"]
     for _ in range(3):
@@ -248,11 +248,14 @@ def test_a_dead_workers_job_is_taken_again_at_most_twice(server: Served, pair: t
     assert server.over(after)["state"] == "done"
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_job(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     server = Served(tmp_path / "data", "--threads", "1")
     try:
         long = server.fuse(*pair, task="infrared", form="released", steps=60).headers["location"]
-        places = [long] + [server.fuse(*pair, task="infrared", seed=k, steps=1).headers["location"] for k in range(3)]
+        places = [long] + [
+            server.fuse(*pair, task="infrared", seed=k, steps=1).headers["location"] for k in range(3)
+        ]
         until(lambda: server.client.get(long).json()["step"] > 0)
         left = workers_of(server.process)
         server.kill()
@@ -274,19 +277,22 @@ def is_worker(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     other = write_pair(tmp_path, seed=7)
     with served(tmp_path / "data", "--threads", "1", "--batch", "4") as server:
         blocking = server.fuse(*pair, **LONG).headers["location"]
-        places = [server.fuse(*files, task="infrared", steps=2).headers["location"] for files in (pair, other, pair)]
+        places = [
+            server.fuse(*files, task="infrared", steps=2).headers["location"] for files in (pair, other, pair)
+        ]
         server.client.delete(blocking)
         for place in places:
             assert server.over(place)["state"] == "done"
         starts = [server.client.get(f"{place}/result").content for place in places]
     assert starts[0] == starts[2]
     with served(tmp_path / "data2", "--threads", "1") as server:
-        for place, data in zip((pair, other), starts, strict=False):
-            alone = server.fuse(*place, task="infrared", steps=2).headers["location"]
+        for files, data in zip((pair, other), starts, strict=False):
+            alone = server.fuse(*files, task="infrared", steps=2).headers["location"]
             assert server.over(alone)["state"] == "done"
             made = np.asarray(Image.open(io.BytesIO(server.client.get(f"{alone}/result").content)), int)
             assert np.abs(made - np.asarray(Image.open(io.BytesIO(data)), int)).max() <= 1  # rounding

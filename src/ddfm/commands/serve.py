@@ -27,7 +27,9 @@ def serve(
     data: Annotated[Path, typer.Option(help="Folder of jobs and results.")] = Path("ddfm-data"),
     token: Annotated[
         str | None,
-        typer.Option(envvar="DDFM_TOKEN", help="Demand this bearer token of every request.", show_envvar=True),
+        typer.Option(
+            envvar="DDFM_TOKEN", help="Demand this bearer token of every request.", show_envvar=True
+        ),
     ] = None,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="Host name the service goes by, too. Repeatable.")

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.responses import JSONResponse, Response
 
+from ddfm.formats.limits import set_max_pixels
 from ddfm.serve import problems
 from ddfm.serve.answers import JobAnswer
 from ddfm.serve.folders import Folders
@@ -68,6 +69,7 @@ PROBLEM = {
 
 def create_app(settings: Settings) -> Any:
     """Return the ASGI application; its workers start and end with it. Raises InputError."""
+    set_max_pixels(settings.max_pixels)
     folders = Folders(settings.data)
     lock = folders.lock()
     store = Store(folders.database)
@@ -106,7 +108,7 @@ def create_app(settings: Settings) -> Any:
 
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the problems of a route, for OpenAPI."""
-    return {code: PROBLEM for code in (400, 401, 403, 421, 422, 429, *codes)}
+    return dict.fromkeys((400, 401, 403, 421, 422, 429, *codes), PROBLEM)
 
 
 def form(schema: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +130,9 @@ def add_fusions(app: FastAPI, service: Service) -> None:
         "/v1/fusions", service.create_fusion, methods=["POST"], status_code=202, tags=["fusions"],
         responses=accepted | refusals(408, 413, 415), openapi_extra=form(FUSION_BODY),
     )  # fmt: skip
-    app.add_api_route(one, service.fusion, response_model=JobAnswer, tags=["fusions"], responses=refusals(404))
+    app.add_api_route(
+        one, service.fusion, response_model=JobAnswer, tags=["fusions"], responses=refusals(404)
+    )
     app.add_api_route(
         one, service.cancel_fusion, methods=["DELETE"], status_code=204, tags=["fusions"],
         responses=refusals(404),

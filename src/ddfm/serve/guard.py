@@ -10,6 +10,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 MOST_CLIENTS = 10_000  # whose rates are remembered
 MOST_SMALL_BODY = 64 * 2**10  # bytes, of everything but uploads
+DRAIN_SECONDS, DRAIN_BYTES = 2.0, 16 * 2**20  # of a body that is refused
 UPLOADS = ("/v1/fusions", "/v1/evaluations")
 WITHOUT_TOKEN = ("/healthz", "/readyz", "/", "/page/", "/openapi.json")
 POLICY = (
@@ -90,12 +92,13 @@ class Guard:
                 ]
             await send(message)
 
+        headers = dict(scope["headers"])
         try:
-            headers = dict(scope["headers"])
             self.check(scope, headers)
             await self.app(scope, self.limited(scope, headers, receive), send_safely)
         except Problem as problem:
             if not started:
+                await drain(headers, receive)
                 response = answer(problem.status_code, problem.detail, problem.headers)
                 await response(scope, receive, send_safely)
 
@@ -147,6 +150,20 @@ class Guard:
             return message
 
         return receive_limited
+
+
+async def drain(headers: dict[bytes, bytes], receive: Receive) -> None:
+    """Read a refused body for a moment: a client that is still sending would not see the answer."""
+    if headers.get(b"content-length", b"") in (b"", b"0") and b"transfer-encoding" not in headers:
+        return
+    taken = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while taken < DRAIN_BYTES:
+                message = await receive()
+                taken += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 def is_open(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Say what is wrong as application/problem+json (RFC 9457), without a path, an option or a trace of the server."""
+"""Say what is wrong as application/problem+json (RFC 9457), without a path or a trace of the server."""
 
 from __future__ import annotations
 

@@ -103,9 +103,7 @@ class Store:
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         self._db.executescript(SCHEMA)
@@ -183,9 +181,7 @@ class Store:
 
     def waiting(self, lane: Lane = "main") -> int:
         """Count the jobs that wait."""
-        return int(
-            self._rows("SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = ?", (lane,))[0][0]
-        )
+        return int(self._rows("SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND lane = ?", (lane,))[0][0])
 
     def place(self, job: Job) -> int:
         """Return the place of a job in its queue, 1 for the next; 0 if it does not wait."""
@@ -281,7 +277,8 @@ class Store:
                 return []
         with self._writing() as db:
             first = db.execute(
-                "SELECT id, alike, deaths FROM jobs WHERE state = 'queued' AND lane = ? ORDER BY number LIMIT 1",
+                "SELECT id, alike, deaths FROM jobs WHERE state = 'queued' AND lane = ?"
+                " ORDER BY number LIMIT 1",
                 (lane,),
             ).fetchone()
             if first is None:

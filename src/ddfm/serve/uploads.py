@@ -42,7 +42,7 @@ class Upload:
 
 def plain_name(name: str) -> str:
     """Return a client's name of a file without folders and hidden characters, short enough to show."""
-    last = one_line(SEPARATORS.split(name)[-1]).strip(". ")
+    last = SEPARATORS.split(one_line(name))[-1].strip(". ")
     return last[-MOST_NAME:] or "unnamed"
 
 
@@ -130,9 +130,7 @@ class _Receiver:
         self.ended = True
 
 
-async def receive(
-    content_type: str, body: AsyncIterator[bytes], folder: Path, most_files: int
-) -> Upload:
+async def receive(content_type: str, body: AsyncIterator[bytes], folder: Path, most_files: int) -> Upload:
     """Write the files of a multipart body into a folder, as source-1, source-2, ...
 
     Raises:

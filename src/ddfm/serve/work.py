@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,13 @@ class Workshop:
                 )
 
     def done(
-        self, job: Job, path: Path, image: Image, settings: dict[str, Any], remarks: list[str], slices: int = 1
+        self,
+        job: Job,
+        path: Path,
+        image: Image,
+        settings: dict[str, Any],
+        remarks: list[str],
+        slices: int = 1,
     ) -> None:
         """Note that a fusion is done, and what it made."""
         result = {
@@ -172,9 +178,7 @@ class Workshop:
             if not self.store.progress(job, done, total):
                 raise LostError
 
-        result = fuse_volumes(
-            sources, output, fusion.options, prior=fusion.prior, progress=after_slice
-        )
+        result = fuse_volumes(sources, output, fusion.options, prior=fusion.prior, progress=after_slice)
         (self.folders.job(job.id) / "views").mkdir(exist_ok=True)
         volumes = {f"source-{k + 1}": read_volume(path) for k, path in enumerate(sources)}
         for name, volume in (volumes | {"fused": result.volume}).items():

@@ -2,8 +2,8 @@
 
     python -m ddfm.serve.worker NAME LANE < settings
 
-The first line of its standard input has the settings. When that input ends, its server is gone, however it went,
-and the worker ends at once: what it held is another one's then.
+The first line of its standard input has the settings. When that input ends, its server is gone, however it
+went, and the worker ends at once: what it held is another one's then.
 """
 
 from __future__ import annotations

@@ -14,7 +14,12 @@ let groups = [];
 let shown = null; // the job that is being looked at
 let stopListening = () => {};
 
-const say = (text) => { element("message").textContent = text; };
+function say(text, wrong = false) {
+  element("message").textContent = text;
+  element("message").classList.toggle("wrong", wrong);
+}
+
+const complain = (error) => say(error.message, true);
 
 // Sources.
 
@@ -22,7 +27,7 @@ function take(items) {
   const found = groupsOf(items);
   const single = groups.length === 1 && found.length === 1 && found[0].files.length === 1;
   groups = single ? [joined(groups[0].files, found[0].files)] : found;
-  say(groups.length ? "" : "None of these is a picture that can be fused.");
+  say(groups.length ? "" : "None of these is a picture that can be fused.", true);
   showChosen();
 }
 
@@ -105,7 +110,7 @@ async function fuse(sets, options) {
     }
     say("");
   } catch (error) {
-    say(error.message);
+    complain(error);
   }
   element("fuse").disabled = !groups.length;
 }
@@ -241,7 +246,7 @@ async function balanced() {
       badge(own ? "" : `balance ${Number(value).toFixed(2)}, a preview`);
     }
   } catch (error) {
-    say(error.message);
+    complain(error);
   }
   balancing = false;
 }
@@ -272,7 +277,7 @@ async function copy() {
   }
 }
 
-const saving = (promise) => promise.catch((error) => say(error.message));
+const saving = (promise) => promise.catch(complain);
 
 // What is clicked, dropped and pasted.
 

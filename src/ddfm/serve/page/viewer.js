@@ -122,6 +122,7 @@ export class Viewer {
       this.canvas.width = width;
       this.canvas.height = height;
     }
+    this.canvas.style.width = `min(100%, ${(72 * width) / height}vh)`;
     const context = this.context;
     context.globalAlpha = 1;
     context.globalCompositeOperation = "source-over";
