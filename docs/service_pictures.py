@@ -79,7 +79,7 @@ def take(page: Any, sources: Path, images: Path) -> None:
     """Walk through the page and take a picture of each state."""
 
     def shot(name: str, whole: bool = False) -> None:
-        page.screenshot(path=images / f"service-{name}.png", full_page=whole)
+        page.screenshot(path=images / f"service-{name}.jpg", type="jpeg", quality=88, full_page=whole)
 
     pair = [sources / "night_thermal.png", sources / "night_visible.png"]
     page.emulate_media(color_scheme="light")

@@ -39,7 +39,7 @@ class Monitor:
     def __init__(self, app: Any, store: Store, supervisor: Supervisor) -> None:
         self.app = app
         self.registry = CollectorRegistry()
-        self.registry.register(_Jobs(store, supervisor))  # type: ignore[arg-type]
+        self.registry.register(_Jobs(store, supervisor))
         labels = ["method", "route", "status"]
         self.requests = Counter("ddfm_requests", "Requests answered.", labels, registry=self.registry)
         self.seconds = Histogram("ddfm_request_seconds", "Time to the last byte.", registry=self.registry)
