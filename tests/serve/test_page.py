@@ -23,7 +23,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-AXE = Path(os.environ.get("DDFM_AXE", ROOT / ".venv" / "axe-core" / "package" / "axe.min.js"))
+AXE = Path(os.environ.get("DDFM_AXE", ROOT / ".axe-core" / "package" / "axe.min.js"))
 PATIENCE = 240_000  # milliseconds: for a machine with much other work
 TOKEN = "a-token-for-the-tests"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import zipfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.conftest import Command, picture
+from tests.conftest import ROOT, Command, picture
 from tests.serve.served import HEADERS, Served, check_problem, served, until, workers_of, write_pair
 
 LONG: dict[str, Any] = {"steps": 1000, "task": "infrared", "form": "released"}
@@ -296,3 +297,16 @@ def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) 
             assert server.over(alone)["state"] == "done"
             made = np.asarray(Image.open(io.BytesIO(server.client.get(f"{alone}/result").content)), int)
             assert np.abs(made - np.asarray(Image.open(io.BytesIO(data)), int)).max() <= 1  # rounding
+
+
+def test_the_example_of_the_docs(
+    server: Served, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "service.md").read_text(), re.DOTALL)
+    for path, name in zip(pair, ("thermal.png", "visible.png"), strict=True):
+        path.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:8000", server.address), names)
+    names["service"].close()
+    assert Image.open(tmp_path / "fused.png").size == (80, 64)
