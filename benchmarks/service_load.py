@@ -2,14 +2,14 @@
 
     python benchmarks/service_load.py [--clients N] [--seconds S] [--output FILE]
 
-Each client sends small pairs (96 x 96, the street of `ddfm demo`, cut elsewhere for each request), one after
-another, and asks once a second until the job is over. The queue holds 100 jobs; who is answered 429 waits as
-long as he is told, but 5 seconds at most. In the first run nothing else happens. In the second one the server
-is killed (SIGKILL) halfway and started anew on the same folder; clients send again what was not answered, with
-the same key. Counted are: requests by answer, jobs accepted, done, lost (accepted and never done) and doubled
-(one key, two jobs), seconds until a result, and memory of the server and its workers together, every half
-second. Results are compared with `ddfm fuse` for some of the jobs, byte by byte. Written to
-results/service_load.json.
+Each client sends small pairs (96 x 96, the street of `ddfm demo`, cut elsewhere for each request), one
+after another, and asks once a second until the job is over. The queue holds 100 jobs; who is answered 429
+waits as long as he is told, but 5 seconds at most. In the first run nothing else happens. In the second one
+the server is killed (SIGKILL) halfway and started anew on the same folder; clients send again what was not
+answered, with the same key. Counted are: requests by answer, jobs accepted, done, lost (accepted and never
+done) and doubled (one key, two jobs), seconds until a result, and memory of the server and its workers
+together, every half second. Results are compared with `ddfm fuse` for some of the jobs, byte by byte.
+Written to results/service_load.json.
 """
 
 from __future__ import annotations

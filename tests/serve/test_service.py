@@ -309,4 +309,5 @@ def test_the_example_of_the_docs(
     names: dict[str, Any] = {}
     exec(code.replace("http://127.0.0.1:8000", server.address), names)
     names["service"].close()
-    assert Image.open(tmp_path / "fused.png").size == (80, 64)
+    with Image.open(tmp_path / "fused.png") as made:
+        assert made.size == (80, 64)
