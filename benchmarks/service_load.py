@@ -38,7 +38,7 @@ from PIL import Image
 
 from ddfm.demo.scenes import night
 
-SIDE, CHECKED = 96, 5
+SIDE, CHECKED, MOVES = 96, 5, 20
 OPTIONS = '{"task": "infrared", "steps": 1}'
 SETTLE_SECONDS = 600  # that what was accepted may take at the end
 
@@ -181,6 +181,25 @@ async def load(server: Server, clients: int, seconds: float, kill: bool) -> Tall
     return tally
 
 
+def slider_seconds(server: Server) -> dict[str, float]:
+    """Return the seconds until the balance slider shows another picture, of a pair of 480 x 640."""
+    scene, files = night(), []
+    for name, picture in (("thermal.png", scene.a), ("visible.png", scene.b)):
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        files.append(("files", (name, buffer.getvalue())))
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=120, trust_env=False) as client:
+        place = client.post("/v1/fusions", files=files, data={"options": OPTIONS}).headers["location"]
+        while client.get(place).json()["state"] != "done":
+            time.sleep(0.1)
+        taken = []
+        for balance in np.linspace(0, 1, MOVES + 1):
+            began = time.perf_counter()
+            client.post(f"{place}/previews", json={"balance": float(balance)}).raise_for_status()
+            taken.append(round(time.perf_counter() - began, 2))
+    return {"first": taken[0], "median": statistics.median(taken[1:]), "most": max(taken[1:])}
+
+
 def check_bytes(server: Server, tally: Tally, folder: Path) -> int:
     """Count the results, of some, that are the bytes of `ddfm fuse`."""
     made, same = pairs(), 0
@@ -242,10 +261,12 @@ def main() -> None:
             try:
                 tally = asyncio.run(load(server, arguments.clients, arguments.seconds, kill))
                 same = check_bytes(server, tally, Path(folder))
+                slider = slider_seconds(server)
             finally:
                 server.stop()
         report[name] = summary(tally, arguments.clients, arguments.seconds) | {
             "seconds_to_ready": round(started, 2),
+            "seconds_to_move_the_slider": slider,
             "same_bytes_as_the_command": f"{same} of {CHECKED}",
         }
         print(name, report[name], flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from ddfm.serve.folders import Folders, put
 from ddfm.serve.guard import Rates
 from ddfm.serve.problems import Problem, for_clients
 from ddfm.serve.requests import FusionOptions, command_line, parse_options
+from ddfm.serve.service import Service
 from ddfm.serve.settings import Settings
 from ddfm.serve.store import MOST_DEATHS, QueueFullError, Store
 from ddfm.serve.supervisor import Supervisor
@@ -213,4 +215,17 @@ def test_what_is_old_or_too_much_expires(tmp_path: Path) -> None:
     assert kept == {ids[2], ids[3], ids[4]}  # the oldest are too much; what waits stays
     assert {path.name for path in folders.jobs.iterdir()} == kept
     assert store.expired(before=2e10, most_bytes=10**9) == [ids[3], ids[2]]
+    store.close()
+
+
+def test_nothing_is_taken_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = Folders(tmp_path)
+    store = Store(folders.database)
+    service = Service(Settings(data=tmp_path), store, folders)
+    service.check_queue()
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(Problem) as refused:
+        service.check_queue()
+    assert refused.value.status_code == 507
     store.close()

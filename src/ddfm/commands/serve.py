@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,6 +99,8 @@ def run(settings: Settings) -> None:
         from ddfm.serve.app import create_app
         from ddfm.serve.listening import listen, serve_on
 
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("ddfm.serve").setLevel(logging.WARNING)  # workers that died, say
     socket = listen(settings.host, settings.port)
     app = create_app(settings)
     address = socket.getsockname()

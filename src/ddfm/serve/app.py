@@ -128,7 +128,7 @@ def add_fusions(app: FastAPI, service: Service) -> None:
     accepted: dict[int | str, dict[str, Any]] = {202: {"model": JobAnswer}}
     app.add_api_route(
         "/v1/fusions", service.create_fusion, methods=["POST"], status_code=202, tags=["fusions"],
-        responses=accepted | refusals(408, 413, 415), openapi_extra=form(FUSION_BODY),
+        responses=accepted | refusals(408, 413, 415, 507), openapi_extra=form(FUSION_BODY),
     )  # fmt: skip
     app.add_api_route(
         one, service.fusion, response_model=JobAnswer, tags=["fusions"], responses=refusals(404)
@@ -165,7 +165,7 @@ def add_evaluations(app: FastAPI, service: Service) -> None:
     one = "/v1/evaluations/{id_}"
     app.add_api_route(
         "/v1/evaluations", service.create_evaluation, methods=["POST"], status_code=202, tags=["evaluations"],
-        responses=accepted | refusals(404, 408, 409, 413, 415), openapi_extra=form(EVALUATION_BODY),
+        responses=accepted | refusals(404, 408, 409, 413, 415, 507), openapi_extra=form(EVALUATION_BODY),
     )  # fmt: skip
     app.add_api_route(
         one, service.evaluation, response_model=JobAnswer, tags=["evaluations"], responses=refusals(404)

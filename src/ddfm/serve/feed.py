@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 
 from ddfm.serve.folders import Folders
@@ -45,7 +45,7 @@ class Feed:
         finally:
             store.close()
 
-    async def changes(self, longest: float) -> AsyncIterator[bool]:
+    async def changes(self, longest: float) -> AsyncGenerator[bool, None]:
         """Yield at once, and whenever something changed (True) or ``longest`` seconds passed (False)."""
         self.listeners += 1
         try:

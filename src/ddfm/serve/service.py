@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -128,19 +129,20 @@ class Service:
     async def stream(self, id_: str) -> AsyncIterator[str]:
         """Yield the events of a job."""
         before = ""
-        async for changed in self.feed.changes(HEARTBEAT_SECONDS):
-            job = self.store.get(id_)
-            if job is None:
-                yield "event: gone\ndata: {}\n\n"
-                return
-            text = self.told(job).model_dump_json()
-            if text != before:
-                before = text
-                yield f"event: {'end' if job.is_over else 'progress'}\ndata: {text}\n\n"
-            elif not changed:
-                yield ": still here\n\n"
-            if job.is_over:
-                return
+        async with aclosing(self.feed.changes(HEARTBEAT_SECONDS)) as changes:
+            async for changed in changes:
+                job = self.store.get(id_)
+                if job is None:
+                    yield "event: gone\ndata: {}\n\n"
+                    return
+                text = self.told(job).model_dump_json()
+                if text != before:
+                    before = text
+                    yield f"event: {'end' if job.is_over else 'progress'}\ndata: {text}\n\n"
+                elif not changed:
+                    yield ": still here\n\n"
+                if job.is_over:
+                    return
 
     def live_preview(self, id_: JobId) -> Response:
         """Hand out the picture of the last sampling step, a small PNG."""
@@ -219,10 +221,11 @@ class Service:
     async def end_of(self, id_: str) -> Job:
         """Return a job when it is over, or when it has taken too long for somebody who waits."""
         end = asyncio.get_running_loop().time() + PREVIEW_SECONDS
-        async for _ in self.feed.changes(1.0):
-            job = self.store.need(id_)
-            if job.is_over or asyncio.get_running_loop().time() > end:
-                return job
+        async with aclosing(self.feed.changes(1.0)) as changes:
+            async for _ in changes:
+                job = self.store.need(id_)
+                if job.is_over or asyncio.get_running_loop().time() > end:
+                    return job
         raise AssertionError("changes never end")
 
     def cancel_fusion(self, id_: JobId) -> Response:
@@ -356,6 +359,8 @@ class Service:
         """Refuse a job before its body is read, if no more can wait. Raises Problem."""
         if self.store.waiting(lane) >= self.settings.max_queue:
             raise self.full()
+        if shutil.disk_usage(self.folders.data).free < 2 * self.settings.max_upload:
+            raise no_room()
 
     def full(self) -> Problem:
         """Return the refusal of a full queue, with the time after which half of it may be gone."""
@@ -423,6 +428,9 @@ class _Receiving:
                 self.service.settings.max_files,
             )
             contents = await run_in_threadpool(self.look, upload)
+        except OSError as error:
+            await self.__aexit__()
+            raise no_room() from error
         except BaseException:
             await self.__aexit__()
             raise
@@ -473,6 +481,11 @@ def pieces(opened: BinaryIO) -> Iterator[bytes]:
     with opened:
         while piece := opened.read(PIECE):
             yield piece
+
+
+def no_room() -> Problem:
+    """Return the refusal of a full disk."""
+    return Problem(507, "the service's disk is full", {"Retry-After": "600"})
 
 
 def attachment(name: str) -> dict[str, str]:

@@ -65,7 +65,8 @@ export async function listen(path, signal, onEvent) {
     text = blocks.pop();
     for (const block of blocks) {
       const data = block.split("\n").find((line) => line.startsWith("data: "));
-      if (data) onEvent(JSON.parse(data.slice(6)));
+      const about = data ? JSON.parse(data.slice(6)) : {};
+      if (about.id) onEvent(about);
     }
   }
 }
