@@ -27,7 +27,7 @@ from ddfm.serve.requests import FusionOptions, command_line, parse_options
 from ddfm.serve.service import Service
 from ddfm.serve.settings import Settings
 from ddfm.serve.store import MOST_DEATHS, QueueFullError, Store
-from ddfm.serve.supervisor import Supervisor
+from ddfm.serve.supervisor import Supervisor, without_token
 from tests.conftest import Command, check_refusals
 
 TOKEN = "a-token-for-the-tests"
@@ -114,6 +114,11 @@ def test_no_other_address_without_a_token(ddfm: Command, tmp_path: Path) -> None
     assert "localhost" in (Settings(data=tmp_path, host="::1").known_hosts or ())
 
 
+def test_a_missing_extra_is_named(ddfm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ddfm.serve.app", None)
+    check_refusals(ddfm, {("serve", "--data", tmp_path / "data"): "pip install 'ddfm[serve]'"}, tmp_path)
+
+
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     first = Folders(tmp_path)
     lock = first.lock()
@@ -123,10 +128,12 @@ def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     os.close(Folders(tmp_path).lock())
 
 
-def test_workers_never_see_the_token(tmp_path: Path) -> None:
+def test_workers_never_see_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(data=tmp_path, host="0.0.0.0", token=TOKEN, names=("example.org",))
     assert TOKEN not in settings.as_json()
     assert Settings.from_json(settings.as_json()).names == ("example.org",)
+    monkeypatch.setenv("DDFM_TOKEN", TOKEN)
+    assert TOKEN not in str(without_token())
 
 
 def test_rates_fill_again_with_time() -> None:

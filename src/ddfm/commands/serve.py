@@ -55,13 +55,7 @@ def serve(
 
     Jobs lie in the data folder: a restart, or a kill, loses none that was accepted.
     """
-    with importing():
-        try:
-            import uvicorn  # noqa: F401
-
-            from ddfm.serve.settings import Settings
-        except ImportError as error:
-            raise InputError("ddfm serve needs fastapi and uvicorn: pip install 'ddfm[serve]'") from error
+    from ddfm.serve.settings import Settings
 
     settings = Settings(
         data=data,
@@ -96,8 +90,11 @@ def threads_each(workers: int) -> int:
 def run(settings: Settings) -> None:
     """Serve until a signal ends it. Raises InputError if the address cannot be had."""
     with importing():
-        from ddfm.serve.app import create_app
-        from ddfm.serve.listening import listen, serve_on
+        try:
+            from ddfm.serve.app import create_app
+            from ddfm.serve.listening import listen, serve_on
+        except ImportError as error:
+            raise InputError("ddfm serve needs fastapi and uvicorn: pip install 'ddfm[serve]'") from error
 
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("ddfm.serve").setLevel(logging.WARNING)  # workers that died, say

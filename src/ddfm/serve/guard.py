@@ -26,7 +26,7 @@ MOST_CLIENTS = 10_000  # whose rates are remembered
 MOST_SMALL_BODY = 64 * 2**10  # bytes, of everything but uploads
 DRAIN_SECONDS, DRAIN_BYTES = 2.0, 16 * 2**20  # of a body that is refused
 UPLOADS = ("/v1/fusions", "/v1/evaluations")
-WITHOUT_TOKEN = ("/healthz", "/readyz", "/", "/page/", "/openapi.json")
+WITHOUT_TOKEN, PAGE = ("/healthz", "/readyz", "/", "/openapi.json"), "/page/"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -168,8 +168,7 @@ async def drain(headers: dict[bytes, bytes], receive: Receive) -> None:
 
 def is_open(path: str) -> bool:
     """Tell whether a path needs no token: the page itself, which holds no data, and health."""
-    return any(path == known or (known.endswith("/") and known != "/" and path.startswith(known))
-               for known in WITHOUT_TOKEN)  # fmt: skip
+    return path in WITHOUT_TOKEN or path.startswith(PAGE)
 
 
 def bare(host: str) -> str:

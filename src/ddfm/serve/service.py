@@ -278,8 +278,8 @@ class Service:
                 if not re.fullmatch(r"[0-9a-f]{32}", fusion):
                     raise Problem(422, "fusion: is no id")
                 of = self.done(fusion, "fusion")
-                if of.request["volume"]:
-                    raise Problem(422, "fusion: volumes are not measured")
+                if of.request["volume"] or len(of.request["sources"]) != 2:
+                    raise Problem(422, "fusion: pictures of two sources are measured, nothing else")
                 wanted["fusion"] = fusion
             elif len(got.sources) != 3 or any(content.is_volume for content in got.contents):
                 raise Problem(422, "three pictures are needed: a, b and fused, in this order")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -38,6 +39,11 @@ class Worker:
     def alive(self) -> bool:
         """Tell whether the process runs."""
         return self.process is not None and self.process.poll() is None
+
+
+def without_token() -> dict[str, str]:
+    """Return the environment for workers, which handle others' files and need no token."""
+    return {name: value for name, value in os.environ.items() if name != "DDFM_TOKEN"}
 
 
 class Supervisor:
@@ -79,7 +85,9 @@ class Supervisor:
     def _begin(self, worker: Worker) -> None:
         worker.ready.clear()
         command = [sys.executable, "-m", "ddfm.serve.worker", worker.name, worker.lane]
-        worker.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        worker.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=without_token()
+        )
         assert worker.process.stdin
         with suppress(BrokenPipeError):
             worker.process.stdin.write(self.settings.as_json() + "\n")

@@ -16,13 +16,16 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ddfm.errors import InputError
 from ddfm.serve.folders import Folders
 from ddfm.serve.problems import for_clients
 from ddfm.serve.settings import Settings
 from ddfm.serve.store import Job, Lane, Store
+
+if TYPE_CHECKING:
+    from ddfm.serve.work import Workshop
 
 IDLE_SECONDS = 0.03  # between two looks for a job
 
@@ -33,13 +36,12 @@ def end_with_server() -> None:
     os._exit(0)
 
 
-def do(workshop: object, jobs: Sequence[Job], store: Store, folders: Folders) -> None:
+def do(workshop: Workshop, jobs: Sequence[Job], store: Store) -> None:
     """Do jobs that were claimed together; their failures are theirs, and no reason to stop."""
     from ddfm.devices import is_items_fault
     from ddfm.jobs.pool import reason
-    from ddfm.serve.work import LostError, Workshop
+    from ddfm.serve.work import LostError
 
-    assert isinstance(workshop, Workshop)
     try:
         kind = jobs[0].kind
         if kind == "preview":
@@ -55,7 +57,7 @@ def do(workshop: object, jobs: Sequence[Job], store: Store, folders: Folders) ->
     except Exception as error:
         if len(jobs) > 1:  # one of them is to blame, or they are too many
             for job in jobs:
-                do(workshop, [job], store, folders)
+                do(workshop, [job], store)
             return
         if is_items_fault(error):
             names = {
@@ -87,7 +89,7 @@ def run(name: str, lane: Lane, settings: Settings) -> None:
     while True:
         jobs = store.claim(name, lane, settings.batch)
         if jobs:
-            do(workshop, jobs, store, folders)
+            do(workshop, jobs, store)
         else:
             time.sleep(IDLE_SECONDS)
 
