@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,20 @@ def read_pages(data: bytes, name: str) -> list[Page]:
     Raises InputError, naming the file and the page, for what is too large, damaged, cut short or no grey or
     RGB picture.
     """
+    with _checked_pages(data, name) as pages:
+        return [_read_page(page, title) for page, title in pages]
+
+
+def declared_size(data: bytes, name: str) -> tuple[int, int, int]:
+    """Return height, width and number of pages, from the tags alone. Raises InputError as `read_pages`."""
+    with _checked_pages(data, name) as pages:
+        first, _ = pages[0]
+        return first.imagelength, first.imagewidth, len(pages)
+
+
+@contextmanager
+def _checked_pages(data: bytes, name: str) -> Iterator[list[tuple[Any, str]]]:
+    """Open a file and check its pages without reading samples; each with its name for messages."""
     _check_chain(data, name)
     with ExitStack() as stack:
         with _decoding(name):
@@ -94,7 +108,7 @@ def read_pages(data: bytes, name: str) -> list[Page]:
             _check_page(page, data, title)
         pixels, decoded = (sum(numbers) for numbers in zip(*map(_room, pages), strict=True))
         check_decoded(name, pixels, decoded, len(data))
-        return [_read_page(page, title) for page, title in zip(pages, names, strict=True)]
+        yield list(zip(pages, names, strict=True))
 
 
 def _room(page: Any) -> tuple[int, int]:
