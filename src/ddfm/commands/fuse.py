@@ -14,11 +14,13 @@ from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
     BalanceOption,
+    DeghostOption,
     DeviceOption,
     DtypeOption,
     PriorOption,
     RangeOption,
     TaskOption,
+    parse_deblur,
     parse_noise,
     parse_ranges,
     parse_register,
@@ -38,7 +40,16 @@ from ddfm.commands.radiometric import (
     parse_thermal,
     tell_temperatures,
 )
-from ddfm.commands.terminal import FolderBars, label, progress_bars, say, tell, tell_task, tell_times
+from ddfm.commands.terminal import (
+    FolderBars,
+    label,
+    progress_bars,
+    say,
+    tell,
+    tell_moving,
+    tell_task,
+    tell_times,
+)
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,8 +96,24 @@ def fuse(
             show_default="auto; off for task medical and the other forms",
         ),
     ] = None,
+    deblur: Annotated[
+        str,
+        typer.Option(
+            metavar="off|S1,S2,...",
+            help="Blur of the sources' lenses to take out: standard deviations in pixels, 0 for a sharp one.",
+        ),
+    ] = "off",
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
+    deghost: DeghostOption = "auto",
+    source_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write which source each pixel came from (counts most): a PNG with a palette, or a TIFF.",
+            show_default=False,
+        ),
+    ] = None,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -112,7 +139,8 @@ def fuse(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Bring sources onto the first one in colour: affine, homography or dense.",
+            help="Bring sources onto the first one in colour (exposures and focus stacks: onto the middle "
+            "one): affine, homography or dense.",
             show_default="they are aligned",
         ),
     ] = None,
@@ -161,26 +189,17 @@ def fuse(
             from ddfm.jobs.files import Outputs
 
         thermal = parse_thermal(palette, annotate, isotherm, place, emissivity, distance, reflected)
-        options = Options(
-            steps=steps,
-            seed=seed,
-            form=form,
-            scheduler=scheduler,
-            task=task,
-            colour_from=colour_from,
+        options = Options.among(
+            locals(),
             noise=parse_noise(noise),
-            stretch=stretch,
-            balance=balance,
+            source_map=source_map is not None,
+            deblur=parse_deblur(deblur),
             uncertainty=uncertainty is not None,
-            device=device,
-            dtype=dtype,
-            backend=backend,
             tile=parse_tile(tile),
             register=parse_register(register, register_report),
-            resize=resize,
             sources=max(2, len(sources)),
         )
-        outputs = Outputs(output, uncertainty, register_report, temperatures, table)
+        outputs = Outputs(output, uncertainty, register_report, source_map, temperatures, table)
         if kind == "volumes":
             check_no_thermal(thermal, outputs)
             run_volumes(sources, output, options, prior, wanted, copy_patient)
@@ -248,6 +267,7 @@ def run_files(
             tell(f"{image.name}: noise of {level:.1f} grey levels taken out")
     if given.placed is not None:
         tell_temperatures(given.placed)
+    tell_moving([Path(image.name) for image in given.images], result.settings["moving"])
     height, width = result.image.size
     say(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
 
@@ -312,6 +332,7 @@ def run_folders(
             prior=prior,
             uncertainty=outputs.std,
             register_report=outputs.report,
+            source_map=outputs.source_map,
             ranges=ranges,
             thermal=thermal,
             temperatures=outputs.temperatures,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ddfm.errors import InputError
 from ddfm.formats.files import read_whole
 from ddfm.formats.heatmap import check_std, picture_path, write_std
+from ddfm.formats.labels import check_labels, write_labels
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_image, write_image
 from ddfm.formats.radiometric import radiometric_source, thermogram_of
@@ -20,11 +21,9 @@ from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
 from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
-from ddfm.fusion.sources import match_sizes
 from ddfm.fusion.task import Choice
 from ddfm.pictures.image import Image, from_array
 from ddfm.pictures.ranges import RangeChoice
-from ddfm.registration.bring import registered
 from ddfm.thermal.draw import drawn
 from ddfm.thermal.files import check_table, check_temperatures, write_table, write_temperatures
 from ddfm.thermal.options import ThermalOptions
@@ -41,6 +40,7 @@ class Outputs:
         fused: the picture.
         std: how far its luminance can be relied on; None if nobody asked.
         report: a picture to judge the registration by; None if nobody asked.
+        source_map: which source counts most at each pixel; None if nobody asked.
         temperatures: those of each fused pixel; None if nobody asked.
         table: a file with a line of numbers for each thermogram, for folders, too; None if nobody asked.
     """
@@ -48,14 +48,15 @@ class Outputs:
     fused: Path
     std: Path | None = None
     report: Path | None = None
+    source_map: Path | None = None
     temperatures: Path | None = None
     table: Path | None = None
 
     @property
     def named(self) -> list[Path]:
         """List all that are asked for, and of which each fusion has one of its own."""
-        paths = (self.fused, self.std, self.report, self.temperatures)
-        return [path for path in paths if path is not None]
+        asked = (self.fused, self.std, self.report, self.source_map, self.temperatures)
+        return [path for path in asked if path is not None]
 
     def files(self, sources: int) -> list[Path]:
         """Return every file that a fusion of so many sources may write, pictures beside others included."""
@@ -64,7 +65,8 @@ class Outputs:
             files += [self.std, picture_path(self.std)]
         if self.report is not None:
             files += dict.fromkeys(report_paths(self.report, sources))
-        return files + [path for path in (self.temperatures, self.table) if path is not None]
+        others = (self.source_map, self.temperatures, self.table)
+        return files + [path for path in others if path is not None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def fuse_files(
     """
     check_paths(paths, outputs.files(len(paths)))
     fusion.check_prior()
-    given = read_sources(paths, ranges, fusion.options, outputs, thermal)
+    given = read_sources(paths, ranges, fusion, outputs, thermal)
     check_outputs(outputs, given.images, fusion.options.colour_from)
     (result,) = fusion.of([given.images], given.choice(fusion.options), callback)
     write_result(outputs, result, given.placed, thermal)
@@ -120,15 +122,16 @@ def fuse_files(
 def read_sources(
     paths: Sequence[Path],
     ranges: Sequence[VolumeRange],
-    options: Options,
+    fusion: Fusion,
     outputs: Outputs,
     thermal: ThermalOptions = NO_THERMAL,
+    choice: Choice | None = None,
 ) -> Given:
     """Read the sources and bring them to one size and view; draw the registration if that is asked."""
     choices = [plain_range(path, wanted) for path, wanted in zip(paths, ranges, strict=False)]
     number = radiometric_source(paths)
     if number is not None:
-        return read_thermal(paths, number, choices, options, outputs, thermal)
+        return read_thermal(paths, number, choices, fusion.options, outputs, thermal)
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: is not a radiometric JPEG of FLIR's or DJI's; name a second source")
     if asked := [*thermal.named, *temperature_outputs(outputs)]:
@@ -136,8 +139,6 @@ def read_sources(
         raise InputError(f"{named}: not a radiometric JPEG and a photograph; {asked[0]} is for those alone")
     images = [read_image(path, wanted) for path, wanted in zip(paths, choices, strict=True)]
     report = outputs.report
-    if options.register is None:
-        return Given(match_sizes(images, options.resize))
 
     def write_report(k: int, picture: NDArray[np.uint8]) -> None:
         if report is not None:
@@ -146,7 +147,7 @@ def read_sources(
 
     for path in report_paths(report, len(paths)) if report is not None else ():
         check_writable(path, np.dtype(np.uint8), False)
-    return Given(registered(images, options.register, write_report))
+    return Given(fusion.aligned(images, choice, write_report))
 
 
 def plain_range(path: Path, wanted: VolumeRange) -> RangeChoice:
@@ -204,6 +205,8 @@ def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | 
     check_writable(outputs.fused, depth, any(image.alpha is not None for image in images))
     if outputs.std:
         check_std(outputs.std, outputs.fused)
+    if outputs.source_map:
+        check_labels(outputs.source_map)
     if outputs.temperatures:
         check_temperatures(outputs.temperatures)
     if outputs.table:
@@ -222,3 +225,5 @@ def write_result(
         write_temperatures(outputs.temperatures, placed)
     if outputs.std and result.std is not None:
         write_std(outputs.std, result.std)
+    if outputs.source_map and result.source_map is not None:
+        write_labels(outputs.source_map, result.source_map)

@@ -96,6 +96,7 @@ def fuse_folders(
     prior: PriorSource = "natural",
     uncertainty: str | os.PathLike[str] | None = None,
     register_report: str | os.PathLike[str] | None = None,
+    source_map: str | os.PathLike[str] | None = None,
     ranges: Sequence[VolumeRange] | None = None,
     thermal: ThermalOptions = NO_THERMAL,
     temperatures: str | os.PathLike[str] | None = None,
@@ -117,6 +118,7 @@ def fuse_folders(
         prior: as for `ddfm.fuse`; loaded once for all.
         uncertainty: folder for how far each luminance can be relied on.
         register_report: folder for pictures to judge the registration by.
+        source_map: folder for maps of the source that counts most at each pixel, as PNG.
         ranges: values that stand for black and white in each folder's pictures; None for what files say.
         thermal: what only radiometric sources have. With a palette, and no range, one range holds for all
             files of one folder, so that colours mean the same.
@@ -133,11 +135,13 @@ def fuse_folders(
         KeyboardInterrupt: when the workers have stopped; finished outputs stay.
     """
     sources = [Path(folder) for folder in folders]
-    options = (options or Options()).but(sources=max(2, len(sources)), uncertainty=uncertainty is not None)
-    extra = [
-        None if path is None else Path(path) for path in (uncertainty, register_report, temperatures, table)
-    ]
-    outputs = Outputs(Path(output), *extra)
+    options = (options or Options()).but(
+        sources=max(2, len(sources)),
+        uncertainty=uncertainty is not None,
+        source_map=source_map is not None,
+    )
+    extra = (uncertainty, register_report, source_map, temperatures, table)
+    outputs = Outputs(Path(output), *(None if path is None else Path(path) for path in extra))
     check_folders(sources, outputs)
     if batch is not None and batch < 1:
         raise InputError(f"--batch {batch}: not a number of pictures, 1 or more")
@@ -215,6 +219,7 @@ def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
         outputs.fused / f"{group.stem}{suffix}",
         outputs.std and outputs.std / f"{group.stem}.tif",
         outputs.report and outputs.report / f"{group.stem}.png",
+        outputs.source_map and outputs.source_map / f"{group.stem}.png",
         outputs.temperatures and outputs.temperatures / f"{group.stem}.tif",
     )
 
@@ -341,9 +346,8 @@ class FolderRun:
 
     def read(self, group: Group) -> Scene:
         """Read a group's files, and find out where its results go and what its task is."""
-        given = read_sources(
-            group.files, self.ranges, self.options, of_group(self.outputs, group, ".png"), self.thermal
-        )
+        outputs = of_group(self.outputs, group, ".png")
+        given = read_sources(group.files, self.ranges, self.fusion, outputs, self.thermal, self.choice)
         depth = template(given.images, self.options.colour_from).depth
         target = of_group(self.outputs, group, suffix_for(depth))
         check_outputs(target, given.images, self.options.colour_from)
@@ -368,7 +372,9 @@ class FolderRun:
         if self.options.evaluations:
             prior = self.fusion.prior().for_tiles(self.options.tile, *scene.size)
             evaluation = prior.evaluation_bytes(*scene.size)
-        elif self.options.noise != "off":  # for a noisy source; of which prior, nobody has asked yet
+        elif (
+            self.options.noise != "off" or self.options.deblur != "off"
+        ):  # for a noisy source; of which prior, nobody has asked yet
             evaluation = BYTES_A_PIXEL * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
         return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)
