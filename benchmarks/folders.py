@@ -33,13 +33,13 @@ from typing import Any, NamedTuple
 
 import torch
 from common import script_parser, write_json
+from ddfm.jobs.pool import Outcome
 
 from ddfm.devices import pick_dtype, use_threads
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
-from ddfm.jobs import pool
+
 from ddfm.jobs.matching import Group, match_folders
-from ddfm.jobs.pool import Outcome
 from ddfm.likelihoods.forms import FORMS
 from ddfm.priors.loading import load_prior
 

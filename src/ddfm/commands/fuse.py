@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from ddfm.fusion.options import Options
     from ddfm.jobs.files import Outputs
     from ddfm.jobs.folders import FolderResult
-    from ddfm.jobs.pool import Outcome
 
 
 def fuse(
@@ -257,13 +255,11 @@ def run_folders(
 ) -> None:
     """Fuse folders, with progress bars; raises Exit(1) after naming the pictures that failed."""
     with importing():
-        from ddfm.jobs.folders import fuse_folders
+        from ddfm.jobs.folders import Watch, fuse_folders
 
-    def tell_beginning(result: FolderResult, total: int) -> None:
-        for path in result.unmatched:
+    def tell_unmatched(paths: Iterator[Path]) -> None:
+        for path in paths:
             tell(f"no partner: {path}")
-        if result.kept:
-            tell(f"{result.kept} of {total} finished before, kept (--overwrite makes them again)")
 
     with progress_bars() as bars:
         result = fuse_folders(
@@ -276,25 +272,23 @@ def run_folders(
             ranges=ranges,
             overwrite=overwrite,
             batch=batch,
-            progress=FolderBars(bars),
-            begin=tell_beginning,
+            watch=Watch(listed=tell_unmatched, progress=FolderBars(bars)),
         )
     tell_folders(outputs.fused, result)
 
 
 def tell_folders(output: Path, result: FolderResult) -> None:
     """Print what was done and what was not; raises Exit(1) if anything failed."""
-    tasks: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in result.outcomes:
-        if outcome.settings:
-            tasks[outcome.settings["task"]].append(outcome)
-    for task, made in tasks.items():
-        others = f" and {len(made) - 1} more" if made[1:] else ""
-        assert made[0].settings
-        tell_task(f"{made[0].group.stem}{others}", task, made[0].settings["why"])
-    failed = result.failed
-    say(f"{output}: {len(result.outcomes) - len(failed)} fused, {result.kept} kept, {len(failed)} failed")
-    for outcome in failed:
+    from ddfm.jobs.manifest import FAILED, QUARANTINED
+
+    for task, why, stem, count in result.record.tasks():
+        others = f" and {count - 1} more" if count > 1 else ""
+        tell_task(f"{stem}{others}", task, why)
+    numbers = result.numbers
+    if numbers.kept:
+        tell(f"{numbers.kept} of {numbers.listed} finished before, kept (--overwrite makes them again)")
+    say(f"{output}: {result.fused} fused, {result.kept} kept, {numbers.failed} failed")
+    for outcome in result.record.outcomes((FAILED, QUARANTINED)):
         tell(f"failed: {outcome.group.stem}: {outcome.failure}")
-    if failed:
+    if numbers.failed:
         raise typer.Exit(1)

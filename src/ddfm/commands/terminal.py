@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from ddfm.jobs.folders import Progress as FolderProgress
+    from ddfm.jobs.work import Progress as FolderProgress
 
 
 def prepare_streams() -> None:

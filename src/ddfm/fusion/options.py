@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from numbers import Real
@@ -138,6 +138,10 @@ class Options:
                 f"noise {self.noise}: not {self.sources} levels, one for each source, "
                 f"of 0 to {MAX_GREY} grey levels"
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: its device may be another."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def likelihood_form(self) -> Form:

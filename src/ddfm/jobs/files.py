@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.formats.heatmap import check_std, picture_path, write_std
 from ddfm.formats.paths import check_paths, numbered
-from ddfm.formats.pictures import check_writable, read_image, write_image
+from ddfm.formats.pictures import check_writable, read_8bit, read_image, write_image
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
@@ -118,6 +120,12 @@ def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | 
 
 def write_result(outputs: Outputs, result: FusionResult) -> None:
     """Write the fused picture and, if it was asked for, its uncertainty."""
-    write_image(outputs.fused, result.image)
     if outputs.std and result.std is not None:
         write_std(outputs.std, result.std)
+    write_image(outputs.fused, result.image)  # the last: where it is, all is
+
+
+def read_8_bits(path: Path) -> Tensor:
+    """Read an 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
+    pixels = torch.from_numpy(read_8bit(path))
+    return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]

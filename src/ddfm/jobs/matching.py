@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.formats.files import open_regular
 from ddfm.formats.pictures import images_by_stem, suffix_for
 from ddfm.formats.raster import PNG_MAGIC
 from ddfm.formats.tiff import MAGIC
@@ -47,18 +46,6 @@ def output_name(group: Group, depth: np.dtype[Any]) -> str:
     return group.stem + suffix_for(depth)
 
 
-def finished(group: Group, folder: Path) -> bool:
-    """Tell whether the group's output lies in the folder already (outputs are written whole or not at all).
-
-    An empty file, a folder or something else of that name is no output.
-    """
-    return any(is_picture(folder / f"{group.stem}{suffix}") for suffix in OUTPUT_SUFFIXES)
-
-
-def is_picture(path: Path) -> bool:
-    """Tell whether it is a regular file that starts as our outputs do."""
-    try:
-        with open_regular(path) as file:
-            return file.read(8).startswith((PNG_MAGIC, *MAGIC))
-    except (InputError, OSError):
-        return False
+def is_output(head: bytes) -> bool:
+    """Tell whether a file that begins so may be an output; those are written whole or not at all."""
+    return head.startswith((PNG_MAGIC, *MAGIC))
