@@ -49,6 +49,10 @@ class Place(Protocol):
     def name(self) -> str:
         """Return what the user calls it."""
 
+    @property
+    def whole_name(self) -> str:
+        """Return a name that means the same in other folders and on other machines."""
+
     def listing(self) -> Iterator[Entry]:
         """Yield the picture files in no order, never all of them in memory; hidden ones are left out."""
 

@@ -25,6 +25,11 @@ class LocalFolder:
         """Return the path as given."""
         return str(self.path)
 
+    @property
+    def whole_name(self) -> str:
+        """Return the path from the root."""
+        return str(self.path.absolute())
+
     def listing(self) -> Iterator[Entry]:
         """Yield the picture files as the system lists them."""
         if not is_folder(self.path):
@@ -41,7 +46,7 @@ class LocalFolder:
     @contextmanager
     def reading(self, path: Path) -> Iterator[Path]:
         """Give the file itself."""
-        yield path
+        yield self.path / path.name
 
     @contextmanager
     def writing(self) -> Iterator[Path]:
