@@ -152,7 +152,7 @@ class RayEngine:
         return outcomes
 
     def _bury(self, hand: Hand, why: str) -> list[Outcome]:
-        """Let go of a worker that has ended. The batch that it was at may have ended it, unless its node did."""
+        """Let go of a worker that has ended; the batch that it was at may have ended it, or its node."""
         self._hands.remove(hand)
         if not hand.name:
             self._failed_starts += 1

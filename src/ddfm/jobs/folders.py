@@ -181,7 +181,8 @@ def check_folders(sources: Sequence[Name], results: Sequence[Name]) -> None:
 
 def key_of(name: Name) -> object:
     """Return what is the same for all names of one folder."""
-    return str(name).rstrip("/") if is_url(name) else identity(Path(name))
+    place = place_of(name)
+    return identity(Path(place.name)) if isinstance(place, LocalFolder) else place.name
 
 
 def checked(

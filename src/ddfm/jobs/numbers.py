@@ -71,6 +71,10 @@ class Numbers:
         counts = Counter(worker for moment, worker in moments if moment >= first)
         return {worker: count / max(now - first, 1e-3) for worker, count in sorted(counts.items())}
 
+    def mean_rate(self, worker: str) -> float:
+        """Return a worker's fused groups a second, over the whole run."""
+        return self.by_worker[worker] / max(self.clock() - self.begun, 1e-3)
+
     @property
     def seconds_left(self) -> float | None:
         """Return the time left by the present rate; None before there is one, or while folders are listed."""
