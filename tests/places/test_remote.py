@@ -1,7 +1,7 @@
 """Folders behind URLs, against an S3 server in a process of its own.
 
-The server is moto's (``pip install 'moto[server]'``, in an environment of its own: its libraries want an older
-python-dateutil than the others). It is found on the PATH, or by DDFM_MOTO_SERVER.
+The server is moto's (``pip install 'moto[server]'``, in an environment of its own: its libraries want an
+older python-dateutil than the others). It is found on the PATH, or by DDFM_MOTO_SERVER.
 """
 
 from __future__ import annotations
@@ -124,15 +124,12 @@ def test_the_record_is_found_by_another_machine(
 
 def test_two_runs_exclude_each_other(bucket: str) -> None:
     out = RemoteFolder(f"{bucket}/out")
-    lasting = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as lasting:
         owner = {"host": socket.gethostname(), "pid": lasting.pid, "since": 0}
         assert out.put(LOCK, json.dumps(owner).encode(), new=True)
         with pytest.raises(InputError, match="another run is writing to this folder"):
             fuse_folders([f"{bucket}/a", f"{bucket}/b"], out.url, QUICK)
-    finally:
         lasting.kill()
-        lasting.wait()
     assert fuse_folders([f"{bucket}/a", f"{bucket}/b"], out.url, QUICK).fused == 2  # it is known to be dead
     assert LOCK not in names(out.url)
 
