@@ -4,9 +4,10 @@
 
 N pairs of 32x32 are drawn and fused with `--steps 0` by `--engine ray` on a cluster of two nodes on
 loopback, with authentication. At a sixth of the pairs a worker is killed, at a third the second node's
-raylet, at a half the driver; then the command is given again. Checked: every output is there once, has the bytes that
-`--engine local` gives, and no output that was there was ever written anew (its inode, looked at all the
-time).
+raylet, at a half the driver; then the command is given again.
+
+Checked: every output is there once, has the bytes that `--engine local` gives, and no output that was there
+was ever written anew (its inode, looked at all the time).
 Written to results/kills.json.
 """
 

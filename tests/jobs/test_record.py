@@ -22,12 +22,13 @@ from ddfm.formats.atomic import write_whole
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
 from ddfm.fusion.result import FusionResult
-from ddfm.jobs import listing, plan, work
+from ddfm.jobs import files, listing, plan, work
 from ddfm.jobs.folders import FolderResult, Watch, fuse_folders
 from ddfm.jobs.listing import Found, Listing
-from ddfm.jobs.manifest import NAME, Manifest, Outcome
+from ddfm.jobs.manifest import NAME, Line, Manifest, Outcome
+from ddfm.jobs.matching import Group
 from ddfm.jobs.numbers import Numbers
-from ddfm.jobs.work import Item, may_pass
+from ddfm.jobs.work import may_pass
 from ddfm.places.local import LocalFolder
 from tests.conftest import Command, picture, seen
 from tests.faults.test_disks import mount, small_disk
@@ -169,7 +170,7 @@ def test_what_may_pass_is_tried_again(
     """One read fails once, another always; a broken picture is not tried twice."""
     (folders[1] / "3.png").write_bytes((folders[1] / "3.png").read_bytes()[:60])
     tried: list[str] = []
-    read = work.read_sources
+    read = files.read_sources
 
     def failing(paths: Sequence[Path], *others: Any) -> Any:
         stem = paths[0].stem
@@ -328,7 +329,7 @@ def test_rates_and_the_time_left() -> None:
 
 
 def test_a_lost_pair_is_given_out_again() -> None:
-    line = plan.Line(Item(listing.Group("1", ())).group, "", "", "", "begun", "", 3, 1, 1, None)
+    line = Line(Group("1", ()), "", "", "", "begun", "", 3, 1, 1, None)
     lost = Outcome(line.group, failure="lost", lost=True)
     assert plan.fate(lost, line) == ("waiting", 0.0)
     assert plan.fate(Outcome(line.group, failure="ended", crashed=True), line)[0] == "quarantined"

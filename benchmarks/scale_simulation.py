@@ -1,0 +1,155 @@
+"""Simulate the scheduler of folder runs with many workers, stragglers and failures.
+
+    python benchmarks/scale_simulation.py [--driver MILLISECONDS]
+
+Discrete events by the rules of `ddfm.cluster.ray_engine`: each worker has one pair in work and one that
+waits; one driver serves all, so many milliseconds a pair (by default as results/engine.json measured); a
+worker that is lost gives both pairs back, and another takes its place after a minute. Pairs take a lognormal
+time (sigma 0.25) of a mean of one core's 1.18 s (results/folders.json), or less, as on a GPU; one in two
+hundred takes ten times as long. Workers are lost at random, each once in so many hours on average.
+
+For each case the share of the workers' time that went into pairs which were kept, into what was lost, and
+into nothing: the mean of three seeds.
+Written to results/scale_simulation.json.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from common import RESULTS, read_json, script_parser, write_json
+
+SPREAD, STRAGGLERS, SLOWER = 0.25, 1 / 200, 10.0
+START = 60.0  # seconds from a loss until another worker is ready
+AHEAD = 2
+SEEDS = 3
+
+
+@dataclass
+class Case:
+    """What is simulated: seconds a pair (mean), hours between a worker's losses."""
+
+    workers: int
+    pairs: int
+    seconds: float
+    hours: float
+    driver: float
+
+
+def times_of(case: Case, rng: np.random.Generator) -> list[float]:
+    """The pairs' times; stragglers are part of the mean."""
+    times = rng.lognormal(-(SPREAD**2) / 2, SPREAD, case.pairs)
+    times[rng.random(case.pairs) < STRAGGLERS] *= SLOWER
+    seconds: list[float] = (times * case.seconds / (1 + STRAGGLERS * (SLOWER - 1))).tolist()
+    return seconds
+
+
+class Simulation:
+    """One run; events are (time, number, worker, generation of that worker)."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case, self.rng = case, np.random.default_rng(seed)
+        self.waiting = times_of(case, self.rng)
+        self.queues: list[list[float]] = [[] for _ in range(case.workers)]
+        self.begun = [0.0] * case.workers
+        self.generation = [0] * case.workers
+        self.events: list[tuple[float, str, int, int]] = []
+        self.free = 0.0  # when the driver has time
+        self.useful = self.lost = 0.0
+        self.done = self.losses = 0
+
+    def run(self) -> dict[str, float]:
+        """Until the last pair is done; shares of all workers' time."""
+        mean = self.case.hours * 3600
+        for worker in range(self.case.workers):
+            self.hand_out(worker, 0.0)
+            heapq.heappush(self.events, (self.rng.exponential(mean), "loss", worker, 0))
+        now = 0.0
+        while self.done < self.case.pairs:
+            now, kind, worker, generation = heapq.heappop(self.events)
+            if kind == "start":
+                self.hand_out(worker, now)
+            elif kind == "loss":
+                self.lose(worker, now)
+                heapq.heappush(self.events, (now + START + self.rng.exponential(mean), "loss", worker, 0))
+            elif generation == self.generation[worker]:
+                self.finish(worker, now)
+        total = now * self.case.workers
+        return {
+            "useful": self.useful / total,
+            "lost with workers": self.lost / total,
+            "idle": 1 - (self.useful + self.lost) / total,
+            "losses": self.losses,
+            "hours": now / 3600,
+        }
+
+    def finish(self, worker: int, now: float) -> None:
+        """A pair is done: the next one begins at once, the driver hears of it and sends another."""
+        self.useful += self.queues[worker].pop(0)
+        self.done += 1
+        if self.queues[worker]:
+            self.begin(worker, now)
+        self.hand_out(worker, now)
+
+    def hand_out(self, worker: int, now: float) -> None:
+        """Fill a worker's queue, each pair when the driver has time for it."""
+        while self.waiting and len(self.queues[worker]) < AHEAD:
+            self.free = max(self.free, now) + self.case.driver
+            self.queues[worker].append(self.waiting.pop())
+            if len(self.queues[worker]) == 1:
+                self.begin(worker, self.free)
+
+    def begin(self, worker: int, now: float) -> None:
+        """The first pair of a queue is begun."""
+        self.begun[worker] = now
+        event = (now + self.queues[worker][0], "end", worker, self.generation[worker])
+        heapq.heappush(self.events, event)
+
+    def lose(self, worker: int, now: float) -> None:
+        """A worker ends, with what it was at; another one starts."""
+        self.losses += 1
+        self.generation[worker] += 1
+        if self.queues[worker]:
+            self.lost += max(0.0, now - self.begun[worker])
+        self.waiting += self.queues[worker]
+        self.queues[worker] = []
+        heapq.heappush(self.events, (now + START, "start", worker, 0))
+
+
+def simulated(case: Case) -> dict[str, Any]:
+    """The mean over seeds."""
+    rows = [Simulation(case, seed).run() for seed in range(SEEDS)]
+    means = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
+    return {
+        "workers": case.workers,
+        "pairs": case.pairs,
+        "seconds a pair": case.seconds,
+        "hours between losses of a worker": case.hours,
+        "pairs a second": round(case.pairs / means["hours"] / 3600, 1),
+        **means,
+    }
+
+
+def main() -> None:
+    parser = script_parser(__doc__, "scale_simulation.json")
+    parser.add_argument("--driver", type=float, default=None, metavar="MILLISECONDS")
+    arguments = parser.parse_args()
+    driver = arguments.driver
+    if driver is None:
+        driver = read_json(RESULTS / "engine.json", {})["driver"]["ray"]["driver milliseconds a pair"]
+    core = 1.18  # processor seconds a pair, results/folders.json
+    cases = [Case(workers, 200 * workers, core, 24.0, driver / 1e3) for workers in (10, 100, 1000)]
+    cases += [Case(1000, 200_000, core, hours, driver / 1e3) for hours in (2.0, 0.5)]
+    cases += [Case(1000, 200_000, core, 24.0, 0.0)]
+    cases += [Case(workers, 2000 * workers, 0.05, 24.0, driver / 1e3) for workers in (8, 64)]
+    results = {"driver milliseconds a pair": driver, "cases": [simulated(case) for case in cases]}
+    write_json(arguments.output, results)
+    for row in results["cases"]:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
