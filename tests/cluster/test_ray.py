@@ -1,4 +1,4 @@
-"""Folder runs on a Ray cluster of two nodes on loopback, with authentication: what is lost, and what is not."""
+"""Folder runs on a Ray cluster of two nodes on loopback, with authentication: what a loss costs."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def test_a_pair_that_ends_its_worker(cluster: RayCluster, tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    print(done.stdout, done.stderr)
     counts, failure = done.stdout.splitlines()
     assert counts.startswith("19 ['00007'] ")
     assert "ended the worker on" in failure
@@ -82,9 +83,10 @@ def test_a_pair_that_ends_its_worker(cluster: RayCluster, tmp_path: Path) -> Non
 
 def test_a_wrong_token_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
     sources = draw_pairs(tmp_path, 2)
+    out = tmp_path / "out"
+    command = ["fuse", *map(str, sources), "-o", str(out), *OPTIONS, "--engine", "ray"]
     done = subprocess.run(
-        [sys.executable, "-m", "ddfm.cli", "fuse", *sources, "-o", tmp_path / "out", *OPTIONS]
-        + ["--engine", "ray", "--address", cluster.address],
+        [sys.executable, "-m", "ddfm.cli", *command, "--address", cluster.address],
         env={**cluster.environment, "RAY_AUTH_TOKEN": "0" * 64},
         capture_output=True,
         text=True,
@@ -93,7 +95,7 @@ def test_a_wrong_token_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
     assert done.returncode == 2, done
     assert f"Ray at {cluster.address}: no connection" in done.stderr
     assert "RAY_AUTH_TOKEN" in done.stderr
-    assert not seen(tmp_path / "out")
+    assert not seen(out)
 
 
 def test_options_that_have_no_effect_are_refused(ddfm: Command, tmp_path: Path) -> None:
