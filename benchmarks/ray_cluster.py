@@ -18,6 +18,14 @@ import psutil
 
 HOST = "127.0.0.1"
 STORE = 100_000_000  # bytes of each node's object store
+ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: drivers look for nodes on loopback
+# Ray takes 127.0.0.1 for a mistake on Linux, and listens on all interfaces instead.
+START = """
+from ray._private import services
+services.resolve_ip_for_localhost = lambda host: host
+from ray.scripts.scripts import main
+main()
+"""
 PATIENCE = 180  # seconds, for anything that Ray is asked to do
 
 
@@ -41,6 +49,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            ONE_MACHINE: "0",
             "HOME": str(folder / "home"),  # where Ray leaves a folder
             "PYTHONPATH": path,
             "OMP_NUM_THREADS": "1",
@@ -54,9 +63,9 @@ class RayCluster:
         where = [f"--address={self.address}"] if self.nodes else own
         before = set(self._raylets())
         subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", *where, f"--node-ip-address={HOST}",
+            [sys.executable, "-c", START, "start", *where, f"--node-ip-address={HOST}",
              "--num-cpus=1", "--num-gpus=0", f"--object-store-memory={STORE}", "--disable-usage-stats"],
-            env=self.environment, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
+            env={**self.environment, ONE_MACHINE: "1"}, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
         )  # fmt: skip
         (raylet,) = set(self._raylets()) - before
         self.nodes.append(raylet)

@@ -74,8 +74,7 @@ def test_a_pair_that_ends_its_worker(cluster: RayCluster, tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    print(done.stdout, done.stderr)
-    counts, failure = done.stdout.splitlines()
+    counts, failure = done.stdout.splitlines()[-2:]  # Ray says something, too
     assert counts.startswith("19 ['00007'] ")
     assert "ended the worker on" in failure
     assert len(seen(tmp_path / "out")) == 19
