@@ -141,9 +141,8 @@ def listed(count: int) -> dict[str, Any]:
 
 def in_fresh_process(what: str, *arguments: object, environment: dict[str, str] | None = None) -> Any:
     """What a function of this module gives, called in a process of its own."""
-    code = (
-        "import json, sys, engine; print(json.dumps(getattr(engine, sys.argv[1])(*map(eval, sys.argv[2:]))))"
-    )
+    code = "import engine, json, sys\n"
+    code += "print(json.dumps(getattr(engine, sys.argv[1])(*json.loads(sys.argv[2]))))"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, "-c", code, what, json.dumps(arguments)],
