@@ -62,11 +62,14 @@ class RayCluster:
         own.append(f"--temp-dir={self.folder / 'ray'}")
         where = [f"--address={self.address}"] if self.nodes else own
         before = set(self._raylets())
+        common = [f"--node-ip-address={HOST}", "--num-cpus=1", "--num-gpus=0", "--disable-usage-stats"]
         subprocess.run(
-            [sys.executable, "-c", START, "start", *where, f"--node-ip-address={HOST}",
-             "--num-cpus=1", "--num-gpus=0", f"--object-store-memory={STORE}", "--disable-usage-stats"],
-            env={**self.environment, ONE_MACHINE: "1"}, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
-        )  # fmt: skip
+            [sys.executable, "-c", START, "start", *where, *common, f"--object-store-memory={STORE}"],
+            env={**self.environment, ONE_MACHINE: "1"},
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=PATIENCE,
+        )
         (raylet,) = set(self._raylets()) - before
         self.nodes.append(raylet)
         return raylet

@@ -56,7 +56,7 @@ class Plan:
                 break
         else:
             if self.numbers.all_listed:
-                begun += [(line, self.again(line)) for line in self.manifest.waiting(most - len(begun))]
+                begun += self.due(most - len(begun), bool(begun))
         begun, written = self.without_written(begun)
         self.manifest.begin(changed + written + [(line, True) for line, _ in begun])
         self.in_work |= {line.group.stem: replace(line, attempts=line.attempts + 1) for line, _ in begun}
@@ -92,10 +92,20 @@ class Plan:
             return replace(line, state=BEGUN), Item(group, alone=crashed)
         return fresh, Item(group)
 
-    def again(self, line: Line) -> Item:
-        """Return a group of this run that is to be tried again."""
-        self.numbers.retried += 1
-        return Item(line.group, alone=line.crashes > 0)
+    def due(self, most: int, others: bool) -> list[tuple[Line, Item]]:
+        """Return groups of this run that are to be tried again.
+
+        One that was in work when a worker ended shares a batch with nobody, so that it is known whether it
+        is to blame.
+
+        Args:
+            others: whether groups are in the batch already.
+        """
+        lines = self.manifest.waiting(most)
+        quiet = [line for line in lines if not line.crashes]
+        chosen = quiet if quiet or others else lines[:1]
+        self.numbers.retried += len(chosen)
+        return [(line, Item(line.group, alone=line.crashes > 0)) for line in chosen]
 
     def without_written(
         self, begun: list[tuple[Line, Item]]
