@@ -2,12 +2,12 @@
 
     python benchmarks/engine.py [--only NAME,...]
 
-driver: processor time of the driver a pair, with work that is none (listing, record, files looked at), and
-on Ray with pairs of 32x32, where the work is done by other processes.
+driver: processor time of the driver a pair, with work that is none: listing, record, files looked at.
 
-workers: one and two workers on Ray, in turn. A pair waits 0.25 s without computing, so that two cores that
-others use as well do not decide; then pairs that compute. The share of the workers' time between the first
-and the last pair that went into pairs says what the engine leaves idle.
+waiting, computing, batched: one and two workers on Ray, in turn. A pair waits 0.25 s without computing, so
+that two cores that others use as well do not decide; pairs that compute; the same handed out eight at a time.
+The share of the workers' time between the first and the last pair that went into pairs ("busy") says what the
+engine leaves idle.
 
 memory: highest resident memory of the driver with 10^3 to 10^6 listed pairs, each in a fresh process, listed
 by a generator, with work that is none.
@@ -46,6 +46,7 @@ from ddfm.sampling.loop import sample
 
 PAIRS, PAIRS_ON_RAY, PAIRS_THAT_WAIT, ROUNDS = 2000, 300, 80, 3
 WAIT = 0.25  # seconds
+KINDS = ("waiting", "computing", "batched")
 LISTED = (1000, 10_000, 100_000, 1_000_000)
 OPTIONS = Options(steps=0, noise="off", task="infrared", device="cpu")
 
@@ -173,14 +174,18 @@ def waiting_sample(*arguments: Any, **options: Any) -> Any:
 
 
 def on_ray(a: str, b: str, out: str, address: str, workers: int, kind: str) -> dict[str, float]:
-    """A run on Ray: what the driver took, and how busy its workers were, without their start."""
+    """A run on Ray: what the driver took, and how busy its workers were, without their start.
+
+    Args:
+        kind: of the work: waiting, computing, or batched: the same eight at once.
+    """
 
     import ray
 
     from ddfm.cluster.ray_engine import RayEngine
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    options = OPTIONS if kind == "computing" else OPTIONS.but(steps=1, sampler=waiting_sample)
+    options = OPTIONS.but(steps=1, sampler=waiting_sample) if kind == "waiting" else OPTIONS
     moments: list[float] = []
     busy = [0.0]
 
@@ -193,7 +198,12 @@ def on_ray(a: str, b: str, out: str, address: str, workers: int, kind: str) -> d
 
     count = [0]
     result = fuse_folders(
-        [a, b], out, options, engine=RayEngine(address, workers), watch=Watch(progress=progress)
+        [a, b],
+        out,
+        options,
+        batch=8 if kind == "batched" else 1,
+        engine=RayEngine(address, workers),
+        watch=Watch(progress=progress),
     )
     ended = time.process_time()
     seconds = moments[-1] - moments[0]
@@ -226,7 +236,7 @@ def runs_on_ray(cluster: RayCluster, folder: Path, kind: str, pairs: int) -> lis
 
 def main() -> None:
     parser = script_parser(__doc__, "engine.json")
-    parser.add_argument("--only", default="driver,workers,memory", metavar="NAME,...")
+    parser.add_argument("--only", default=f"driver,{','.join(KINDS)},memory", metavar="NAME,...")
     parser.add_argument("--listed", type=int, default=LISTED[-1], help="most pairs to list")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
@@ -240,14 +250,13 @@ def main() -> None:
                 for n in range(ROUNDS)
             ]
             middle = sorted(rows, key=lambda row: row["driver milliseconds a pair"])[ROUNDS // 2]
-            results["driver"] = {**results.get("driver", {}), "without work": middle}
-        if "workers" in wanted:
+            results["driver"] = middle
+        kinds = [kind for kind in KINDS if kind in wanted]
+        if kinds:
             with ray_cluster(2) as cluster:
-                results["workers"] = {
-                    "waiting": runs_on_ray(cluster, folder, "waiting", PAIRS_THAT_WAIT),
-                    "computing": runs_on_ray(cluster, folder, "computing", PAIRS_ON_RAY),
-                }
-            results.setdefault("driver", {})["ray"] = results["workers"]["computing"][-1]
+                for kind in kinds:
+                    pairs = PAIRS_THAT_WAIT if kind == "waiting" else PAIRS_ON_RAY
+                    results.setdefault("workers", {})[kind] = runs_on_ray(cluster, folder, kind, pairs)
         if "memory" in wanted:
             counts = [count for count in LISTED if count <= arguments.listed]
             results["memory"] = [in_fresh_process("listed", count) for count in counts]

@@ -26,6 +26,7 @@ SPREAD, STRAGGLERS, SLOWER = 0.25, 1 / 200, 10.0
 START = 60.0  # seconds from a loss until another worker is ready
 AHEAD = 2
 SEEDS = 3
+MEAN = 500  # pairs of a worker
 
 
 @dataclass
@@ -53,7 +54,8 @@ class Simulation:
     def __init__(self, case: Case, seed: int) -> None:
         self.case, self.rng = case, np.random.default_rng(seed)
         self.waiting = times_of(case, self.rng)
-        self.queues: list[list[float]] = [[] for _ in range(case.workers)]
+        # Of each worker: the pairs' seconds, and when the driver had sent them.
+        self.queues: list[list[tuple[float, float]]] = [[] for _ in range(case.workers)]
         self.begun = [0.0] * case.workers
         self.generation = [0] * case.workers
         self.events: list[tuple[float, str, int, int]] = []
@@ -88,7 +90,7 @@ class Simulation:
 
     def finish(self, worker: int, now: float) -> None:
         """A pair is done: the next one begins at once, the driver hears of it and sends another."""
-        self.useful += self.queues[worker].pop(0)
+        self.useful += self.queues[worker].pop(0)[0]
         self.done += 1
         if self.queues[worker]:
             self.begin(worker, now)
@@ -98,14 +100,15 @@ class Simulation:
         """Fill a worker's queue, each pair when the driver has time for it."""
         while self.waiting and len(self.queues[worker]) < AHEAD:
             self.free = max(self.free, now) + self.case.driver
-            self.queues[worker].append(self.waiting.pop())
+            self.queues[worker].append((self.waiting.pop(), self.free))
             if len(self.queues[worker]) == 1:
-                self.begin(worker, self.free)
+                self.begin(worker, now)
 
     def begin(self, worker: int, now: float) -> None:
-        """The first pair of a queue is begun."""
-        self.begun[worker] = now
-        event = (now + self.queues[worker][0], "end", worker, self.generation[worker])
+        """The first pair of a queue is begun as soon as it is there."""
+        seconds, sent = self.queues[worker][0]
+        self.begun[worker] = max(now, sent)
+        event = (self.begun[worker] + seconds, "end", worker, self.generation[worker])
         heapq.heappush(self.events, event)
 
     def lose(self, worker: int, now: float) -> None:
@@ -114,7 +117,7 @@ class Simulation:
         self.generation[worker] += 1
         if self.queues[worker]:
             self.lost += max(0.0, now - self.begun[worker])
-        self.waiting += self.queues[worker]
+        self.waiting += [seconds for seconds, _ in self.queues[worker]]
         self.queues[worker] = []
         heapq.heappush(self.events, (now + START, "start", worker, 0))
 
@@ -128,6 +131,7 @@ def simulated(case: Case) -> dict[str, Any]:
         "pairs": case.pairs,
         "seconds a pair": case.seconds,
         "hours between losses of a worker": case.hours,
+        "driver milliseconds a pair": round(1e3 * case.driver, 3),
         "pairs a second": round(case.pairs / means["hours"] / 3600, 1),
         **means,
     }
@@ -139,13 +143,15 @@ def main() -> None:
     arguments = parser.parse_args()
     driver = arguments.driver
     if driver is None:
-        driver = read_json(RESULTS / "engine.json", {})["driver"]["ray"]["driver milliseconds a pair"]
+        measured = read_json(RESULTS / "engine.json", {})["workers"]["computing"]
+        driver = measured[-1]["driver milliseconds a pair"]
     core = 1.18  # processor seconds a pair, results/folders.json
-    cases = [Case(workers, 200 * workers, core, 24.0, driver / 1e3) for workers in (10, 100, 1000)]
-    cases += [Case(1000, 200_000, core, hours, driver / 1e3) for hours in (2.0, 0.5)]
-    cases += [Case(1000, 200_000, core, 24.0, 0.0)]
-    cases += [Case(workers, 2000 * workers, 0.05, 24.0, driver / 1e3) for workers in (8, 64)]
-    results = {"driver milliseconds a pair": driver, "cases": [simulated(case) for case in cases]}
+    cases = [Case(workers, MEAN * workers, core, 24.0, driver / 1e3) for workers in (10, 100, 250, 1000)]
+    # What stragglers and losses cost by themselves: a driver that takes a tenth of the time.
+    cases += [Case(1000, MEAN * 1000, core, hours, driver / 1e4) for hours in (24.0, 2.0, 0.5)]
+    # GPUs of 20 pairs a second.
+    cases += [Case(workers, 20 * MEAN * workers, 0.05, 24.0, driver / 1e3) for workers in (8, 64)]
+    results = {"cases": [simulated(case) for case in cases]}
     write_json(arguments.output, results)
     for row in results["cases"]:
         print(row)

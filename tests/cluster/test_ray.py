@@ -35,7 +35,7 @@ def ending(prior, likelihood, f, timesteps, **options):
 
 options = Options(steps=1, sampler=ending, noise="off", task="infrared", device="cpu")
 result = fuse_folders(sys.argv[1:3], sys.argv[3], options, batch=4, engine=RayEngine(sys.argv[4]))
-print(result.fused, [outcome.group.stem for outcome in result.failed], result.numbers.lost)
+print(result.fused + result.kept, [outcome.group.stem for outcome in result.failed], result.numbers.lost)
 print(result.failed[0].failure)
 """
 
