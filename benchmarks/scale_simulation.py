@@ -10,6 +10,9 @@ hundred takes ten times as long. Workers are lost at random, each once in so man
 
 For each case the share of the workers' time that went into pairs which were kept, into what was lost, and
 into nothing: the mean of three seeds.
+
+The arithmetic beside it: pairs a second, hours, dollars, bytes a second for clusters of some sizes, by the
+measured time of a core, and for GPUs by a rate that is taken as given. Prices are assumed, not looked up.
 Written to results/scale_simulation.json.
 """
 
@@ -27,6 +30,8 @@ START = 60.0  # seconds from a loss until another worker is ready
 AHEAD = 2
 SEEDS = 3
 MEAN = 500  # pairs of a worker
+CORE_HOUR, GPU_HOUR = 0.04, 2.5  # dollars, assumed
+READ, WRITTEN = 0.43, 0.36  # MB a pair: means of ten pairs of MSRS, 480x640, PNG
 
 
 @dataclass
@@ -137,6 +142,35 @@ def simulated(case: Case) -> dict[str, Any]:
     }
 
 
+def arithmetic(seconds: dict[str, float], driver: float) -> list[dict[str, Any]]:
+    """Clusters of some sizes; the driver bounds the rate of each run."""
+    rows = []
+    for name, units, each, dollars in (
+        ("1 core", 1, 1 / seconds["default"], CORE_HOUR),
+        ("1 core, --steps 0", 1, 1 / seconds["steps 0"], CORE_HOUR),
+        ("200 cores", 200, 1 / seconds["default"], CORE_HOUR),
+        ("1,000 cores", 1000, 1 / seconds["default"], CORE_HOUR),
+        ("1,000 cores, no bound", 1000, 1 / seconds["default"], CORE_HOUR),
+        ("8 GPUs of 20/s (given)", 8, 20.0, GPU_HOUR),
+        ("64 GPUs of 20/s (given), no bound", 64, 20.0, GPU_HOUR),
+    ):
+        bound = float("inf") if "no bound" in name else 1e3 / driver
+        rate = min(units * each, bound)
+        rows.append(
+            {
+                "what": name,
+                "pairs a second": round(rate, 2),
+                "hours for a million": round(1e6 / rate / 3600, 2),
+                "days for a billion": round(1e9 / rate / 86400, 1),
+                "dollars a million": round(units * dollars * 1e6 / rate / 3600, 2),
+                "pairs a dollar": round(rate * 3600 / units / dollars),
+                "MB/s read": round(rate * READ, 1),
+                "MB/s written": round(rate * WRITTEN, 1),
+            }
+        )
+    return rows
+
+
 def main() -> None:
     parser = script_parser(__doc__, "scale_simulation.json")
     parser.add_argument("--driver", type=float, default=None, metavar="MILLISECONDS")
@@ -145,16 +179,22 @@ def main() -> None:
     if driver is None:
         measured = read_json(RESULTS / "engine.json", {})["workers"]["computing"]
         driver = measured[-1]["driver milliseconds a pair"]
-    core = 1.18  # processor seconds a pair, results/folders.json
+    folders = read_json(RESULTS / "folders.json", {})
+    core = folders["batches"][0]["processor seconds a pair"]
+    without = next(row for row in folders["speed"] if row["steps"] == 0 and row["workers"] == 1)
+    seconds = {"default": core, "steps 0": 1 / without["pairs a second"]}
     cases = [Case(workers, MEAN * workers, core, 24.0, driver / 1e3) for workers in (10, 100, 250, 1000)]
     # What stragglers and losses cost by themselves: a driver that takes a tenth of the time.
     cases += [Case(1000, MEAN * 1000, core, hours, driver / 1e4) for hours in (24.0, 2.0, 0.5)]
     # GPUs of 20 pairs a second.
     cases += [Case(workers, 20 * MEAN * workers, 0.05, 24.0, driver / 1e3) for workers in (8, 64)]
-    results = {"cases": [simulated(case) for case in cases]}
+    results = {
+        "dollars assumed": {"a core hour": CORE_HOUR, "a GPU hour": GPU_HOUR},
+        "arithmetic": arithmetic(seconds, driver),
+        "cases": [simulated(case) for case in cases],
+    }
     write_json(arguments.output, results)
-    for row in results["cases"]:
-        print(row)
+    print(arguments.output.read_text(), end="")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ is lost is replaced as soon as the cluster has room for another.
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from ddfm.jobs.engine import AHEAD, GPU_BATCH
 from ddfm.jobs.manifest import Outcome
 from ddfm.jobs.work import Item, Job, Progress
 
+STORE = 100_000_000  # bytes: nothing but the job goes through it
 LOOK = 5.0  # seconds between looks at whether the cluster has grown
 STARTS = 3  # workers in a row that may end before they are ready
 CONNECTING = "RAY_AUTH_MODE, RAY_AUTH_TOKEN and the address have to be those of the cluster"
@@ -67,6 +69,8 @@ class RayEngine:
         if cores < 1 or (workers is not None and workers < 1):
             raise InputError("--workers, --worker-cores: one or more are needed")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns otherwise
+        if address is None and "RAY_AUTH_MODE" not in os.environ:  # a cluster of this run alone
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         try:
             import ray
         except ImportError as missing:
@@ -83,7 +87,8 @@ class RayEngine:
         """Connect to the cluster, and have as many workers begin as it has room for."""
         ray = self._ray
         try:
-            ray.init(self._address, log_to_driver=False, logging_level="error", include_dashboard=None)
+            own = {"include_dashboard": False, "object_store_memory": STORE} if self._address is None else {}
+            ray.init(self._address, log_to_driver=False, logging_level="error", **own)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             where = self._address or "this machine"
             raise InputError(f"Ray at {where}: no connection ({first_line(error)}); {CONNECTING}") from error
