@@ -69,9 +69,10 @@ class Plan:
     def looked_at(self, found: Found, line: Line | None) -> tuple[Line, Item | None]:
         """Return the line that a group gets, and the group if it needs work."""
         group, stamps = found
-        there = self.is_there(group)
+        before = self.stamp(group)
+        there = bool(before.strip("; ")) and self.is_there(group)  # each look is a request to some places
         same = line is not None and (line.options, line.stamps) == (self.options, stamps)
-        fresh = Line(group, stamps, "", self.options, BEGUN, self.stamp(group), 0, 0, 0, None)
+        fresh = Line(group, stamps, "", self.options, BEGUN, before, 0, 0, 0, None)
         if self.overwrite:
             return fresh, Item(group)
         if line is None:
