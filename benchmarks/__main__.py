@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SHARED = {"__main__", "common", "pairs"}  # modules that measure nothing by themselves
+SHARED = {"__main__", "camera_model", "common", "pairs"}  # modules that measure nothing by themselves
 
 
 def scripts() -> dict[str, Path]:

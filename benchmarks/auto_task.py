@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_image
@@ -59,7 +59,7 @@ def main() -> None:
             "chosen, made grey": Counter(chosen([grey(image) for image in pair]) for pair in pairs),
         }
         print(root, results[root], flush=True)
-    write_json(arguments.output, results)
+    write_result(arguments.output, results)
 
 
 if __name__ == "__main__":

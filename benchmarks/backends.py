@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 from speed.released_way import by_diffusers
 
 from ddfm.priors.diffusion import Prior
@@ -72,7 +72,7 @@ def main() -> None:
                 for name in variants
             }
             print(f"{height}x{width}", table[f"{height}x{width}"], flush=True)
-    write_json(arguments.output, table)
+    write_result(arguments.output, table)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 
 from ddfm import threads
 from ddfm.demo.scenes import night
@@ -148,7 +148,7 @@ def main() -> None:
         "niceness": os.nice(0),
         "seconds": table,
     }
-    write_json(arguments.output, result)
+    write_result(arguments.output, result)
     print(arguments.output.read_text(), end="")
 
 

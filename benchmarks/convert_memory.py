@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import yaml
-from common import script_parser, write_json
+from common import script_parser, write_result
 
 from ddfm.priors.guided_diffusion import (
     OPENAI_256_UNCONDITIONAL,
@@ -90,7 +90,7 @@ def main() -> None:
         ):
             with fresh.Pool(1) as pool:
                 row[f"{name}: peak / size"] = round(pool.apply(peak_of, (work, *given)) / size, 2)
-    write_json(arguments.output, row)
+    write_result(arguments.output, row)
     print(row)
 
 

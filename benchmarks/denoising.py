@@ -11,12 +11,13 @@ results/denoising.json, so that the slow references need to run only once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -91,12 +92,13 @@ def main() -> None:
     parser.add_argument("methods", nargs="+", help=f"priors, and any of {', '.join(REFERENCES)}")
     arguments = parser.parse_args()
     images = find_images([arguments.images])[:: arguments.every]
-    for method in arguments.methods:
-        row = measure(REFERENCES[method]() if method in REFERENCES else prior(method), images)
-        table = read_json(arguments.output, {})
-        table[method] = {"images": len(images), **row}
-        write_json(arguments.output, table)
-        print(method, table[method], flush=True)
+
+    def row(method: str) -> dict[str, Any]:
+        found = measure(REFERENCES[method]() if method in REFERENCES else prior(method), images)
+        print(found, flush=True)
+        return {"images": len(images), **found}
+
+    measure_parts({method: partial(row, method) for method in arguments.methods}, arguments.output)
 
 
 if __name__ == "__main__":

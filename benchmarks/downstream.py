@@ -1,34 +1,46 @@
 """What fusion is worth to a machine: a person detector as it is, a small classifier, and a synthetic set.
 
-    python benchmarks/downstream.py DATA [--only detection,classification,drawn-masks,drawn-boxes]
-        [--cache FOLDER] [--out benchmarks/results/downstream] [--reports FOLDER]
+    python benchmarks/downstream.py DATA [--only PART ...] [--output FILE] [--cache FOLDER] [--reports FOLDER]
 
 DATA holds ivf/msrs (with peers/SeAFusion), detection/msrs/labels, detection/m3fd and
 classification/flir_crops. Fused pictures and trainings are kept in the cache: what depends on code that has
-changed is computed anew, the rest is not. Parts are merged into OUT.json, from which OUT.md is written.
+changed is computed anew, the rest is not. Each part takes its place in results/downstream.json, from which
+downstream.md is written anew.
 Reports (--reports) show data that may not be handed on.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddfm.benchmark import run as runner
-from ddfm.benchmark.evaluation import as_json
+import numpy as np
+from common import circumstances, measure_parts, script_parser, write_text
+
 from ddfm.downstream import detection, night_drive, segmentation
 from ddfm.downstream.classification import classify
-from ddfm.downstream.inputs import NAMES, find_inputs
+from ddfm.downstream.inputs import NAMES, Fusion, Input, find_inputs, stacked
 from ddfm.downstream.layouts import DETECTION, SEGMENTATION, m3fd, msrs
-from ddfm.downstream.pages import classification_page, detection_page, segmentation_page
+from ddfm.downstream.layouts.flir_crops import TITLE
+from ddfm.downstream.pages import (
+    classification_page,
+    classification_table,
+    detection_page,
+    detection_table,
+    difference_tables,
+    segmentation_page,
+)
 from ddfm.downstream.report import Page, Table, markdown, write
+from ddfm.downstream.scenes import DetectionSet, Picture, as_picture
 from ddfm.formats.atomic import prepare_folder
+from ddfm.fusion.pipeline import fuse
+from ddfm.likelihoods.tasks import TASKS
+from ddfm.pictures.colour import WEIGHTS
+from ddfm.pictures.image import Image
 
 SEEDS = 3  # of the synthetic set
 CLASSIFIER_SEEDS = 5
@@ -54,10 +66,9 @@ class Job:
 
 def detections(job: Job) -> list[Table]:
     """Measure the given detector on the labelled pairs of MSRS and M3FD."""
-    pictures = job.data / "ivf/msrs"
-    labelled = msrs.detection_of(pictures / "ir", pictures / "vi", job.data / "detection/msrs/labels")
+    labelled = labelled_msrs(job)
     tables = []
-    peer = pictures / "peers/SeAFusion"
+    peer = job.data / "ivf/msrs/peers/SeAFusion"
     both = [scene for scene in labelled.splits["test"] if (peer / f"{scene.stem}.png").is_file()]
     with_peer = replace(
         labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both}
@@ -68,16 +79,22 @@ def detections(job: Job) -> list[Table]:
         ("msrs-seafusion", with_peer, (*NAMES, f"SeAFusion={peer}")),
         ("m3fd", streets, NAMES),
     ):
-        parts = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
+        found = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
         title = f"{chosen.title}: {chosen.note}"
         page = detection_page(
-            title, parts, "python benchmarks/downstream.py DATA --only detection", [PERSONS]
+            title, found, "python benchmarks/downstream.py DATA --only detection", [PERSONS]
         )
         pairs, people = page.facts["Pictures"], page.facts["Objects"]
         tables += [
             replace(table, note=f"{pairs} pairs, {people} persons.") for table in job.report(name, page)
         ]
     return tables
+
+
+def labelled_msrs(job: Job) -> DetectionSet:
+    """Return the labelled pairs of MSRS."""
+    pictures = job.data / "ivf/msrs"
+    return msrs.detection_of(pictures / "ir", pictures / "vi", job.data / "detection/msrs/labels")
 
 
 def classifications(job: Job) -> list[Table]:
@@ -91,6 +108,59 @@ def classifications(job: Job) -> list[Table]:
     return [replace(first, note=f"{facts} {first.note}"), *others]
 
 
+def parts(job: Job) -> list[Table]:
+    """Take out what tells ours from the mean, one thing at a time, and ask classifier and detector."""
+    infrared, mean = find_inputs(["infrared", "mean"])
+    assert mean.fuse is not None
+    inputs = [
+        infrared,
+        mean,
+        Input("mean, contrast doubled", contrasted(mean.fuse, 2.0)),
+        Input("ddfm, steps 0", altered()),
+        Input("contrast halved", contrasted(altered(), 0.5)),
+        Input("the whole picture does not decide", altered(overall=0.0)),
+        Input("details of both sources alike", altered(energy_power=0.0, followed=0.0)),
+    ]
+    tables = []
+    for labelled in (labelled_msrs(job), m3fd.detection(job.data / "detection/m3fd")):
+        found = detection.pretrained(labelled, inputs, job.cache, progress=tell)
+        tables += [detection_table(look, detected) for look, detected in found.items()]
+    root = job.data / "classification/flir_crops"
+    classified = classify(root, inputs, range(SEEDS), cached=job.cache, progress=tell)
+    first = classification_table(classified)
+    note = f"{SEEDS} seeds. Contrast: of the luminance, about each picture's mean."
+    return [
+        replace(first, title=f"{TITLE}: accuracy", note=f"{note} {first.note}"),
+        *difference_tables(classified, "ddfm, steps 0"),
+        *tables,
+    ]
+
+
+def altered(**fields: Any) -> Fusion:
+    """Fuse by the likelihood alone, with other fields of its infrared task."""
+    task = replace(TASKS["infrared"], **fields)
+
+    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:
+        result = fuse(stacked(infrared), stacked(visible), task=task, steps=0, noise="off", device="cpu")
+        return [as_picture(image) for image in result.images]
+
+    return run
+
+
+def contrasted(fusion: Fusion, factor: float) -> Fusion:
+    """Change the contrast of fused luminances about their means; the chroma stays as it is."""
+
+    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:
+        pictures = []
+        for picture in fusion(infrared, visible):
+            luma = picture @ np.array(WEIGHTS)
+            moved = (factor - 1) * (luma - luma.mean())
+            pictures.append((picture + moved[..., None]).round().clip(0, 255).astype(np.uint8))
+        return pictures
+
+    return run
+
+
 def drawn_masks(job: Job) -> list[Table]:
     """Train SegFormer from scratch on each input of the drawn set."""
     labelled = SEGMENTATION["night-drive"](drawn(job))
@@ -98,16 +168,16 @@ def drawn_masks(job: Job) -> list[Table]:
         labelled, find_inputs(NAMES), range(SEEDS), cached=job.cache, progress=tell
     )
     command = "python benchmarks/downstream.py DATA --only drawn-masks"
-    return job.report("night-drive-masks", segmentation_page("night-drive", masks, command, []))
+    return job.report("night-drive-masks", segmentation_page("night-drive: masks", masks, command, []))
 
 
 def drawn_boxes(job: Job) -> list[Table]:
     """Train the small detector from scratch on each input of the drawn set."""
     labelled = DETECTION["night-drive"](drawn(job))
     boxes = detection.retrained(labelled, find_inputs(NAMES), range(SEEDS), cached=job.cache, progress=tell)
-    parts = {"points, retrained for each input": boxes}
+    found = {"points, retrained for each input": boxes}
     command = "python benchmarks/downstream.py DATA --only drawn-boxes"
-    return job.report("night-drive-boxes", detection_page("night-drive", parts, command, []))
+    return job.report("night-drive-boxes", detection_page("night-drive: boxes", found, command, []))
 
 
 def drawn(job: Job) -> Path:
@@ -121,6 +191,7 @@ def drawn(job: Job) -> Path:
 PARTS: dict[str, Callable[[Job], list[Table]]] = {
     "detection": detections,
     "classification": classifications,
+    "parts": parts,
     "drawn-masks": drawn_masks,
     "drawn-boxes": drawn_boxes,
 }
@@ -130,45 +201,33 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
+def measured(part: Callable[[Job], list[Table]], job: Job) -> dict[str, Any]:
+    """Return the tables of a part with the circumstances they were measured in."""
+    tables = [asdict(table) for table in part(job)]
+    return {**circumstances(), "tables": tables}
+
+
 def as_markdown(results: dict[str, Any]) -> str:
     lines = ["# What fusion is worth to a machine", "", "Written by benchmarks/downstream.py.", ""]
     for part in PARTS:
         if part in results:
-            lines += [f"## {part}", "", f"{results[part]['about']}; {results[part]['seconds']:.0f} s", ""]
+            lines += [f"## {part}", "", results[part]["about"], ""]
             lines += [markdown(Table(**table)) for table in results[part]["tables"]]
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser = script_parser(__doc__, "downstream.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "ddfm-downstream")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "downstream")
     parser.add_argument("--reports", type=Path, help="folder for the reports")
     arguments = parser.parse_args()
-    parts = arguments.only.split(",")
-    if unknown := [part for part in parts if part not in PARTS]:
-        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
     job = Job(arguments.data, arguments.cache, arguments.reports)
-    source = arguments.out.with_suffix(".json")
-    for part in parts:
-        tell(part)
-        began = time.perf_counter()
-        tables = PARTS[part](job)
-        about = runner.describe()
-        results = json.loads(source.read_text()) if source.exists() else {}
-        results[part] = {
-            "seconds": round(time.perf_counter() - began, 1),
-            "about": f"{about['system']}, {about['threads']} thread, {about['date'][:10]}",
-            "versions": about["versions"],
-            "tables": [asdict(table) for table in tables],
-        }
-        source.write_text(as_json(results))
-        arguments.out.with_suffix(".md").write_text(as_markdown(results))
-        tell(f"{part}: {results[part]['seconds']:.0f} s")
+    measure_parts(
+        {name: partial(measured, part, job) for name, part in PARTS.items()},
+        arguments.output,
+        arguments.only,
+        report=lambda results: write_text(arguments.output.with_suffix(".md"), as_markdown(results)),
+    )
 
 
 if __name__ == "__main__":

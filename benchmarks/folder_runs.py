@@ -13,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 
 from ddfm.formats.pictures import read_image
 from ddfm.jobs.matching import match_folders
@@ -57,11 +58,9 @@ def main() -> None:
     sets = arguments.sets
     if len(sets) % 3:
         parser.error("a name and two folders for each set are needed")
-    results = read_json(arguments.output, {})
-    for name, a, b in zip(sets[::3], sets[1::3], sets[2::3], strict=True):
-        results[name] = measure(Path(a), Path(b))
-        print(name, results[name], flush=True)
-    write_json(arguments.output, results)
+    folders = zip(sets[::3], sets[1::3], sets[2::3], strict=True)
+    parts = {name: partial(measure, Path(a), Path(b)) for name, a, b in folders}
+    measure_parts(parts, arguments.output)
 
 
 if __name__ == "__main__":

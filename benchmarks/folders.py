@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 
 from ddfm.devices import pick_dtype, use_threads
 from ddfm.formats.pictures import read_image
@@ -181,7 +181,7 @@ def main() -> None:
                 row for steps in (0, default) for row in computing(arguments.data, pairs, runs, steps)
             ]
             results["batches"] = batches(one, many, pairs, runs, default)
-    write_json(arguments.output, results)
+    write_result(arguments.output, results)
     print(arguments.output.read_text(), end="")
 
 

@@ -7,7 +7,6 @@ next run must end with the bytes of an unbroken one and leave no litter. Exits w
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import logging
 import os
@@ -26,6 +25,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 import torch
+from common import script_parser, write_result
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -227,11 +227,10 @@ def count_of(name: str, failures: Failures) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = script_parser(__doc__, "faults.md")
     parser.add_argument("--cases", type=int, default=20_000, help="damaged files")
     parser.add_argument("--kills", type=int, default=34, help="kills of each of six jobs")
     parser.add_argument("--seed", type=int, default=1000, help="of the first case")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "results/faults.md")
     arguments = parser.parse_args()
     for library in ("tifffile", "nibabel", "nibabel.global", "pydicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -267,7 +266,7 @@ def main() -> None:
         "Windows' and macOS' rules for names (case, composed characters, reserved names, dots at the end)",
         "are tried by unit tests alone (tests/formats/test_paths.py); neither system was at hand.",
     ]
-    arguments.output.write_text("\n".join(lines) + "\n")
+    write_result(arguments.output, "\n".join(lines) + "\n")
     print("\n".join(lines))
     if failures or broken:
         print(f"kept in {folder}")

@@ -1,6 +1,6 @@
 """Large pictures: what tiles change, and the memory that a pair of 8192x8192 pixels takes.
 
-    python benchmarks/large.py DATA [--only differences|memory] [--steps N ...] [--threads N] [--output FILE]
+    python benchmarks/large.py DATA [--only differences memory] [--steps N ...] [--threads N] [--output FILE]
 
 DATA is the folder with misaligned/msrs. Pairs of its pictures, enlarged to twice their size and laid side by
 side, make large pairs (infrared grey, visible in colour, 8 bits), in a temporary folder.
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 from pairs import fused_in_a_fresh_process, mosaic, save
 
@@ -98,8 +98,7 @@ def memory(data: Path, side: int, steps: list[str], threads: int) -> Iterator[di
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "large.json", data=True)
-    parser.add_argument("--only", choices=("differences", "memory"))
+    parser = script_parser(__doc__, "large.json", data=True, parts=("memory", "differences"))
     parser.add_argument("--steps", nargs="+", default=["0", "1"])
     parser.add_argument("--tiles", nargs="+", type=int, default=[1024, 512, 256])
     parser.add_argument("--side", type=int, default=8192)
@@ -107,17 +106,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     parts = {
-        "memory": memory(arguments.data, arguments.side, arguments.steps, arguments.threads),
-        "differences": differences(arguments.data, arguments.tiles),
+        "memory": lambda: list(memory(arguments.data, arguments.side, arguments.steps, arguments.threads)),
+        "differences": lambda: list(differences(arguments.data, arguments.tiles)),
     }
-    for name, rows in parts.items():
-        if arguments.only in (None, name):
-            results = read_json(arguments.output, {})
-            results[name] = []
-            for row in rows:
-                print(name, row, flush=True)
-                results[name].append(row)
-                write_json(arguments.output, results)
+    measure_parts(parts, arguments.output, arguments.only)
 
 
 if __name__ == "__main__":

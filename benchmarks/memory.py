@@ -1,17 +1,17 @@
 """Peak memory of the command beside the formula that folder runs reckon with (`ddfm.jobs.memory`).
 
-    python benchmarks/memory.py DATA [--sizes N ...] [--steps N ...]
+    python benchmarks/memory.py DATA [--only SIDE ...]
 
 DATA is the folder with misaligned/msrs; its pictures, enlarged and laid side by side, make sources of any
 size, two or four, all grey or all in colour. `ddfm fuse` on files, noise left alone, one thread: by how much
 resident memory grows, at most, in a process that has fused a tiny picture before. Steps other than 0 are
-measured with a network in float32 and in bfloat16, pictures of 4096x4096, which take long, with two sources
+measured with a network in float32 and in bfloat16; pictures of 4096x4096, which take long, with two sources
 only. Further rows have the other tasks, at 1024x1024.
 
 Where the measurement is more than the formula, or less than 1 / 1.5 of it, and a side is of 512 pixels at
 least, the script says so and exits with 1.
 
-Merged into results/memory.json.
+The parts are the sides. Written to results/memory.json.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, read_json, script_parser
 from pairs import fused_in_a_fresh_process, mosaic, save
 
 from ddfm.jobs.memory import peak_bytes
@@ -31,6 +32,8 @@ from ddfm.likelihoods.forms import FORMS
 from ddfm.priors.loading import load_prior
 
 LEAST, SLACK = 512, 1.5  # of the sides that the formula is held to; of the formula by the measurement
+SIDES = (256, 512, 1024, 2048, 4096)
+SIDE_OF_TASKS = 1024
 LONG = 4096  # takes so long that not all is measured
 
 
@@ -43,17 +46,17 @@ class Case(NamedTuple):
     task: str = "infrared"
 
 
-def cases(sizes: list[int], steps: list[int]) -> Iterator[Case]:
-    for side in sizes:
-        for count in steps:
-            for sources in (2, 4) if side < LONG or not count else (2,):
-                for colour in (False, True):
-                    for dtype in ("float32", "bfloat16") if count else ("float32",):
-                        yield Case(side, sources, colour, count, dtype)
-    if 1024 in sizes:
+def cases(side: int) -> Iterator[Case]:
+    all_steps = (0, FORMS["ddfm"].steps)
+    for steps in all_steps:
+        for sources in (2, 4) if side < LONG or not steps else (2,):
+            for colour in (False, True):
+                for dtype in ("float32", "bfloat16") if steps else ("float32",):
+                    yield Case(side, sources, colour, steps, dtype)
+    if side == SIDE_OF_TASKS:
         for task in ("medical", "exposure", "focus"):
-            for count in steps:
-                yield Case(1024, 2, True, count, task=task)
+            for steps in all_steps:
+                yield Case(side, 2, True, steps, task=task)
 
 
 def measure(data: Path, case: Case) -> dict[str, Any]:
@@ -84,18 +87,23 @@ def measure(data: Path, case: Case) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = script_parser(__doc__, "memory.json", data=True)
-    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024, 2048, LONG])
-    parser.add_argument("--steps", nargs="+", type=int, default=[0, FORMS["ddfm"].steps])
-    arguments = parser.parse_args()
-    wanted = list(cases(arguments.sizes, arguments.steps))
-    before = read_json(arguments.output, [])
-    rows = [row for row in before if Case(*(row[name] for name in Case._fields)) not in wanted]
-    for case in wanted:
-        rows.append(measure(arguments.data, case))
+def measure_side(data: Path, side: int) -> list[dict[str, Any]]:
+    rows = []
+    for case in cases(side):
+        rows.append(measure(data, case))
         print(rows[-1], flush=True)
-        write_json(arguments.output, rows)
+    return rows
+
+
+def main() -> None:
+    names = tuple(map(str, SIDES))
+    arguments = script_parser(__doc__, "memory.json", data=True, parts=names).parse_args()
+    measure_parts(
+        {str(side): partial(measure_side, arguments.data, side) for side in SIDES},
+        arguments.output,
+        arguments.only,
+    )
+    rows = [row for name in names for row in read_json(arguments.output, {}).get(name, [])]
     outside = [
         row for row in rows if row["side"] >= LEAST and not 1 / SLACK <= row["measured / formula"] <= 1
     ]

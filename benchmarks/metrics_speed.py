@@ -1,6 +1,6 @@
 """How long each metric takes on one pair, on one core: ``python benchmarks/metrics_speed.py``.
 
-Prints the median of several repeats for every metric, the time of each convention's whole set through
+Writes the median of several repeats for every metric, the time of each convention's whole set through
 ``evaluate``, and, for comparison, of a VIF written the plain way, with square windows.
 """
 
@@ -11,7 +11,7 @@ from statistics import median
 from time import perf_counter, process_time
 
 import torch
-from common import script_parser
+from common import script_parser, write_result
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,7 +65,7 @@ def plain_vifp(reference: Tensor, distorted: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = script_parser(__doc__)
+    parser = script_parser(__doc__, "metrics_speed.txt")
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--repeats", type=int, default=9)
@@ -76,12 +76,15 @@ def main() -> None:
         "paper": [made_up_picture(options.height, options.width, 1, seed) for seed in range(3)],
         "vifb": [made_up_picture(options.height, options.width, 3, seed) for seed in range(3)],
     }
-    print(f"one pair, {options.width}x{options.height}, one thread, median of {options.repeats}, ms")
-    print(f"{'metric':20}{'planes':>7}{'wall':>9}{'processor':>11}")
+    lines = [
+        f"one pair, {options.width}x{options.height}, one thread, median of {options.repeats}, ms",
+        f"{'metric':20}{'planes':>7}{'wall':>9}{'processor':>11}",
+    ]
 
     def line(name: str, planes: int, run: Callable[[], object]) -> None:
         wall, processor = milliseconds(run, options.repeats)
-        print(f"{name:20}{planes:7}{wall:9.1f}{processor:11.1f}", flush=True)
+        lines.append(f"{name:20}{planes:7}{wall:9.1f}{processor:11.1f}")
+        print(lines[-1], flush=True)
 
     for convention, (a, b, f) in pictures.items():
         line(f"all of {convention}", a.shape[1], lambda a=a, b=b, f=f, c=convention: evaluate(a, b, f, c))  # type: ignore[misc]
@@ -94,6 +97,7 @@ def main() -> None:
             line(metric.name, 1, lambda m=metric: m.compute(a, b, f))  # type: ignore[misc]
     torch.testing.assert_close(plain_vif(a, b, f), vif(a, b, f)[0], rtol=1e-9, atol=0)
     line("VIF, square windows", 1, lambda: plain_vif(a, b, f))
+    write_result(options.output, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

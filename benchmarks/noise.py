@@ -28,15 +28,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ddfm.formats.pictures import images_by_stem
-from ddfm.noise.clean import NOISE_GATE, clean_source
+from ddfm.noise.clean import clean_source
 from ddfm.noise.compression import quantisation_step
-from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.stripes import remove_stripes
 
 SETS = (
@@ -162,7 +162,7 @@ def main() -> None:
     for name in SETS:
         table[name] = measure(list(images_by_stem(arguments.data / name).values())[:: arguments.every])
         print(name, json.dumps(table[name]), flush=True)
-    write_json(arguments.output, table)
+    write_result(arguments.output, table)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
@@ -174,7 +174,7 @@ def main() -> None:
         "worst": worst(sets),
         "sets": sets,
     }
-    write_json(arguments.output, table)
+    write_result(arguments.output, table)
     print(json.dumps(table["worst"], indent=1))
 
 

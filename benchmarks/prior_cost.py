@@ -15,7 +15,7 @@ import statistics
 import time
 
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.pictures.tiles import Padding
@@ -76,7 +76,7 @@ def main() -> None:
             with fresh.Pool(1) as pool:
                 row = pool.apply(evaluation, (name, height, width, dtype))
             table[f"{height}x{width} {str(dtype).removeprefix('torch.')}"] = row
-    write_json(arguments.output, table)
+    write_result(arguments.output, table)
     print(arguments.output.read_text(), end="")
 
 

@@ -1,8 +1,8 @@
 """Registration against known warps, on unrelated scenes, and by what fusion makes of it.
 
-    python benchmarks/registration.py DATA [--every K]
+    python benchmarks/registration.py DATA [--every K] [--only PART ...]
 
-Reads misaligned (SuperFusion's test data), ivf and vifb under ROOT and writes results/registration.json.
+Reads misaligned (SuperFusion's test data), ivf and vifb under DATA and writes results/registration.json.
 End-point errors are in pixels of the fixed picture, over what the moving one covers. Seconds are of
 processor time on one thread. Of a pair of misaligned, and of a model,
 
@@ -13,19 +13,27 @@ processor time on one thread. Of a pair of misaligned, and of a model,
 - "loss against ir registered, too": with that registered ir as the reference;
 - "own sources": against the sources that were fused;
 - "MI of details": mutual information of the details of vi and of the result; nothing maximises it.
+
+"peers" has OpenCV's findTransformECC and SimpleITK's Mattes mutual information (extra ``dev``) on the same
+warps: from coarse to fine, with a mask for the black frame. ECC, which compares contrasts, gets magnitudes
+of gradients, too. The settings of Mattes are the best of six on eight of these pairs. Affine methods also get
+every picture with that of another scene, which should be refused. A score is what a method says of its own
+result: our confidence, ECC's correlation, the mutual information.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import cv2
 import numpy as np
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 
 from ddfm import fuse
@@ -37,6 +45,8 @@ Array = NDArray[np.float32]
 MISALIGNED = ("misaligned/msrs", "misaligned/roadscene")
 SETS = (*MISALIGNED, "ivf/roadscene", "ivf/tno", "vifb")
 METRICS = ("Qabf", "VIF")
+ECC_SHRINKS = (8, 4, 2, 1)  # sizes that ECC goes through, from coarse to fine
+ECC_ITERATIONS = 200  # at each size
 
 
 def pixels(path: Path) -> Array:
@@ -250,30 +260,194 @@ def measure_held_out(root: Path, every: int) -> dict[str, Any]:
     return {"summary": summary, "pairs": rows}
 
 
+# --- Peers -----------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """What a method finds: displacements (H, W, 2) in pixels, None if it refuses, and its own score."""
+
+    flow: Array | None
+    score: float
+
+
+def grey_and_mask(pixels: Array) -> tuple[Array, NDArray[np.uint8]]:
+    """The luminance, and where it shows something: not in the black frame that a warp leaves."""
+    grey = pixels[..., 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    shown = cv2.erode((grey > 0).astype(np.uint8), np.ones((5, 5), np.uint8))
+    return np.ascontiguousarray(grey, np.float32), np.asarray(shown, np.uint8)
+
+
+def by_ours(moving: Array, fixed: Array, model: Model) -> Found:
+    registration = register(moving, fixed, model)
+    accepted = registration.confidence >= LEAST_CONFIDENCE
+    return Found(registration.flow if accepted else None, registration.confidence)
+
+
+def gradients(grey: Array) -> Array:
+    """Magnitude of the gradient, usual where sensors differ in contrast."""
+    blurred = cv2.GaussianBlur(grey, (0, 0), 1)
+    return np.asarray(cv2.magnitude(*(cv2.Sobel(blurred, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))))
+
+
+def by_ecc(moving: Array, fixed: Array, look: Callable[[Array], Array]) -> Found:
+    """OpenCV's ECC from the identity, rigid at the coarsest size, then affine; it may not converge."""
+    (still, _), (mover, mask) = grey_and_mask(fixed), grey_and_mask(moving)
+    stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, ECC_ITERATIONS, 1e-6)
+    matrix, score = np.eye(3), 0.0
+    rigid = [(ECC_SHRINKS[0], cv2.MOTION_EUCLIDEAN)]
+    for shrink, motion in rigid + [(shrink, cv2.MOTION_AFFINE) for shrink in ECC_SHRINKS]:
+        shown = cv2.erode(shrunk(mask, shrink, cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
+        # Pixel x of the whole picture lies at (x + 1/2) / shrink - 1/2 of the small one.
+        half = 0.5 / shrink - 0.5
+        to_small = np.array([[1 / shrink, 0, half], [0, 1 / shrink, half], [0, 0, 1]])
+        start = (to_small @ matrix @ np.linalg.inv(to_small))[:2].astype(np.float32)
+        template, other = look(shrunk(still, shrink)), look(shrunk(mover, shrink))
+        try:
+            score, found = cv2.findTransformECC(template, other, start, motion, stop, shown, 5)
+        except cv2.error:
+            return Found(None, 0.0)
+        matrix = np.linalg.inv(to_small) @ np.vstack([found, [[0, 0, 1]]]) @ to_small
+    here = grid(*still.shape)
+    at = np.dstack([here, np.ones_like(here[..., 0])]) @ matrix[:2].T
+    return Found((at - here).astype(np.float32), float(score))
+
+
+def shrunk(picture: NDArray[Any], factor: int, way: int = cv2.INTER_AREA) -> Array:
+    size = picture.shape[1] // factor, picture.shape[0] // factor
+    return np.asarray(cv2.resize(picture, size, interpolation=way))
+
+
+def by_mattes(moving: Array, fixed: Array, *, bend: bool) -> Found:
+    """SimpleITK's Mattes mutual information: a similarity, an affine map, B-splines; it never refuses."""
+    import SimpleITK as sitk  # noqa: N813, its usual name
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    (grey, _), (other, mask) = grey_and_mask(fixed), grey_and_mask(moving)
+    still, mover = sitk.GetImageFromArray(grey), sitk.GetImageFromArray(other)
+
+    def method(shrinks: Sequence[int]) -> Any:
+        made = sitk.ImageRegistrationMethod()
+        made.SetMetricAsMattesMutualInformation(50)
+        made.SetMetricMovingMask(sitk.GetImageFromArray(mask))
+        made.SetInterpolator(sitk.sitkLinear)
+        made.SetShrinkFactorsPerLevel(shrinks)
+        made.SetSmoothingSigmasPerLevel([shrink / 2 for shrink in shrinks])
+        return made
+
+    found = sitk.CenteredTransformInitializer(
+        still, mover, sitk.Similarity2DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
+    )
+    for kind in (sitk.Similarity2DTransform, sitk.AffineTransform):
+        start = kind(2) if kind is sitk.AffineTransform else kind()
+        start.SetMatrix(found.GetMatrix())
+        start.SetTranslation(found.GetTranslation())
+        start.SetCenter(found.GetCenter())
+        work = method((8, 4, 2))
+        work.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-3, 200, 0.7, 1e-8)
+        work.SetOptimizerScalesFromPhysicalShift()
+        work.SetInitialTransform(start, inPlace=True)
+        work.Execute(still, mover)
+        found = start
+    if bend:
+        work = method((4, 2))
+        work.SetMovingInitialTransform(found)
+        work.SetInitialTransform(sitk.BSplineTransformInitializer(still, [8, 8], 3), inPlace=True)
+        work.SetOptimizerAsLBFGS2(solutionAccuracy=1e-4, numberOfIterations=60)
+        found = sitk.CompositeTransform([found, work.Execute(still, mover)])
+    field = sitk.TransformToDisplacementField(
+        found, sitk.sitkVectorFloat64, still.GetSize(), still.GetOrigin(), still.GetSpacing()
+    )
+    return Found(sitk.GetArrayFromImage(field).astype(np.float32), -work.GetMetricValue())
+
+
+PEERS: dict[str, Callable[[Array, Array], Found]] = {
+    **{f"ours, {model}": partial(by_ours, model=model) for model in get_args(Model)},
+    "ECC, affine": partial(by_ecc, look=np.asarray),
+    "ECC of gradients, affine": partial(by_ecc, look=gradients),
+    "Mattes, affine": partial(by_mattes, bend=False),
+    "Mattes, B-spline": partial(by_mattes, bend=True),
+}
+
+
+def measure_peers(data: Path, every: int) -> dict[str, Any]:
+    """Ours beside OpenCV and SimpleITK on the given warps, and on pictures of two scenes."""
+    tables: dict[str, Any] = {}
+    for name in MISALIGNED:
+        stems = list(images_by_stem(data / name / "vi"))[::every]
+        rows: dict[str, dict[str, Any]] = {}
+        for n, stem in enumerate(stems):
+            fixed, moving = (pixels(data / name / kind / f"{stem}.png") for kind in ("vi", "ir_warp"))
+            other = pixels(data / name / "ir_warp" / f"{stems[(n + 3) % len(stems)]}.png")
+            truth = inverse(given_warp(data / name / "flow" / f"{stem}.npz"))
+            rows[stem] = {"unaligned": round(error(np.zeros_like(truth), truth, moving.shape), 2)}
+            for method, find in PEERS.items():
+                start = time.process_time()
+                found = find(moving, fixed)
+                seconds = time.process_time() - start
+                rows[stem][method] = {
+                    "error": None if found.flow is None else round(error(found.flow, truth, moving.shape), 2),
+                    "score": round(found.score, 3),
+                    "seconds": round(seconds, 2),
+                }
+                if method.endswith("affine"):
+                    stranger = find(other, fixed)
+                    rows[stem][method] |= {
+                        "of two scenes: refused": stranger.flow is None,
+                        "of two scenes: score": round(stranger.score, 3),
+                    }
+            print(stem, json.dumps(rows[stem]), flush=True)
+        tables[name] = {"summary": {method: beside(rows, method) for method in PEERS}, "pairs": rows}
+    return tables
+
+
+def beside(rows: dict[str, dict[str, Any]], method: str) -> dict[str, Any]:
+    """Sum up a method; a refused pair stays unaligned."""
+    made = [row[method] for row in rows.values()]
+    pairs = [(row[method]["error"], row["unaligned"]) for row in rows.values()]
+    errors = [given if found is None else found for found, given in pairs]
+    summary = {
+        "pairs": len(made),
+        "mean error": round(float(np.mean(errors)), 2),
+        "median error": round(float(np.median(errors)), 2),
+        "error at most half": sum(found is not None and found <= given / 2 for found, given in pairs),
+        "error larger than unaligned": sum(found is not None and found > given for found, given in pairs),
+        "refused": sum(found is None for found, _ in pairs),
+        "mean seconds": round(float(np.mean([row["seconds"] for row in made])), 2),
+    }
+    if not method.endswith("affine"):
+        return summary
+    highest = max(row["of two scenes: score"] for row in made)
+    return summary | {
+        "of two scenes: refused": sum(row["of two scenes: refused"] for row in made),
+        "score above all of two scenes": sum(row["score"] > highest for row in made),
+    }
+
+
+def measure_set(data: Path, every: int, *, name: str) -> dict[str, Any]:
+    """Every pair of one of the misaligned sets."""
+    rows = {}
+    for stem in list(images_by_stem(data / name / "vi"))[::every]:
+        rows[stem] = measure_pair(data / name, stem)
+        print(stem, json.dumps(rows[stem]), flush=True)
+    return rows
+
+
+PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    **{name: partial(measure_set, name=name) for name in MISALIGNED},
+    "confidence": measure_unrelated,
+    "held out": measure_held_out,
+    "peers": measure_peers,
+}
+
+
 def main() -> None:
-    parser = script_parser(__doc__, "registration.json", data=True)
+    parser = script_parser(__doc__, "registration.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
-    parser.add_argument("--only", choices=("pairs", "unrelated", "held out"), help="measure one part again")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    if arguments.only in (None, "pairs"):
-        for name in MISALIGNED:
-            rows = {}
-            for stem in list(images_by_stem(arguments.data / name / "vi"))[:: arguments.every]:
-                rows[stem] = measure_pair(arguments.data / name, stem)
-                print(name, stem, json.dumps(rows[stem]), flush=True)
-            keep(arguments.output, name, rows)
-    if arguments.only in (None, "unrelated"):
-        keep(arguments.output, "confidence", measure_unrelated(arguments.data, arguments.every))
-    if arguments.only in (None, "held out"):
-        keep(arguments.output, "held out", measure_held_out(arguments.data, arguments.every))
-
-
-def keep(output: Path, part: str, rows: dict[str, Any]) -> None:
-    """Put a part's results in their place in the file."""
-    table = read_json(output, {})
-    write_json(output, {**table, part: rows})
+    parts = {name: partial(work, arguments.data, arguments.every) for name, work in PARTS.items()}
+    measure_parts(parts, arguments.output, arguments.only)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ Takes the first PAIRS (default 4) pairs; writes results/released_steps.csv.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
-from common import script_parser
+from common import script_parser, write_result
 
 from ddfm.benchmark.datasets import DATASETS, find_pairs
 from ddfm.benchmark.methods import find_methods
@@ -31,10 +32,11 @@ def main() -> None:
         rows.append({"method": "released", "steps": steps, **means["ddfm:released"]})
         print(rows[-1], flush=True)
     rows.append({"method": "stretched-mean", "steps": "", **means["stretched-mean"]})
-    with arguments.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: round(v, 4) if isinstance(v, float) else v for k, v in r.items()} for r in rows)
+    write_result(arguments.output, text.getvalue())
 
 
 if __name__ == "__main__":

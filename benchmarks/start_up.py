@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import script_parser, write_json
+from common import script_parser, write_result
 
 from ddfm.demo.scenes import night
 
@@ -133,7 +133,7 @@ def main() -> None:
             "import ddfm.fusion.pipeline, ddfm.priors.loading, ddfm.sampling.loop"
         ),
     }
-    write_json(arguments.output, table)
+    write_result(arguments.output, table)
     print(arguments.output.read_text(), end="")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import script_parser, write_json
+from common import script_parser, write_result
 from numpy.typing import NDArray
 
 from ddfm import fuse, load_prior
@@ -93,7 +93,7 @@ def main() -> None:
         for part, made in rows.items()
     }
     print(json.dumps(summary, indent=1))
-    write_json(arguments.output, {"summary": summary, "pairs": rows})
+    write_result(arguments.output, {"summary": summary, "pairs": rows})
 
 
 if __name__ == "__main__":

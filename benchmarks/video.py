@@ -10,7 +10,6 @@ written file decodes. Written to results/video.json.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import resource
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
-from common import script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 
 from ddfm.demo.scenes import night
@@ -238,43 +237,53 @@ def crash(folder: Path, count: int) -> dict[str, int]:
     return row
 
 
+FLICKER = {
+    "flicker, noise 4": (4, 0.0, "ffv1"),
+    "flicker, noise 2": (2, 0.0, "ffv1"),
+    "flicker, noise 10": (10, 0.0, "ffv1"),
+    "flicker, noise 4, light +0.2 % a frame": (4, 0.002, "ffv1"),
+    "flicker, noise 4, H.264": (4, 0.0, "libx264"),
+}
+SAMPLED = "flicker with --steps 2, 240x320, noise 2"
+PARTS = (*FLICKER, SAMPLED, "trail", "speed at 480x640", "memory", "crash")
+
+
+def apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do the work in a fresh process with one thread."""
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
+        result = pool.apply(work, arguments)
+    print(result, flush=True)
+    return result
+
+
+def parts_of(folder: Path, quick: bool) -> dict[str, Callable[[], Any]]:
+    """Return the measurements by name; ``quick`` ones take a few frames only."""
+    count, most = (6, 3) if quick else (26, 4)
+    parts = {
+        title: partial(apart, flicker, folder, count, sigma, drift, most, codec)
+        for title, (sigma, drift, codec) in FLICKER.items()
+    }
+    return parts | {
+        SAMPLED: partial(apart, sampled, folder, 3 if quick else 8, 2),
+        "trail": partial(apart, trail, folder, 10 if quick else 40),
+        "speed at 480x640": partial(apart, speed, folder, count),
+        "memory": partial(apart, memory, folder, 60 if quick else 5000),
+        "crash": partial(apart, crash, folder, 120),
+    }
+
+
 def main() -> None:
-    parser = script_parser(__doc__, "video.json")
-    parser.add_argument("--quick", action="store_true", help="a few frames of everything, nothing written")
-    parser.add_argument("--only", nargs="*", metavar="PART", help="parts to measure anew, by their titles")
+    parser = script_parser(__doc__, "video.json", parts=PARTS)
+    parser.add_argument("--quick", action="store_true", help="a few frames of everything, nothing kept")
     options = parser.parse_args()
-    quick = options.quick
-    torch.set_num_threads(1)
-    count = 6 if quick else 26
-    table: dict[str, Any] = json.loads(options.output.read_text()) if options.only else {}
-    table |= {"threads": torch.get_num_threads(), "processors": os.cpu_count()}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        most = 3 if quick else 4
-        parts: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-            f"flicker, {title}": (flicker, (folder, count, sigma, drift, most, codec))
-            for title, (sigma, drift, codec) in {
-                "noise 4": (4, 0.0, "ffv1"),
-                "noise 2": (2, 0.0, "ffv1"),
-                "noise 10": (10, 0.0, "ffv1"),
-                "noise 4, light +0.2 % a frame": (4, 0.002, "ffv1"),
-                "noise 4, H.264": (4, 0.0, "libx264"),
-            }.items()
-        }
-        parts |= {
-            "flicker with --steps 2, 240x320, noise 2": (sampled, (folder, 3 if quick else 8, 2)),
-            "trail": (trail, (folder, 10 if quick else 40)),
-            "speed at 480x640": (speed, (folder, count)),
-            "memory": (memory, (folder, 60 if quick else 5000)),
-            "crash": (crash, (folder, 120)),
-        }
-        for title in options.only or parts:
-            work, arguments = parts[title]
-            with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
-                table[title] = pool.apply(work, arguments)
-            print(title, table[title], flush=True)
-            if not quick:
-                write_json(options.output, table)
+        measure_parts(
+            parts_of(folder, options.quick),
+            folder / "video.json" if options.quick else options.output,
+            options.only,
+            facts=lambda: {"threads": 1, "processors": os.cpu_count()},
+        )
 
 
 if __name__ == "__main__":

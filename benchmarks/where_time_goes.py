@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import script_parser, write_text
+from common import script_parser, write_result
 from PIL import Image
 
 from ddfm.demo.scenes import night
@@ -68,7 +68,7 @@ def main() -> None:
     height, width = scene.a.size[::-1]
     head = f"{height}x{width} pixels, {torch.get_num_threads()} thread(s)\n"
     tail = f"with stage(...), nothing recorded: {microseconds:.2f} microseconds\n"
-    write_text(arguments.output, "\n\n".join([head, *tables, tail]))
+    write_result(arguments.output, "\n\n".join([head, *tables, tail]))
     print(arguments.output.read_text(), end="")
 
 

@@ -1,31 +1,28 @@
 """What the fused pictures are worth: every table that the README's claims of quality rest on.
 
-    python benchmarks quality DATA [--only tno,vifb,roadscene,msrs,medical,frontier,ablation,noise,sheets]
-        [--out benchmarks/results/quality] [--sheets FOLDER] [--released-steps N] [--every K]
+    python benchmarks quality DATA [--only PART ...] [--output FILE] [--sheets FOLDER] [--released-steps N]
+        [--every K]
 
 DATA holds ivf/tno and ivf/msrs (with peers/<method>), ivf/roadscene, vifb (with published_values.csv) and
-mif/mri_ct, mri_pet, mri_spect. Parts are merged into OUT.json, from which OUT.md is written anew, so
-that each can be run by itself. Ranks are by mean value, 1 the best, averaged over the metrics shown.
+mif/mri_ct, mri_pet, mri_spect. Each part can be run by itself: it takes its place in results/quality.json,
+from which quality.md is written anew. Ranks are by mean value, 1 the best, averaged over the metrics shown.
 The contact sheets of the part "sheets" show data that may not be handed on: they go to FOLDER only.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from common import script_parser
 
-from ddfm.benchmark import run as runner
 from ddfm.benchmark.datasets import get_dataset
-from ddfm.benchmark.evaluation import MethodResult, as_json, mean_ranks, mean_values
+from ddfm.benchmark.evaluation import MethodResult, mean_ranks, mean_values
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
@@ -41,15 +38,15 @@ from quality.tables import (
     OURS,
     Job,
     Measured,
+    Part,
     Results,
     Row,
     Table,
     baselines,
     both_of_ours,
-    markdown,
     measure,
+    measure_tables,
     ours,
-    rounded,
     standing,
     targets,
 )
@@ -312,7 +309,7 @@ def altered_parts(prior: Prior) -> list[Method]:
 
 # --- Out -----------------------------------------------------------------------------------------
 
-PARTS: dict[str, Callable[[Job], list[Table]]] = {
+PARTS: dict[str, Part] = {
     "tno": tno,
     "vifb": vifb,
     "roadscene": roadscene,
@@ -326,42 +323,14 @@ PARTS: dict[str, Callable[[Job], list[Table]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--only", default=None, help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "quality")
+    parser = script_parser(__doc__, "quality.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
     parser.add_argument("--released-steps", type=int, default=100, help="of the released form on TNO")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()
     everything = [part for part in PARTS if part != "sheets" or arguments.sheets]
-    parts = arguments.only.split(",") if arguments.only else everything
-    if unknown := [part for part in parts if part not in PARTS]:
-        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
     job = Job(arguments.data, load_prior(), arguments.released_steps, arguments.every, arguments.sheets)
-    source = arguments.out.with_suffix(".json")
-    for part in parts:
-        print(part, flush=True)
-        start = time.perf_counter()
-        tables = PARTS[part](job)
-        if not tables:
-            continue
-        about = runner.describe()
-        results = json.loads(source.read_text()) if source.exists() else {}
-        results[part] = {
-            "seconds": round(time.perf_counter() - start, 1),
-            "every": arguments.every,
-            "about": f"{about['system']}, {about['threads']} thread, {about['date'][:10]}, {job.prior.name}",
-            "versions": about["versions"],
-            "tables": [{"title": t.title, "note": t.note, "rows": rounded(t.rows)} for t in tables],
-        }
-        source.write_text(as_json(results))
-        arguments.out.with_suffix(".md").write_text(
-            markdown(results, {part: str(function.__doc__) for part, function in PARTS.items()})
-        )
-        print(f"{part}: {results[part]['seconds']:.0f} s", flush=True)
+    measure_tables("Quality", PARTS, job, arguments.output, arguments.only or everything)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""What the parts of quality.py share: pairs, rows, measuring, tables, and how they are written down."""
+"""What the parts of `quality` and `tasks` share: pairs, rows, measuring, tables, and their writing."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from common import circumstances, measure_parts, write_text
 
 from ddfm.benchmark import run as runner
 from ddfm.benchmark.datasets import find_pairs, get_dataset
@@ -48,6 +51,10 @@ class Job:
     def pairs(self, dataset: str, folder: str) -> list[Group]:
         """Every pair of a set, or every so many-th."""
         return find_pairs(get_dataset(dataset), self.data / folder)[:: self.every]
+
+
+Part = Callable[[Job], list[Table]]
+"""A measurement; the first line of its docstring stands above its tables."""
 
 
 @dataclass
@@ -171,22 +178,45 @@ def standing(title: str, results: Results) -> Table:
 # --- Writing ---------------------------------------------------------------------------------------
 
 
-def markdown(results: Mapping[str, Any], about: Mapping[str, str]) -> str:
+def measure_tables(
+    title: str, parts: Mapping[str, Part], job: Job, output: Path, only: Sequence[str] | None
+) -> None:
+    """Measure parts that are made of tables; write them as JSON, and beside it as Markdown."""
+    measure_parts(
+        {name: partial(measured, part, job) for name, part in parts.items()},
+        output,
+        only,
+        report=lambda results: write_text(output.with_suffix(".md"), markdown(title, parts, results)),
+    )
+
+
+def measured(part: Part, job: Job) -> dict[str, Any] | None:
+    """The tables of a part and the circumstances they were measured in; None if it makes none."""
+    tables = part(job)
+    if not tables:
+        return None
+    where = circumstances()
+    return {
+        "every": job.every,
+        **where,
+        "about": f"{where['about']}, {job.prior.name}",
+        "tables": [{"title": t.title, "note": t.note, "rows": rounded(t.rows)} for t in tables],
+    }
+
+
+def markdown(title: str, parts: Mapping[str, Part], results: Mapping[str, Any]) -> str:
     """All tables, the best of each metric in bold; best of what the table ranks."""
-    lines = [
-        "# Quality",
-        "",
-        "Written by `python benchmarks quality`. An arrow says which way a metric improves.",
-    ]
-    for part in (part for part in about if part in results):
-        made = results[part]
+    command = f"python benchmarks {title.lower()}"
+    lines = [f"# {title}", "", f"Written by `{command}`. An arrow says which way a metric improves."]
+    for name, part in parts.items():
+        if name not in results:
+            continue
+        made = results[name]
         fewer = f" A trial: 1 of {made['every']} pairs only." if made.get("every", 1) > 1 else ""
-        cost = f"{made['seconds']:.0f} s on {made['about']}."
-        lines += ["", f"## {part}", "", f"{about[part]}{fewer} {cost}"]
+        lines += ["", f"## {name}", "", f"{part.__doc__}{fewer} On {made['about']}."]
         for table in made["tables"]:
             lines += ["", f"### {table['title']}", "", *markdown_table(table["rows"])]
-            if table["note"]:
-                lines += ["", table["note"]]
+            lines += ["", table["note"]] if table["note"] else []
     return "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,6 @@ takes.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import statistics
 from collections import defaultdict
@@ -38,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RESULTS, read_json, script_parser, write_json
+from common import RESULTS, measure_parts, script_parser
 from PIL import Image as PILImage
 from torch import Tensor
 
@@ -70,6 +69,10 @@ VARIANTS: dict[str, dict[str, str]] = {
     "ours, float32": {"dtype": "float32"},
     "ours, OpenVINO": {"backend": "openvino"},
 }
+WHOLE = "released, all steps at 480x640"
+SMALL, PAPER = "compared, a small network of OpenAI's layout", "compared, the paper's network"
+THROUGHPUT, MEMORY = "throughput", "memory, MiB"
+PARTS = ("compared", WHOLE, "scaling", SMALL, PAPER, THROUGHPUT, MEMORY)
 
 
 def pair(height: int, width: int) -> tuple[Image, Image]:
@@ -298,13 +301,12 @@ def throughput(networks: Sequence[str], clock: Clock, peaks: Peaks) -> Iterator[
 
 
 def main() -> None:
-    parser = script_parser(__doc__)
+    parser = script_parser(__doc__, parts=PARTS)
     parser.prog = "benchmarks speed"
     parser.add_argument("--golden", type=Path, help="a small guided-diffusion checkpoint")
     parser.add_argument("--openai", action="store_true", help="the paper's network, too; minutes a step")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="*", metavar="PART", help="parts to measure anew")
     arguments = parser.parse_args()
     clock = Clock(pick_device(arguments.device))
     peaks = Peaks(clock)
@@ -324,27 +326,30 @@ def main() -> None:
 
     parts: dict[str, Callable[[], Any]] = {
         "compared": lambda: compare(networks[:1], arguments.repeats),
-        "released, all steps at 480x640": lambda: released_whole(SIZES[1], clock),
+        WHOLE: lambda: released_whole(SIZES[1], clock),
         "scaling": lambda: scaling(arguments.repeats, clock),
     }
     if networks[1:]:
-        parts["compared, a small network of OpenAI's layout"] = lambda: compare(networks[1:], 1)
+        parts[SMALL] = lambda: compare(networks[1:], 1)
     if large:
-        parts["compared, the paper's network"] = lambda: compare(large, arguments.repeats if on_gpu else 1)
+        parts[PAPER] = lambda: compare(large, arguments.repeats if on_gpu else 1)
     if on_gpu:
-        parts["throughput"] = lambda: list(throughput([*networks, *large], clock, peaks))
+        parts[THROUGHPUT] = lambda: list(throughput([*networks, *large], clock, peaks))
     else:
-        parts["memory, MiB"] = lambda: list(memory(networks))
+        parts[MEMORY] = lambda: list(memory(networks))
+    if absent := [name for name in arguments.only or () if name not in parts]:
+        parser.error(f"{absent[0]}: not on this device, or a network for it is not given")
     results = RESULTS / ("speed-cuda.json" if on_gpu else "speed.json")
-    table = read_json(results, {})
-    for name in arguments.only or parts:
-        table[name] = parts[name]()
-        print(name, json.dumps(table[name], indent=1), flush=True)
-        table["machine"] = machine(clock.device)
+
+    def facts() -> Row:
+        found: Row = {"machine": machine(clock.device)}
         if all(peaks.best.values()):  # some parts need none
-            table["peaks"] = {name: f"{value / 1e9:.1f} G/s" for name, value in peaks.best.items()}
-        write_json(results, table)
-        write_report(table, results)
+            found["peaks"] = {name: f"{value / 1e9:.1f} G/s" for name, value in peaks.best.items()}
+        return found
+
+    measure_parts(
+        parts, results, arguments.only, facts=facts, report=lambda table: write_report(table, results)
+    )
 
 
 if __name__ == "__main__":

@@ -1,33 +1,30 @@
 """What the tasks medical, exposure and focus are worth, and what more than two sources cost.
 
-    python benchmarks tasks DATA [--only medical,exposure,focus,stacks,cost]
-        [--out benchmarks/results/tasks] [--sheets FOLDER] [--every K]
+    python benchmarks tasks DATA [--only PART ...] [--output FILE] [--sheets FOLDER] [--every K]
 
 DATA holds mif/mri_ct, mri_pet, mri_spect, mef/mefb and mff/mfifb. Metrics are by convention paper, on the
-grey values of the coloured results. Parts are merged into OUT.json, from which OUT.md is written anew.
+grey values of the coloured results. Each part takes its place in results/tasks.json, from which tasks.md is
+written anew.
 Ranks are by mean value, 1 the best, averaged over the metrics shown. Contact sheets (--sheets) show data
 that may not be handed on.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from common import script_parser
 from PIL import Image as PILImage
 from PIL import ImageDraw
-from quality.tables import Job, Measured, Row, Table, markdown_table, rounded
+from quality.tables import Job, Measured, Part, Row, Table, measure_tables
 from torch import Tensor
 
-from ddfm.benchmark import run as runner
 from ddfm.benchmark.datasets import get_dataset
-from ddfm.benchmark.evaluation import MethodResult, as_json, mean_values
+from ddfm.benchmark.evaluation import MethodResult, mean_values
 from ddfm.benchmark.methods import Method, as_bytes, find_methods
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
@@ -260,7 +257,7 @@ def medical(job: Job) -> list[Table]:
 
 # --- Out -----------------------------------------------------------------------------------------
 
-PARTS: dict[str, Callable[[Job], list[Table]]] = {
+PARTS: dict[str, Part] = {
     "medical": medical,
     "exposure": exposure,
     "focus": focus,
@@ -269,58 +266,15 @@ PARTS: dict[str, Callable[[Job], list[Table]]] = {
 }
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    lines = [
-        "# Tasks",
-        "",
-        "Written by `python benchmarks tasks`. An arrow says which way a metric improves.",
-    ]
-    for part, function in PARTS.items():
-        if part not in results:
-            continue
-        made = results[part]
-        fewer = f" A trial: 1 of {made['every']} pairs only." if made["every"] > 1 else ""
-        about = str(function.__doc__).splitlines()[0]
-        lines += ["", f"## {part}", "", f"{about}{fewer} {made['seconds']:.0f} s on {made['about']}."]
-        for table in made["tables"]:
-            lines += ["", f"### {table['title']}", "", *markdown_table(table["rows"])]
-            lines += ["", table["note"]] if table["note"] else []
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "tasks")
+    parser = script_parser(__doc__, "tasks.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()
-    parts = arguments.only.split(",")
-    if unknown := [part for part in parts if part not in PARTS]:
-        parser.error(f"unknown part {', '.join(unknown)}; known: {', '.join(PARTS)}")
     if arguments.sheets is not None:
         arguments.sheets.mkdir(parents=True, exist_ok=True)
     job = Job(arguments.data, load_prior(), every=arguments.every, sheets=arguments.sheets)
-    source = arguments.out.with_suffix(".json")
-    for part in parts:
-        print(part, flush=True)
-        start = time.perf_counter()
-        tables = PARTS[part](job)
-        about = runner.describe()
-        results = json.loads(source.read_text()) if source.exists() else {}
-        results[part] = {
-            "seconds": round(time.perf_counter() - start, 1),
-            "every": arguments.every,
-            "about": f"{about['system']}, {about['threads']} thread, {about['date'][:10]}, {job.prior.name}",
-            "versions": about["versions"],
-            "tables": [{"title": t.title, "note": t.note, "rows": rounded(t.rows)} for t in tables],
-        }
-        source.write_text(as_json(results))
-        arguments.out.with_suffix(".md").write_text(markdown(results))
-        print(f"{part}: {results[part]['seconds']:.0f} s", flush=True)
+    measure_tables("Tasks", PARTS, job, arguments.output, arguments.only)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from ddfm.commands.fuse import fuse
 from ddfm.commands.info import info
 from ddfm.commands.measure import benchmark, evaluate
 from ddfm.commands.priors import convert_guided_diffusion, priors, train
+from ddfm.commands.serve import serve
 from ddfm.commands.terminal import prepare_streams, say, tell
 from ddfm.commands.video import video
 from ddfm.errors import InputError, one_line
@@ -102,6 +103,7 @@ app.command(epilog="Example: ddfm benchmark tno --root data/tno -o report --meth
     benchmark
 )
 app.command(epilog="Example: ddfm demo -o ddfm-demo")(demo)
+app.command(epilog="Example: ddfm serve --port 8000 --data jobs")(serve)
 app.command(epilog="Example: ddfm train photographs -o runs/natural --held-out photographs-val")(train)
 app.add_typer(convert, name="convert")
 app.add_typer(downstream, name="downstream")

@@ -6,7 +6,7 @@ A fusion then takes up to sixty times as long, and so do the others.
 
 GNU's OpenMP, which torch has on Linux, has a remedy: its threads sleep once the process has more of them
 than cores. So while others are busy, a few threads that do nothing are kept.
-Nobody's number of threads changes, and no result does: that depends, to rounding, on how many share the sums.
+Nobody's number of threads changes, and no result: rounding depends on how many threads share the sums.
 Other systems have another OpenMP, whose threads go on as they did.
 """
 
@@ -79,7 +79,7 @@ def free_cores(before: Reading, after: Reading) -> float:
 
 
 def each_has_a_core(threads: int, free: float, quota: float) -> bool:
-    """Tell whether so many threads find as many cores, but for half a one."""
+    """Tell whether so many threads find as many cores, give or take half of one."""
     return min(free, quota) >= threads - 0.5
 
 

@@ -273,6 +273,9 @@ def test_mistakes_get_one_plain_line(
         ("fuse", a, b, "-o", out, "--noise", "10,-1"): "not 2 levels",
         ("fuse", a, b, "-o", out, "--noise", "nan,1"): "not 2 levels",
         ("fuse", a, b, "-o", out, "--noise", "10,"): "--noise 10,: not auto, off or one level",
+        ("fuse", a, b, "-o", out, "--deblur", "auto"): "--deblur auto: not off, or the blur of each",
+        ("fuse", a, b, "-o", out, "--deblur", "2"): "deblur [2.0]: not off, or 2 standard deviations",
+        ("fuse", a, b, "-o", out, "--deblur", "0,9"): "of 0 to 5 pixels",
         ("fuse", a, b, "-o", out, "--tile", "small"): "--tile small: not auto, off or a number of pixels",
         ("fuse", a, b, "-o", out, "--tile", "-64"): "--tile -64: not auto, off or a number",
         ("fuse", a, b, "-o", out, "--tile", "32"): "tile 32: not auto, off or a side of at least 64",
@@ -320,7 +323,7 @@ def test_the_command_and_the_function_have_the_same_defaults() -> None:
     command, function = (inspect.signature(f).parameters for f in (fuse_command, pipeline.fuse))
     shared = command.keys() & function.keys()
     assert shared == function.keys() - {"a", "b", "more", "callback", "sampler"}  # which is no text
-    same = shared - {"uncertainty"}  # a file to write there, whether to find it out here
+    same = shared - {"uncertainty", "source_map"}  # files to write there, whether to find it out here
     assert {n: command[n].default for n in same} == {n: function[n].default for n in same}
 
 

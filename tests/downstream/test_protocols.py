@@ -94,24 +94,21 @@ def test_a_mask_of_another_size_is_refused(drive: Path, tmp_path: Path, ddfm: Co
     assert "00008D.png: is 8x8 pixels, its label 160x120" in done.stderr
 
 
+def classification(folder: Path) -> tuple[str | Path, ...]:
+    names = ("downstream", "classification", "flir-crops")
+    return *names, "--root", folder / "set", "-o", folder / "out"
+
+
 def test_classification_of_crops_that_differ(tmp_path: Path, ddfm: Command) -> None:
     sets.flir_crops(tmp_path / "set", crops=6)
-    arguments = (
-        "downstream",
-        "classification",
-        "flir-crops",
-        "--root",
-        tmp_path / "set",
-        "-o",
-        tmp_path / "out",
-    )
-    done = ddfm(*arguments, "--inputs", "visible,infrared", "--seeds", 1, "--steps", 25)
+    done = ddfm(*classification(tmp_path), "--inputs", "visible,infrared", "--seeds", 1, "--steps", 25)
     assert done.returncode == 0, done.stderr
     page, values = report(tmp_path / "out")
     for name in ("visible", "infrared"):
         for time in ("day", "night"):
             assert values["inputs"][name][time]["balanced"][0] > 0.9  # their grey levels tell them apart
     assert "shown infrared" in page
+    assert "accuracy against" not in page  # ours is not among the inputs
 
 
 def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
@@ -120,23 +117,20 @@ def test_classes_as_given(tmp_path: Path, ddfm: Command) -> None:
     answers = tmp_path / "answers.csv"
     lines = [f"{name},{'person' if name.startswith('day') else name.split('/')[1]}" for name in names]
     answers.write_text("\n".join(["name,class", *lines]))
-    arguments = (
-        "downstream",
-        "classification",
-        "flir-crops",
-        "--root",
-        tmp_path / "set",
-        "-o",
-        tmp_path / "out",
-    )
-    given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers}")
-    assert ddfm(*arguments, *given).returncode == 0
-    _, values = report(tmp_path / "out")
+    right = tmp_path / "right.csv"
+    right.write_text("\n".join(["name,class", *(f"{name},{name.split('/')[1]}" for name in names)]))
+    given = ("--protocol", "evaluate-only", "--inputs", f"Theirs={answers},ddfm={right}")
+    assert ddfm(*classification(tmp_path), *given).returncode == 0
+    page, values = report(tmp_path / "out")
+    assert "shown Theirs" not in page  # nobody said what another input would have made of it
+    assert "Balanced accuracy against ddfm" in page
+    assert "-0.667 [" in page  # two classes of three by day, none at night
+    assert "+0.000 [+0.000, +0.000]" in page
     assert values["inputs"]["Theirs"]["day"]["worst"] == [0.0]
     assert values["inputs"]["Theirs"]["day"]["accuracy"] == [pytest.approx(1 / 3)]
     assert values["inputs"]["Theirs"]["night"]["worst"] == [1.0]
     answers.write_text("\n".join(["name,class", *lines[1:]]))
-    done = ddfm(*arguments, *given)
+    done = ddfm(*classification(tmp_path), *given)
     assert done.returncode == 2
     assert f"answers.csv: {names[0]} should have one of person, car, bicycle" in done.stderr
 

@@ -31,10 +31,16 @@ def near(picture: NDArray[np.int64], colour: tuple[int, int, int]) -> int:
 def test_the_page_escapes_and_closes_its_tags(tmp_path: Path) -> None:
     chart = Chart("loss", "step", "loss", {"<a>": [Point(1, 4.0), Point(2, 2.0), Point(3, 0.0)]})
     page = Page(
-        "T & Co", {"Set": "<x>"}, [TABLE], [chart], [Drawing('a "b"', "data:,")], ["limit <1>"], "cmd '<'"
+        "T & Co",
+        {"Set": "<x>"},
+        [TABLE],
+        [chart],
+        {"<u>": [Drawing('a "b"', "data:,")]},
+        ["limit <1>"],
+        "cmd '<'",
     )
     html = render(page)
-    for raw in ("<b>title", "<i>theirs", "<x>", "limit <1>", "T & Co"):
+    for raw in ("<b>title", "<i>theirs", "<x>", "<u>", "limit <1>", "T & Co"):
         assert raw not in html
     assert 'points="0.0,0.0 180.0,110.0 360.0,220.0"' in html
     assert html.count('class="here"') == 1

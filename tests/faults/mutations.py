@@ -18,11 +18,12 @@ from PIL import Image as PILImage
 from safetensors.torch import save
 
 from ddfm.errors import InputError
+from ddfm.formats.files import read_json
 from ddfm.formats.pictures import read_8bit, read_image, read_pages
 from ddfm.formats.volumes import is_volume, read_volume
 from ddfm.jobs.info import describe
 from ddfm.priors.guided_diffusion import network_config, read_config
-from ddfm.priors.loading import read_json, read_weights
+from ddfm.priors.loading import read_weights
 from ddfm.priors.network_config import read_unet_config
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.recipe import read_recipe

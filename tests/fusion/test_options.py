@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddfm import InputError, Options
+from ddfm import InputError, Options, fuse
+from ddfm.commands.fuse import fuse as fuse_command
+from ddfm.commands.video import video as video_command
 from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.tasks import TASKS
 from tests.conftest import examples
@@ -52,3 +56,30 @@ def test_forms_have_defaults_of_their_own() -> None:
     assert Options().noise_for(TASKS["infrared"]) == "auto"
     with pytest.raises(InputError, match="steps 0: not within 1 to 1000 for form paper"):
         Options().but(form="paper", steps=0)
+
+
+def test_fuse_takes_every_option_as_it_is() -> None:
+    parameters = signature(fuse).parameters
+    assert {name: (parameters[name].default, parameters[name].annotation) for name in NAMES} == {
+        field.name: (field.default, field.type) for field in fields(Options) if field.name in NAMES
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "own"), [(fuse_command, {"uncertainty"}), (video_command, {"steps"})], ids=["fuse", "video"]
+)
+def test_commands_have_the_defaults_of_the_options(command: Callable[..., None], own: set[str]) -> None:
+    """But for what a command says of its own: where to write, and no steps for a video."""
+    parameters = signature(command).parameters
+    shared = {name for name in NAMES if name in parameters} - own
+    assert len(shared) >= 7
+    assert {name: parameters[name].default for name in shared} == {
+        field.name: field.default for field in fields(Options) if field.name in shared
+    }
+
+
+def test_options_are_picked_from_what_a_function_was_given() -> None:
+    values = {"steps": 7, "seed": 3, "prior": "natural", "sources": ["a", "b", "c"]}
+    assert Options.among(values, seed=4, sources=3) == Options(steps=7, seed=4, sources=3)
+    with pytest.raises(InputError, match="steps 'many'"):
+        Options.among({"steps": "many"})

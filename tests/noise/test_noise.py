@@ -18,17 +18,10 @@ from torch import Tensor
 
 from ddfm.demo.scenes import exposure, night
 from ddfm.errors import InputError
-from ddfm.noise.clean import (
-    FIRST_LOOK,
-    NOISE_GATE,
-    REMAINS,
-    SECOND_LOOK,
-    Denoiser,
-    clean_source,
-    posterior_mean,
-)
+from ddfm.noise.clean import REMAINS, clean_source
 from ddfm.noise.compression import quantisation_step
-from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
+from ddfm.noise.posterior import FIRST_LOOK, SECOND_LOOK, Denoiser, posterior_mean
 from ddfm.noise.stripes import column_offsets, remove_stripes, stripe_deviation
 from ddfm.priors.loading import load_prior
 from tests.conftest import examples

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from skimage.color import rgb2ycbcr
 from torch import Tensor
 
-from ddfm.pictures.colour import blend_chroma, chroma, combine, luminance
+from ddfm.pictures.colour import blend_chroma, chroma, chroma_kept, combine, luminance
 
 UNIT = st.floats(0, 1, width=32)
 COLOUR = st.tuples(UNIT, UNIT, UNIT)
@@ -72,3 +72,31 @@ def test_colour_is_given_room_in_black_and_white(
     assert (chroma(result) - least * chroma(image)).abs().max() < 1e-9
     grey = combine(pixel((luma,)), chroma(pixel((0.4, 0.4, 0.4))), least)
     assert (grey - luma).abs().max() < 1e-9
+
+
+@given(COLOUR, UNIT, UNIT)
+def test_chroma_is_kept_where_nothing_is_brightened(
+    colour: tuple[float, float, float], own: float, luma: float
+) -> None:
+    image = pixel(colour).expand(1, 3, 8, 8)
+    kept = chroma_kept(chroma(image), torch.full((1, 1, 8, 8), own), torch.full((1, 1, 8, 8), luma), 0.04)
+    assert ((kept >= 0) & (kept <= 1)).all()
+    if luma <= own:
+        assert (kept == 1).all()
+
+
+def test_brightened_noise_loses_its_colour_and_a_colour_keeps_it() -> None:
+    """Against Wiener's rule, signal / (signal + noise), for a colour of known size in known noise."""
+    torch.manual_seed(0)
+    dark, bright = torch.full((1, 1, 96, 96), 0.02), torch.full((1, 1, 96, 96), 0.6)
+    noise = chroma(0.03 * torch.randn(1, 3, 96, 96))
+    tint = chroma(torch.tensor([0.1, 0.0, 0.05]).reshape(1, 3, 1, 1).expand(1, 3, 96, 96))
+
+    def kept(seen: Tensor) -> float:
+        return float(chroma_kept(seen, dark, bright, 0.0)[..., 16:80, 16:80].mean())
+
+    brightened = 1 - 0.02 / 0.6
+    wiener = tint.square().sum(1).mean() / (tint.square().sum(1).mean() + noise.square().sum(1).mean())
+    assert abs(kept(tint + noise) - (1 - brightened * (1 - float(wiener)))) < 0.02
+    assert kept(noise) < 0.1
+    assert kept(tint) > 0.999

@@ -61,7 +61,7 @@ def test_noise_goes_through_as_the_fusion_weighs_it(weights: tuple[float, float]
     found = torch.tensor([0.01]), torch.tensor([0.03])
     sources = [torch.zeros(1, 1, 256, 256)] * 2
     nothing = torch.zeros(1)
-    cleaned = [Cleaned(x, level, nothing, nothing) for x, level in zip(sources, found, strict=True)]
+    cleaned = [Cleaned(x, level, nothing, nothing, (None,)) for x, level in zip(sources, found, strict=True)]
 
     def mean(drawn: Sequence[Tensor], seed: int) -> Tensor:
         return weights[0] * drawn[0] + weights[1] * drawn[1]

@@ -231,6 +231,7 @@ def elsewhere(job: Job) -> Job:
         fused=whole(job.targets.fused),
         std=whole(job.targets.std),
         report=whole(job.targets.report),
+        source_map=whole(job.targets.source_map),
     )
     prior = job.prior
     if isinstance(prior, str | os.PathLike) and Path(prior).exists():

@@ -14,17 +14,28 @@ from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
     BalanceOption,
+    DeghostOption,
     DeviceOption,
     DtypeOption,
     PriorOption,
     RangeOption,
     TaskOption,
+    parse_deblur,
     parse_noise,
     parse_ranges,
     parse_register,
     parse_tile,
 )
-from ddfm.commands.terminal import FolderBars, label, progress_bars, say, tell, tell_task, tell_times
+from ddfm.commands.terminal import (
+    FolderBars,
+    label,
+    progress_bars,
+    say,
+    tell,
+    tell_moving,
+    tell_task,
+    tell_times,
+)
 from ddfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,8 +81,24 @@ def fuse(
             show_default="auto; off for task medical and the other forms",
         ),
     ] = None,
+    deblur: Annotated[
+        str,
+        typer.Option(
+            metavar="off|S1,S2,...",
+            help="Blur of the sources' lenses to take out: standard deviations in pixels, 0 for a sharp one.",
+        ),
+    ] = "off",
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
+    deghost: DeghostOption = "auto",
+    source_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write which source each pixel came from (counts most): a PNG with a palette, or a TIFF.",
+            show_default=False,
+        ),
+    ] = None,
     uncertainty: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +124,8 @@ def fuse(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Bring sources onto the first one in colour: affine, homography or dense.",
+            help="Bring sources onto the first one in colour (exposures and focus stacks: onto the middle "
+            "one): affine, homography or dense.",
             show_default="they are aligned",
         ),
     ] = None,
@@ -162,23 +190,14 @@ def fuse(
             from ddfm.fusion.options import Options
             from ddfm.jobs.files import Outputs
 
-        options = Options(
-            steps=steps,
-            seed=seed,
-            form=form,
-            scheduler=scheduler,
-            task=task,
-            colour_from=colour_from,
+        options = Options.among(
+            locals(),
             noise=parse_noise(noise),
-            stretch=stretch,
-            balance=balance,
+            source_map=source_map is not None,
+            deblur=parse_deblur(deblur),
             uncertainty=uncertainty is not None,
-            device=device,
-            dtype=dtype,
-            backend=backend,
             tile=parse_tile(tile),
             register=parse_register(register, register_report),
-            resize=resize,
             sources=len(sources),
         )
         paths = [Path(source) for source in sources]
@@ -194,6 +213,7 @@ def fuse(
                     prior=prior,
                     uncertainty=uncertainty,
                     register_report=register_report,
+                    source_map=source_map,
                     ranges=wanted,
                     metrics=metrics.split(",") if metrics else (),
                     overwrite=overwrite,
@@ -202,7 +222,8 @@ def fuse(
                 )
             tell_folders(output, result)
         else:
-            run_files(paths, Outputs(Path(output), uncertainty, register_report), options, prior, wanted)
+            outputs = Outputs(Path(output), uncertainty, register_report, source_map)
+            run_files(paths, outputs, options, prior, wanted)
 
 
 def check_engine(
@@ -295,6 +316,7 @@ def run_files(
     for path, level in zip(paths, result.settings["denoised"], strict=True):
         if level:
             tell(f"{path}: noise of {level:.1f} grey levels taken out")
+    tell_moving(paths, result.settings["moving"])
     height, width = result.image.size
     say(f"{outputs.fused}: {width}x{height}, {result.image.depth}, {time.perf_counter() - start:.1f} s")
 

@@ -13,7 +13,7 @@ from ddfm.errors import InputError
 
 if TYPE_CHECKING:
     from ddfm.formats.volumes import VolumeRange
-    from ddfm.fusion.options import NoiseLevels
+    from ddfm.fusion.options import Blurs, NoiseLevels
     from ddfm.pictures.tiles import Tile
     from ddfm.registration.models import Registering
 
@@ -24,6 +24,10 @@ BalanceOption = Annotated[
     typer.Option(
         metavar="0..1", help="From what the visible camera saw, and what is hot, to what the thermal one saw."
     ),
+]
+DeghostOption = Annotated[
+    str,
+    typer.Option(help="Exposures: auto takes what moves from one of them; off leaves it as it is."),
 ]
 DtypeOption = Annotated[
     str, typer.Option(help="Of the network: float32, bfloat16, float16 or auto (what the device is fast at).")
@@ -89,6 +93,16 @@ def parse_noise(text: str | None) -> NoiseLevels | None:
         raise InputError(
             f"--noise {text}: not auto, off or one level for each source, as in 10,2.5"
         ) from None
+
+
+def parse_deblur(text: str) -> Blurs:
+    """Return off as it is, "2,0" as numbers."""
+    if text == "off":
+        return "off"
+    try:
+        return [float(blur) for blur in text.split(",")]
+    except ValueError:
+        raise InputError(f"--deblur {text}: not off, or the blur of each source, as in 2,0") from None
 
 
 def parse_tile(text: str) -> Tile:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -125,6 +126,15 @@ def tell_task(what: str, task: str, why: str) -> None:
     """Say which task was chosen, and why; nothing if it was given."""
     if why:
         tell(f"{what}: task {task} ({why}); --task says otherwise")
+
+
+def tell_moving(sources: Sequence[Path], moving: dict[str, Any] | None) -> None:
+    """Say from which exposure what moves was taken; nothing if nothing moved."""
+    if moving is None or moving["kept"] is None:
+        return
+    kept, shares = sources[moving["kept"] - 1], moving["replaced"]
+    parts = ", ".join(f"{share:.1%} of {path}" for path, share in zip(sources, shares, strict=True) if share)
+    tell(f"what moves is taken from {kept}: it replaces {parts}; --deghost off leaves it")
 
 
 @contextmanager

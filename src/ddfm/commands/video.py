@@ -56,17 +56,7 @@ def video(
     from ddfm.video import fuse_videos, partial_paths
 
     began = time.perf_counter()
-    options = Options(
-        task=task,
-        steps=steps,
-        seed=seed,
-        noise=parse_noise(noise),
-        stretch=stretch,
-        balance=balance,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-    )
+    options = Options.among(locals(), noise=parse_noise(noise))
     try:
         with progress_bars() as bars:
             bar = bars.add_task("frames", total=None)

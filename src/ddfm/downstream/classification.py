@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddfm.downstream.bootstrap import Interval, interval
+from ddfm.downstream.bootstrap import Interval, Score, difference, interval
 from ddfm.downstream.classifier import CropClassifier, predicted
 from ddfm.downstream.confusion import Matrix, accuracies, confusion_matrix
 from ddfm.downstream.inputs import Input, fused_pictures
@@ -68,6 +68,15 @@ class Classified:
 
     def balanced_interval(self, name: str, night: bool) -> Interval:
         """Return the balanced accuracy, mean over seeds, with its bootstrap interval over test crops."""
+        return interval(*self._balanced(name, night))
+
+    def balanced_difference(self, name: str, other: str, night: bool) -> Interval:
+        """Return how much better an input's balanced accuracy is than another's, paired by crop."""
+        score, count = self._balanced(name, night)
+        return difference(score, self._balanced(other, night)[0], count)
+
+    def _balanced(self, name: str, night: bool) -> tuple[Score, int]:
+        """Return the balanced accuracy as a function of the crops' numbers, and how many crops there are."""
         numbers = np.flatnonzero(self.test.night == night)
         truth = self.test.classes[numbers]
         right = np.mean([run.predictions[name][numbers] == truth for run in self.runs[name]], 0)
@@ -77,7 +86,7 @@ class Classified:
             found = np.bincount(truth[chosen], right[chosen], len(CLASSES))
             return float((found[totals > 0] / totals[totals > 0]).mean())
 
-        return interval(score, len(numbers))
+        return score, len(numbers)
 
 
 def classify(

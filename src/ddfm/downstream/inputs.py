@@ -1,7 +1,7 @@
 """What a machine is shown: a source, a trivial fusion, ours, or the pictures that another program left.
 
-Fused pictures are kept in a cache: a name of each is made from the bytes of its sources and of the code
-that fused them, so a change of either is computed anew.
+Fused pictures are kept in a cache. A file's name is a digest of its sources and of the code that fused them,
+so a change of either is computed anew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ddfm.pictures.image import Image, from_array
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 
-Fusion = Callable[[Sequence[Image], Sequence[Image]], list[Picture]]
+FusePairs = Callable[[Sequence[Image], Sequence[Image]], list[Picture]]
 """Infrared and visible images, all of one size, to a picture of each pair."""
 
 OURS = "ddfm"
@@ -48,7 +48,7 @@ class Input:
     """
 
     name: str
-    fuse: Fusion | None = None
+    fuse: FusePairs | None = None
     folder: Path | None = None
 
 
@@ -105,7 +105,7 @@ def fused_pictures(
 
 
 def _by_way_of_cache(
-    fusion: Fusion, infrared: Sequence[Image], visible: Sequence[Image], folder: Path
+    fusion: FusePairs, infrared: Sequence[Image], visible: Sequence[Image], folder: Path
 ) -> list[Picture]:
     """Return the batch from one file of the cache, its pictures below each other, or make that file."""
     path = folder / f"{_key(infrared, visible)}.png"
@@ -135,7 +135,7 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _fusion(name: str, device: str) -> Fusion:
+def _fusion(name: str, device: str) -> FusePairs:
     if name == OURS:
         return partial(_ours, cache(load_prior), device)
     if name in RULES:
@@ -151,12 +151,12 @@ def _ours(
     prior: Callable[[], Prior], device: str, infrared: Sequence[Image], visible: Sequence[Image]
 ) -> list[Picture]:
     """Fuse a batch by `ddfm.fuse` at its defaults, in float32 so that machines can be compared."""
-    batches = [_stacked(images) for images in (infrared, visible)]
+    batches = [stacked(images) for images in (infrared, visible)]
     result = fuse(*batches, prior=prior(), task="infrared", device=device, dtype="float32")
     return [as_picture(image) for image in result.images]
 
 
-def _stacked(images: Sequence[Image]) -> Tensor:
+def stacked(images: Sequence[Image]) -> Tensor:
     """Return images of one size as uint8 (B, C, H, W)."""
     arrays = [torch.from_numpy(as_bytes(image)).movedim(-1, 0) for image in images]
     channels = max(len(array) for array in arrays)

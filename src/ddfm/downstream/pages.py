@@ -19,7 +19,7 @@ from ddfm.downstream.report import DASH, Chart, Drawing, Page, Point, Table, num
 from ddfm.downstream.scenes import read_mask
 from ddfm.downstream.segmentation import Segmented
 
-CROPS = 24  # shown in the report, half of them wrong ones
+CROPS = 4  # of each class, by day and by night, shown in the report: a row
 INTERVAL = "In brackets: 95 % bootstrap interval over pictures."
 SPREAD = "±: standard deviation over seeds."
 Values = dict[str, Any]
@@ -30,11 +30,12 @@ def detection_page(title: str, parts: Mapping[str, Detected], command: str, limi
     one = next(iter(parts.values()))
     objects = sum(len(boxes) for boxes in one.truth)
     facts = {"Set": one.title, "Pictures": str(len(one.scenes)), "Objects": str(objects)}
-    tables, charts, drawings = [], [], []
+    tables, charts = [], []
+    drawings: dict[str, list[Drawing]] = {}
     for name, detected in parts.items():
         tables += [detection_table(name, detected), *class_tables(name, detected)]
         charts += [_precision_chart(name, detected), *_loss_charts(_detection_losses(detected))]
-        drawings += _box_drawings(name, detected)
+        drawings |= _box_drawings(name, detected)
     notes = [one.note] if one.note else []
     return Page(
         title,
@@ -81,12 +82,7 @@ def class_tables(name: str, detected: Detected) -> list[Table]:
 
 def detection_values(detected: Detected) -> Values:
     """Return the numbers about detections, ready for JSON."""
-    values: Values = {
-        "set": detected.title,
-        "pictures": len(detected.scenes),
-        "note": detected.note,
-        "inputs": {},
-    }
+    values = _values(detected)
     values["objects"] = sum(len(boxes) for boxes in detected.truth)
     for made in detected.inputs:
         runs = detected.precisions(made)
@@ -98,6 +94,10 @@ def detection_values(detected: Detected) -> Values:
             "AP50_interval": vars(detected.interval_50(made)),
         }
     return values
+
+
+def _values(found: Detected | Segmented) -> Values:
+    return {"set": found.title, "pictures": len(found.scenes), "note": found.note, "inputs": {}}
 
 
 def segmentation_page(title: str, segmented: Segmented, command: str, limits: Sequence[str]) -> Page:
@@ -144,12 +144,7 @@ def iou_table(segmented: Segmented) -> Table:
 
 def segmentation_values(segmented: Segmented) -> Values:
     """Return the numbers about masks, ready for JSON."""
-    values: Values = {
-        "set": segmented.title,
-        "pictures": len(segmented.scenes),
-        "note": segmented.note,
-        "inputs": {},
-    }
+    values = _values(segmented)
     for name in segmented.inputs:
         values["inputs"][name] = {
             "mIoU": segmented.mean_ious(name),
@@ -176,7 +171,7 @@ def classification_page(classified: Classified, command: str, limits: Sequence[s
     return Page(
         f"{TITLE}: what a small network makes of each input",
         facts,
-        [classification_table(classified), crossed_table(classified)],
+        [classification_table(classified), *difference_tables(classified), *crossed_tables(classified)],
         _loss_charts(losses),
         _crop_drawings(classified),
         list(limits),
@@ -188,23 +183,36 @@ def classification_page(classified: Classified, command: str, limits: Sequence[s
 def classification_table(classified: Classified) -> Table:
     """Return accuracy, balanced and worst class's accuracy of each input, by day and by night."""
     rows = []
-    for name in classified.runs:
+    for name, runs in classified.runs.items():
         cells = []
         for night in (False, True):
             for score, values in classified.scores(name, night).items():
                 mean, std = mean_and_std(values)
-                bracket = (
-                    f" {_bracket(classified.balanced_interval(name, night))}" if score == "balanced" else ""
-                )
-                cells.append(f"{number(mean)} ± {std:.3f}{bracket}")
+                spread = f" ± {std:.3f}" if len(runs) > 1 else ""
+                bracket = _bracket(classified.balanced_interval(name, night)) if score == "balanced" else ""
+                cells.append(f"{number(mean)}{spread} {bracket}".rstrip())
         rows.append([name, *cells])
     columns = ["input", *(f"{score}, {time}" for time in TIMES for score in SCORES)]
     note = f"{SPREAD} {INTERVAL} Balanced: mean of the classes' accuracies; worst: the lowest of them."
     return Table("Accuracy by day and by night", columns, rows, note)
 
 
-def crossed_table(classified: Classified) -> Table:
-    """Return balanced accuracy, mean of day and night, of each training shown each input."""
+def difference_tables(classified: Classified, reference: str = OURS) -> list[Table]:
+    """Return how far balanced accuracies are from those of one input, if it is among several."""
+    others = [name for name in classified.runs if name != reference]
+    if reference not in classified.runs or not others:
+        return []
+    rows = [
+        [name, *(_signed(classified.balanced_difference(name, reference, time == "night")) for time in TIMES)]
+        for name in others
+    ]
+    return [Table(f"Balanced accuracy against {reference}", ["input", *TIMES], rows, f"Paired. {INTERVAL}")]
+
+
+def crossed_tables(classified: Classified) -> list[Table]:
+    """Return balanced accuracy, mean of day and night, of each training on each input, if known."""
+    if any(classified.runs.keys() - run.predictions for runs in classified.runs.values() for run in runs):
+        return []  # classes as given
     rows = []
     for trained, runs in classified.runs.items():
         cells = []
@@ -217,9 +225,8 @@ def crossed_table(classified: Classified) -> Table:
             cells.append(number(float(np.mean(found))))
         rows.append([trained, *cells])
     columns = ["trained on", *(f"shown {name}" for name in classified.runs)]
-    return Table(
-        "Trained on one input, shown another: balanced accuracy, mean of day and night", columns, rows
-    )
+    title = "Trained on one input, shown another: balanced accuracy, mean of day and night"
+    return [Table(title, columns, rows)]
 
 
 def classification_values(classified: Classified) -> Values:
@@ -268,42 +275,42 @@ def _loss_charts(losses: Mapping[str, Sequence[Sequence[float]]]) -> list[Chart]
     return [Chart("training loss, mean over seeds", "step", "loss", curves)] if curves else []
 
 
-def _box_drawings(look: str, detected: Detected) -> list[Drawing]:
-    return [
-        Drawing(
-            f"{detected.scenes[n].stem}, {name}, {look}",
-            boxes_drawn(picture, detected.truth[n], found.runs[0][n]),
-        )
-        for name, found in detected.inputs.items()
-        for n, picture in enumerate(found.examples)
-    ]
+def _box_drawings(look: str, detected: Detected) -> dict[str, list[Drawing]]:
+    """Return the pictures of each example, one an input."""
+    drawings: dict[str, list[Drawing]] = {}
+    for name, found in detected.inputs.items():
+        for n, picture in enumerate(found.examples):
+            uri = boxes_drawn(picture, detected.truth[n], found.runs[0][n])
+            drawings.setdefault(f"{detected.scenes[n].stem}, {look}", []).append(Drawing(name, uri))
+    return drawings
 
 
-def _mask_drawings(segmented: Segmented) -> list[Drawing]:
+def _mask_drawings(segmented: Segmented) -> dict[str, list[Drawing]]:
+    """Return the pictures of each example, one an input."""
+    drawings: dict[str, list[Drawing]] = {}
     classes = len(segmented.classes)
-    return [
-        Drawing(
-            f"{segmented.scenes[n].stem}, {name}",
-            mask_drawn(picture, read_mask(segmented.scenes[n].labels, classes), mask),
-        )
-        for name, masks in segmented.inputs.items()
-        for n, (picture, mask) in enumerate(masks.examples)
-    ]
+    for name, masks in segmented.inputs.items():
+        for n, (picture, mask) in enumerate(masks.examples):
+            truth = read_mask(segmented.scenes[n].labels, classes)
+            uri = mask_drawn(picture, truth, mask)
+            drawings.setdefault(segmented.scenes[n].stem, []).append(Drawing(name, uri))
+    return drawings
 
 
-def _crop_drawings(classified: Classified) -> list[Drawing]:
-    """Return, for each input, crops of the first seed: as many wrong ones as right ones."""
-    drawings = []
-    for name, runs in classified.runs.items():
-        right = runs[0].predictions[name] == classified.test.classes
-        generator = np.random.default_rng(0)
-        chosen: list[int] = []
-        for hits in (True, False):
-            numbers = np.flatnonzero(right == hits)
-            chosen += generator.permutation(numbers)[: CROPS // 2].tolist()
-        kinds = ", ".join(CLASSES)
-        uri = crops_drawn(classified.shown[name][chosen], right[chosen].tolist())
-        drawings.append(Drawing(f"{name}: {kinds}, right ones and wrong ones", uri))
+def _crop_drawings(classified: Classified) -> dict[str, list[Drawing]]:
+    """Return sheets of the same crops for each input, with what its first seed made of them."""
+    test, generator = classified.test, np.random.default_rng(0)
+    drawings: dict[str, list[Drawing]] = {}
+    for time in TIMES:
+        at_time = test.night == (time == "night")
+        rows = [np.flatnonzero(at_time & (test.classes == kind)) for kind in range(len(CLASSES))]
+        count = min(CROPS, *map(len, rows))
+        chosen = np.concatenate([generator.permutation(numbers)[:count] for numbers in rows])
+        sheets = []
+        for name, runs in classified.runs.items():
+            hits = runs[0].predictions[name][chosen] == test.classes[chosen]
+            sheets.append(Drawing(name, crops_drawn(classified.shown[name][chosen], hits.tolist(), count)))
+        drawings[f"{time.capitalize()}, drawn by lot: {', '.join(CLASSES)}"] = sheets
     return drawings
 
 

@@ -77,7 +77,7 @@ class Page:
         facts: short facts by their names.
         tables: in their order.
         charts: curves.
-        drawings: pictures.
+        drawings: pictures to be compared, by what they have in common.
         limits: sentences about what the numbers do not say.
         command: that made the report.
         values: the numbers, ready for JSON.
@@ -87,7 +87,7 @@ class Page:
     facts: dict[str, str]
     tables: list[Table]
     charts: list[Chart] = field(default_factory=list)
-    drawings: list[Drawing] = field(default_factory=list)
+    drawings: dict[str, list[Drawing]] = field(default_factory=dict)
     limits: list[str] = field(default_factory=list)
     command: str = ""
     values: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """SegFormer and detectors of the DETR family, from transformers: built from configuration, or with weights.
 
-Without weights they are small enough for a laptop. With weights (a folder, or a name on the hub, which
-transformers then downloads) they are what the weights say, with a new last layer where classes differ.
+Without weights they are small enough for a laptop. With weights they are what the weights say, with a new
+last layer where classes differ. Weights are a folder, or a name on the hub, which transformers then
+downloads.
 """
 
 from __future__ import annotations

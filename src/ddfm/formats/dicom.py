@@ -68,8 +68,9 @@ def is_dicom(path: Path) -> bool:
 def read(path: Path) -> Series:
     """Read a folder that holds one series and nothing else, or a file of one slice.
 
-    Raises InputError, naming the file, for what is no DICOM file, too large, cut short, compressed in a way
-    that cannot be decoded, of several frames, of another series, size or orientation, or without position.
+    Raises InputError, naming the file, for what is no DICOM file, too large, cut short, or compressed in a
+    way that cannot be decoded. So it does for files of several frames, of another series, size or
+    orientation, and for files without position.
     """
     if path.is_dir():
         files = [f for f in entries(path) if not f.name.startswith(".") and f.name != "DICOMDIR"]

@@ -104,10 +104,10 @@ def check_writable(path: Path, depth: np.dtype[Any], colour: bool) -> None:
 def encode(values: NDArray[np.float64], sources: list[Any], copy_patient: bool) -> list[bytes]:
     """Encode a derived series, one file a slice, from physical values (D, H, W, C).
 
-    Geometry, units and window are the source's, UIDs are new: made from the source's and the samples,
-    so that the same input gives the same bytes. Unless ``copy_patient``, only the tags named at the top
-    of this module are taken over, and the UIDs of study and frame of reference are replaced, the same
-    ones always by the same.
+    Geometry, units and window are the source's. UIDs are new, made from the source's and the samples, so that
+    the same input gives the same bytes. Unless ``copy_patient``, only the tags named at the top of this
+    module are taken over. The UIDs of study and frame of reference are then replaced, too: equal ones by
+    equal ones.
     """
     stored = _stored(values, sources)
     series = (

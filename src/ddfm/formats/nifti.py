@@ -75,6 +75,13 @@ def read(path: Path) -> Nifti:
     )
 
 
+def declared_shape(path: Path) -> tuple[int, ...]:
+    """Return columns, rows, slices and further sides, from the header alone. Raises InputError as `read`."""
+    with open_regular(path, "a NIfTI file") as file:
+        image = _opened(file, path)
+        return tuple(int(side) for side in image.shape)
+
+
 def _opened(file: BinaryIO, path: Path) -> Any:
     """Return nibabel's image, its samples not read yet. Raises InputError for what is none, or too large."""
     nibabel = _nibabel()

@@ -13,8 +13,7 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 
 from ddfm.errors import InputError, reason_of
@@ -28,23 +27,6 @@ RESERVED = {
 FORBIDDEN = '<>:"|?*'  # in Windows' names; a colon names a hidden stream of a file
 
 Identity = tuple[object, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Hold the paths that a run touches.
-
-    Attributes:
-        reads: files and folders. A folder stands for itself: name the files that are read in it, too.
-        writes: files and folders that are made or replaced.
-    """
-
-    reads: Sequence[Path] = field(default=())
-    writes: Sequence[Path] = field(default=())
-
-    def check(self) -> None:
-        """Raise InputError as `check_paths`."""
-        check_paths(self.reads, self.writes)
 
 
 def check_paths(reads: Iterable[Path], writes: Iterable[Path]) -> None:
@@ -130,8 +112,8 @@ def check_name(path: Path, system: str = sys.platform) -> None:
     """Refuse a path that the system has no room for, or that means something else to it.
 
     Raises:
-        InputError: a name of more than 255 bytes, a path of more than 4096, or on Windows a device (NUL), a
-            stream (a.png:b), a character or an ending that names cannot have.
+        InputError: a name of more than 255 bytes, or a path of more than 4096. On Windows also a device
+            (NUL), a stream (a.png:b), a character or an ending that names cannot have.
     """
     names = [part for part in path.parts if part not in ("/", "\\", path.anchor)]
     for name in names:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from ddfm.errors import InputError
-from ddfm.formats import raster, tiff
+from ddfm.formats import heic, raster, raw, tiff
 from ddfm.formats.atomic import check_target, prepare_folder, write_whole
 from ddfm.formats.files import decoding, entries, is_folder, read_whole
 from ddfm.pictures.image import Image, Resolution, from_array, from_stack
-from ddfm.pictures.ranges import Range, RangeChoice
+from ddfm.pictures.ranges import Range, RangeChoice, of_bits
 from ddfm.timing import stage
 
 SUFFIXES = {
@@ -29,9 +29,10 @@ SUFFIXES = {
     ".bmp": "BMP",
     ".webp": "WebP",
 }
+READ_SUFFIXES = (*SUFFIXES, ".heic", ".heif", *raw.SUFFIXES)
 
 
-def images_by_stem(folder: Path, suffixes: Collection[str] = SUFFIXES.keys()) -> dict[str, Path]:
+def images_by_stem(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> dict[str, Path]:
     """Return a folder's image files by their stem, sorted; hidden files are left out.
 
     Raises InputError if the folder is none, cannot be listed, or holds one stem twice.
@@ -56,7 +57,7 @@ def is_image_name(name: str, suffixes: Collection[str] = SUFFIXES.keys()) -> boo
 
 
 def read_image(path: Path | str, value_range: RangeChoice = None) -> Image:
-    """Read a PNG, JPEG, TIFF, BMP or WebP file of 8 to 16 bits, or a float TIFF.
+    """Read a PNG, JPEG, TIFF, BMP or WebP file of 8 to 16 bits, a float TIFF, HEIC or camera RAW.
 
     The EXIF orientation is applied. Nothing is stretched: see `ranges.choose_range` for the range that
     is taken, and Image.range_from for why. A range that is asked for and does not hold all samples
@@ -81,11 +82,13 @@ def read_pages(path: Path | str, value_range: RangeChoice = None) -> list[Image]
     """
     path = Path(path)
     data = read_whole(path)
+    if path.suffix.lower() in raw.SUFFIXES:
+        return [_read_raw(data, str(path), value_range)]
     if data.startswith(tiff.MAGIC):
         return _read_tiff(data, str(path), value_range)
-    picture = raster.read(data, str(path))
+    picture = (raster.of_heic if heic.is_heic(data) else raster.read)(data, str(path))
     image = from_array(picture.samples, str(path), value_range, picture.declared)
-    return [replace(image, icc_profile=picture.icc_profile)]
+    return [replace(image, icc_profile=picture.icc_profile, exposure=picture.exposure)]
 
 
 @stage("read")
@@ -133,6 +136,12 @@ def read_8bit(path: Path | str) -> NDArray[np.uint8]:
     return np.array(samples[..., :3] if samples.ndim == 3 else samples, order="C")
 
 
+def _read_raw(data: bytes, name: str, value_range: RangeChoice) -> Image:
+    developed = raw.read(data, name)
+    image = from_array(developed.samples, name, value_range, of_bits(16, "16 bits, linear"))
+    return replace(image, icc_profile=raw.linear_profile(), exposure=developed.exposure)
+
+
 def _read_tiff(data: bytes, name: str, value_range: RangeChoice) -> list[Image]:
     pages = tiff.read_pages(data, name)
     upright = [raster.orient(page.samples, page.orientation) for page in pages]
@@ -154,6 +163,7 @@ def _read_tiff(data: bytes, name: str, value_range: RangeChoice) -> list[Image]:
             name=title,
             icc_profile=page.icc_profile,
             resolution=_turned(page.resolution, page.orientation),
+            exposure=page.exposure,
         )
         for image, page, title in zip(images, pages, names, strict=True)
     ]

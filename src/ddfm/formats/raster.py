@@ -18,7 +18,9 @@ from PIL import ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import putchunk
 
 from ddfm.errors import InputError
-from ddfm.formats.files import decoding
+from ddfm.formats import heic
+from ddfm.formats.exif import EXIF_IFD, exposure_of
+from ddfm.formats.files import DAMAGE, decoding
 from ddfm.formats.headers import webp_size
 from ddfm.formats.limits import check_decoded
 from ddfm.pictures.ranges import Range, of_bits
@@ -32,11 +34,16 @@ PNG_HEADER = 33  # bytes of signature and IHDR; a colour profile comes right beh
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded file: samples upright, uint8 or uint16, (H, W) or (H, W, C), and what it says of them."""
+    """A decoded file: samples upright, uint8 or uint16, (H, W) or (H, W, C), and what it says of them.
+
+    Attributes:
+        exposure: see `ddfm.formats.exif.exposure_of`.
+    """
 
     samples: NDArray[Any]
     declared: Range | None
     icc_profile: bytes | None
+    exposure: float | None = None
 
 
 def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
@@ -54,12 +61,27 @@ def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
         check_mode(file, name)
         profile = file.info.get("icc_profile")
         if not deep:
-            return Picture(_unfolded(file, name), None, profile)
+            return Picture(_unfolded(file, name), None, profile, _exposure(file))
         # Pillow cuts 16-bit colour down to 8; libpng through imagecodecs keeps it.
         with decoding(name):
             decoded = imagecodecs.png_decode(data)
             upright = orient(decoded, file.getexif().get(0x0112, 1))
-        return Picture(upright, _significant_bits(data, decoded), profile)
+        return Picture(upright, _significant_bits(data, decoded), profile, _exposure(file))
+
+
+def of_heic(data: bytes, name: str) -> Picture:
+    """Decode a HEIC file. Raises InputError as `read` does, or without pillow-heif."""
+    with closing(heic.opened(data, name)) as file:
+        check_mode(file, name)
+        return Picture(_unfolded(file, name), None, file.info.get("icc_profile"), _exposure(file))
+
+
+def _exposure(file: PILImage.Image) -> float | None:
+    """Return the light of an exposure as EXIF has it; None if it is unknown, or EXIF is damaged."""
+    try:
+        return exposure_of(file.getexif().get_ifd(EXIF_IFD))
+    except DAMAGE:
+        return None
 
 
 def opened(data: bytes, name: str, formats: Sequence[str]) -> PILImage.Image:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import struct
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
+from ddfm.formats.exif import EXIF_IFD, EXPOSURE_TIME, F_NUMBER, SENSITIVITY, exposure_of
 from ddfm.formats.files import decoding, read_whole
 from ddfm.formats.headers import picture_size
 from ddfm.formats.limits import MAX_PAGES, check_decoded
@@ -58,6 +59,7 @@ class Page:
         declared: the range that the tags give, or None.
         orientation: EXIF's, 1 to 8; not applied yet.
         palette: whether the samples were looked up in one, which has 16 bits.
+        exposure: see `ddfm.formats.exif.exposure_of`.
     """
 
     samples: NDArray[Any]
@@ -66,6 +68,7 @@ class Page:
     icc_profile: bytes | None
     resolution: Resolution | None
     palette: bool = False
+    exposure: float | None = None
 
 
 def read_pages(data: bytes, name: str) -> list[Page]:
@@ -74,6 +77,20 @@ def read_pages(data: bytes, name: str) -> list[Page]:
     Raises InputError, naming the file and the page, for what is too large, damaged, cut short or no grey or
     RGB picture.
     """
+    with _checked_pages(data, name) as pages:
+        return [_read_page(page, title) for page, title in pages]
+
+
+def declared_size(data: bytes, name: str) -> tuple[int, int, int]:
+    """Return height, width and number of pages, from the tags alone. Raises InputError as `read_pages`."""
+    with _checked_pages(data, name) as pages:
+        first, _ = pages[0]
+        return first.imagelength, first.imagewidth, len(pages)
+
+
+@contextmanager
+def _checked_pages(data: bytes, name: str) -> Iterator[list[tuple[Any, str]]]:
+    """Open a file and check its pages without reading samples; each with its name for messages."""
     _check_chain(data, name)
     with ExitStack() as stack:
         with _decoding(name):
@@ -91,7 +108,7 @@ def read_pages(data: bytes, name: str) -> list[Page]:
             _check_page(page, data, title)
         pixels, decoded = (sum(numbers) for numbers in zip(*map(_room, pages), strict=True))
         check_decoded(name, pixels, decoded, len(data))
-        return [_read_page(page, title) for page, title in zip(pages, names, strict=True)]
+        yield list(zip(pages, names, strict=True))
 
 
 def _room(page: Any) -> tuple[int, int]:
@@ -222,6 +239,7 @@ def _read_page(page: Any, name: str) -> Page:
         profile if isinstance(profile, bytes) else None,
         _resolution(tags),
         page.photometric.name == "PALETTE",
+        _exposure(tags),
     )
 
 
@@ -327,3 +345,13 @@ def encode(
                 metadata=None,
             )
     return buffer.getvalue()
+
+
+def _exposure(tags: dict[int, Any]) -> float | None:
+    """Return the light of an exposure from a page's EXIF tags, or from the page's own, as DNG has them."""
+    of_exif = tags.get(EXIF_IFD)
+    if not isinstance(of_exif, dict):
+        return exposure_of(tags)
+    names = {"ExposureTime": EXPOSURE_TIME, "FNumber": F_NUMBER, "ISOSpeedRatings": SENSITIVITY}
+    names |= {"PhotographicSensitivity": SENSITIVITY}
+    return exposure_of({names[name]: value for name, value in of_exif.items() if name in names})

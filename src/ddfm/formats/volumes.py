@@ -96,8 +96,8 @@ def read_volume(path: Path | str, value_range: VolumeRange = None) -> Volume:
     By default the range of NIfTI and DICOM is the smallest to the largest value of the whole volume, in
     physical units (0 to 255 for 8 bits). These values have no natural black and white, and nothing is cut
     off. TIFF pages are taken as pictures are (`read_pages`). ``"window"`` takes the file's display window
-    instead (WindowCenter and Width, cal_min and cal_max) and, as a window does, sets what lies outside to its
-    ends, with a warning.
+    instead: WindowCenter and Width, or cal_min and cal_max. What lies outside is set to its ends, with a
+    warning.
 
     Raises InputError, naming the file, for anything that is not one whole volume.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
@@ -15,15 +15,19 @@ from ddfm.devices import BACKENDS, pick_device, pick_dtype
 from ddfm.errors import InputError
 from ddfm.likelihoods.forms import Form, named_form
 from ddfm.likelihoods.tasks import TASKS, Task
+from ddfm.noise.blur import MOST_BLUR
 from ddfm.pictures.tiles import LEAST_TILE, Tile
 from ddfm.registration.models import REGISTRATIONS, Registering
 from ddfm.sampling.loop import Sampler, sample
 from ddfm.sampling.schedulers import SCHEDULERS, SchedulerFactory
 
 MAX_STEPS = 1000
+MOST_MAPPED = 255  # sources that a map of 8 bits tells apart
 MAX_GREY = 255  # grey levels: noise is less than that
 STRETCHES = ("auto", "none")
+DEGHOSTS = ("auto", "off")
 NoiseLevels = Literal["auto", "off"] | Sequence[float]
+Blurs = Literal["off"] | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,11 @@ class Options:
     sampler: Sampler = sample
     colour_from: int | None = None
     noise: NoiseLevels | None = None
+    deblur: Blurs = "off"
     stretch: str = "auto"
     balance: float = 0.5
+    deghost: str = "auto"
+    source_map: bool = False
     uncertainty: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -63,6 +70,7 @@ class Options:
             ("task", self.task, ("auto", *TASKS)),
             ("scheduler", self.scheduler, tuple(SCHEDULERS)),
             ("stretch", self.stretch, STRETCHES),
+            ("deghost", self.deghost, DEGHOSTS),
             ("backend", self.backend, BACKENDS),
         ):
             if isinstance(value, str) and value not in known:
@@ -86,12 +94,18 @@ class Options:
             raise InputError(
                 f"colour from {self.colour_from}: not within 1 to {self.sources}, the number of a source"
             )
+        if self.source_map and not (form.tasks and self.sources <= MOST_MAPPED):
+            raise InputError(
+                f"source map: is for form ddfm and up to {MOST_MAPPED} sources, not for form {form.name} and "
+                f"{self.sources}"
+            )
         side = None if isinstance(self.tile, str) else self.tile
         if self.tile not in ("auto", "off") and not (is_whole(side) and side and side >= LEAST_TILE):
             raise InputError(f"tile {self.tile}: not auto, off or a side of at least {LEAST_TILE} pixels")
         if not 0 <= self.balance <= 1:
             raise InputError(f"balance {self.balance}: not within 0 (visible) to 1 (thermal)")
         self._check_noise()
+        self._check_deblur()
         if self.backend == "openvino":
             from ddfm.priors.openvino import check_openvino
 
@@ -103,6 +117,8 @@ class Options:
         kinds: tuple[tuple[str, Any, bool, str], ...] = (
             ("form", self.form, isinstance(self.form, str | Form), "a name or a Form"),
             ("task", self.task, isinstance(self.task, str | Task), "a name or a Task"),
+            ("deghost", self.deghost, isinstance(self.deghost, str), "a name"),
+            ("source map", self.source_map, isinstance(self.source_map, bool), "True or False"),
             ("uncertainty", self.uncertainty, isinstance(self.uncertainty, bool), "True or False"),
             ("resize", self.resize, isinstance(self.resize, bool), "True or False"),
             ("register", self.register, self.register is None or isinstance(self.register, str), "a name"),
@@ -137,6 +153,20 @@ class Options:
             raise InputError(
                 f"noise {self.noise}: not {self.sources} levels, one for each source, "
                 f"of 0 to {MAX_GREY} grey levels"
+            )
+
+    def _check_deblur(self) -> None:
+        if self.deblur == "off":
+            return
+        if (
+            isinstance(self.deblur, str)
+            or not isinstance(self.deblur, Sequence)
+            or len(self.deblur) != self.sources
+            or not all(isinstance(blur, Real) and 0 <= blur <= MOST_BLUR for blur in self.deblur)
+        ):
+            raise InputError(
+                f"deblur {self.deblur}: not off, or {self.sources} standard deviations, one for each source, "
+                f"of 0 to {MOST_BLUR:g} pixels"
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -183,6 +213,15 @@ class Options:
         if self.noise is not None:
             return self.noise
         return "auto" if self.likelihood_form.denoises and task.denoises else "off"
+
+    @classmethod
+    def among(cls, values: Mapping[str, Any], **changes: Any) -> Options:
+        """Return the options among a function's ``locals()``, with changes; other values are left out.
+
+        Only for functions whose parameters have the names of the options.
+        """
+        named = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        return cls(**named | changes)
 
     def but(self, **changes: Any) -> Options:
         """Return these options with some changed, checked anew."""

@@ -7,16 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
-from ddfm.fusion.options import NoiseLevels, Options
+from ddfm.fusion.ghosts import Still, without_ghosts
+from ddfm.fusion.options import Blurs, NoiseLevels, Options
 from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
-from ddfm.fusion.restore import restored, with_chroma, without_noise
+from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
 from ddfm.fusion.result import FusionResult, merged_settings
 from ddfm.fusion.sources import Source, as_sources, match_sizes
-from ddfm.fusion.task import Choice, choose_for_all
+from ddfm.fusion.task import Choice, choose_for_all, likely_task
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.forms import Form
 from ddfm.likelihoods.tasks import EVEN, TASKS, Task
@@ -24,7 +26,7 @@ from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
 from ddfm.priors.lazy import LazyPrior
-from ddfm.registration.bring import registered
+from ddfm.registration.bring import middle, registered
 from ddfm.registration.models import Registering
 from ddfm.sampling.draw import check_steps, draw
 from ddfm.sampling.loop import Sampler, Step, check_finite, sample
@@ -57,8 +59,11 @@ def fuse(
     sampler: Sampler = sample,
     colour_from: int | None = None,
     noise: NoiseLevels | None = None,
+    deblur: Blurs = "off",
     stretch: str = "auto",
     balance: float = 0.5,
+    deghost: str = "auto",
+    source_map: bool = False,
     uncertainty: bool = False,
     device: str = "auto",
     dtype: str = "auto",
@@ -99,12 +104,18 @@ def fuse(
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
+        deblur: ``"off"``, or how far each source's lens blurs it: standard deviations of a Gaussian, in
+            pixels, 0 for a sharp one (docs/degraded.md).
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
             by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
         balance: between the thermal and the visible source, for task infrared: 0 for what the visible camera
             saw, and what is hot; 0.5 for what each has to say; 1 for what the thermal camera saw. Thermal are
             the grey sources beside one in colour, else the first one.
+        deghost: ``"auto"`` to take what moves between exposures (task exposure) from one of them
+            (`ddfm.fusion.ghosts`), or ``"off"``.
+        source_map: whether to tell which source has the largest weight at each pixel: for focus stacks the
+            one that the pixel came from. Form ``"ddfm"`` only.
         uncertainty: whether to find out how far posterior samples spread (`ddfm.sampling.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 where
@@ -114,9 +125,9 @@ def fuse(
             ``"auto"`` for none up to 2048 pixels a side and 1024 beyond, or less where there is little
             memory; ``"off"`` for pictures in one piece. Unless it is ``"off"``, the likelihood of large
             pictures is computed part by part, too.
-        register: bring the other sources, of whatever size and view, onto the first colour source:
-            ``"affine"``, ``"homography"`` or ``"dense"`` (docs/registration.md). None for sources that are
-            aligned.
+        register: bring the other sources, of whatever size and view, onto the first colour source, or for
+            tasks exposure and focus onto the middle one: ``"affine"``, ``"homography"`` or ``"dense"``
+            (docs/registration.md, docs/brackets.md). None for sources that are aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.
@@ -124,26 +135,7 @@ def fuse(
     Raises:
         InputError: a source cannot be read, sizes differ, an option is not one of those above.
     """
-    options = Options(
-        form=form,
-        task=task,
-        steps=steps,
-        seed=seed,
-        scheduler=scheduler,
-        sampler=sampler,
-        colour_from=colour_from,
-        noise=noise,
-        stretch=stretch,
-        balance=balance,
-        uncertainty=uncertainty,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        tile=tile,
-        register=register,
-        resize=resize,
-        sources=2 + len(more),
-    )
+    options = Options.among(locals(), sources=2 + len(more))
     return Fusion(options, prior).of_sources([a, b, *more], callback)
 
 
@@ -173,18 +165,42 @@ class Fusion:
         # 1. Read.
         sources = as_sources(given)
         scenes = [list(pictures) for pictures in zip(*sources.pictures, strict=True)]
-        if self.options.register is not None:
-            scenes = [registered(scene, self.options.register) for scene in scenes]
-        scenes = [match_sizes(scene, self.options.resize) for scene in scenes]
+        scenes = [self.aligned(scene) for scene in scenes]
         check_colour(scenes, self.options.colour_from)
         results = self.of(scenes, callback=callback)
         stds = [result.std for result in results if result.std is not None]
+        maps = [result.source_map for result in results if result.source_map is not None]
         return FusionResult(
             tuple(result.image for result in results),
             merged_settings(results),
             (np.stack(stds) if sources.is_batch else stds[0]) if stds else None,
             sources.layout,
+            (np.stack(maps) if sources.is_batch else maps[0]) if maps else None,
         )
+
+    def aligned(
+        self,
+        scene: Sequence[Image],
+        choice: Choice | None = None,
+        report: Callable[[int, NDArray[np.uint8]], None] = lambda k, picture: None,
+    ) -> list[Image]:
+        """Return sources of one size and, if the options say so, of one view.
+
+        Args:
+            scene: the sources as they were read.
+            choice: their task; None to look at them, since it decides which of them stays where it is.
+            report: as for `ddfm.registration.bring.registered`.
+
+        Raises:
+            InputError: they cannot be registered, or their sizes differ.
+        """
+        if self.options.register is None:
+            return match_sizes(scene, self.options.resize)
+        if choice is None and not self.options.finds_task:
+            choice = self.chosen([])
+        task = self.rules(choice or likely_task(match_sizes(scene, resize=True)))
+        onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
+        return registered(scene, self.options.register, report, onto)
 
     @fair_threads()
     def of(
@@ -235,6 +251,10 @@ class _Run:
         self.options, self.choice, self.task = fusion.options, choice, fusion.rules(choice)
         self.form = self.options.likelihood_form
         self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
+        self.still: list[Still] | None = None
+        if self.task.moving and self.form.tasks and self.options.deghost == "auto":
+            self.still = [without_ghosts(scene) for scene in self.scenes]
+            self.scenes = [still.sources for still in self.still]
         height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
         self.prior = fusion.prior.for_tiles(self.options.tile, height, width)
         if self.options.evaluations:  # what is wrong with it should come out before any work is done
@@ -260,7 +280,10 @@ class _Run:
                 with stage(RESTORE):
                     image = self.restored(stack, n, luma[n : n + 1], likelihood)
                 own = None if std is None else std[n, 0].cpu().numpy()
-                results[scene.number] = FusionResult((image,), self.settings(stack, n), own)
+                came_from = source_map(likelihood, scene, n) if self.options.source_map else None
+                results[scene.number] = FusionResult(
+                    (image,), self.settings(stack, n), own, source_map=came_from
+                )
         return [results[number] for number in range(len(self.scenes))]
 
     def prepared(self) -> list[PreparedScenes]:
@@ -270,7 +293,7 @@ class _Run:
             for number, given in enumerate(self.scenes)
         ]
         noise = self.options.noise_for(self.task)
-        return [prepare_scenes(alike, noise, self.prior) for alike in by_size(scenes)]
+        return [prepare_scenes(alike, noise, self.options.deblur, self.prior) for alike in by_size(scenes)]
 
     def sampled(
         self,
@@ -342,8 +365,10 @@ class _Run:
             "colour_from": self.options.colour_from,
             "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
             "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
+            "deblur": self.options.deblur,
             "stretch": self.options.stretch,
             "balance": self.task.balance,
+            "moving": self.still[scene.number].settings if self.still else None,
             "device": str(self.options.torch_device),
             "dtype": str(self.options.torch_dtype).removeprefix("torch."),
             "backend": self.options.backend,

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddfm.noise.clean import Cleaned, clean_source
+from ddfm.noise.camera import colour_noise
+from ddfm.noise.clean import Cleaned, clean_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 
 if TYPE_CHECKING:
-    from ddfm.fusion.options import NoiseLevels
-    from ddfm.noise.clean import Denoiser
+    from ddfm.fusion.options import Blurs, NoiseLevels
+    from ddfm.noise.posterior import Denoiser
 
 Level = Tensor | Literal["auto", "off"]
 
@@ -112,8 +113,10 @@ def by_size(scenes: Sequence[Scene]) -> list[list[Scene]]:
     return list(sizes.values())
 
 
-def prepare_scenes(scenes: list[Scene], noise: NoiseLevels, prior: Callable[[], Denoiser]) -> PreparedScenes:
-    """Return scenes of one size with their luminances stacked and denoised."""
+def prepare_scenes(
+    scenes: list[Scene], noise: NoiseLevels, deblur: Blurs, prior: Callable[[], Denoiser]
+) -> PreparedScenes:
+    """Return scenes of one size with their luminances stacked, denoised and sharpened."""
     noisy = [
         torch.cat([luminance(image) for image in source]).mul_(2).sub_(1)
         for source in zip(*(scene.pixels for scene in scenes), strict=True)
@@ -124,7 +127,20 @@ def prepare_scenes(scenes: list[Scene], noise: NoiseLevels, prior: Callable[[], 
         else GREY_LEVEL * torch.tensor([noise[scene.order[k]] for scene in scenes])
         for k in range(len(noisy))
     ]
-    cleaned = [clean_source(luma, prior, level) for luma, level in zip(noisy, levels, strict=True)]
+    colours = [
+        torch.cat([colour_noise(scene.pixels[k]) for scene in scenes]) if level == "auto" else None
+        for k, level in enumerate(levels)
+    ]
+    cleaned = [
+        clean_source(luma, prior, level, colour)
+        for luma, level, colour in zip(noisy, levels, colours, strict=True)
+    ]
+    if deblur != "off":
+        blurs = [torch.tensor([float(deblur[scene.order[k]]) for scene in scenes]) for k in range(len(noisy))]
+        cleaned = [
+            sharpen_source(luma, clean, prior, blur)
+            for luma, clean, blur in zip(noisy, cleaned, blurs, strict=True)
+        ]
     return PreparedScenes(scenes, noisy, levels, cleaned)
 
 

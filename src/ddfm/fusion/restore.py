@@ -6,22 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.likelihoods.tiled import TiledLikelihood
+from ddfm.noise.camera import colour_noise
 from ddfm.noise.clean import clean_source
-from ddfm.pictures.colour import blend_chroma, blend_exposed_chroma, combine, combine_exposed
+from ddfm.pictures.colour import (
+    blend_chroma,
+    blend_exposed_chroma,
+    chroma_kept,
+    combine,
+    combine_exposed,
+    luminance,
+)
 from ddfm.pictures.image import Image, first_colour
 from ddfm.pictures.tiles import spans
 
 if TYPE_CHECKING:
+    from ddfm.fusion.prepare import Scene
     from ddfm.priors.base import Prior
 
 STRIP = 64  # rows that chroma is blended in, so that what it takes stays in a processor's cache
-SMOOTH_STRIP, SMOOTH_OVERLAP = 512, 64  # of exposures: their weights are smoothed across the borders
+SMOOTH_STRIP, SMOOTH_OVERLAP = 512, 64  # where something is smoothed across the borders
 
 
 def with_chroma(
@@ -37,7 +49,8 @@ def with_chroma(
         task: what rule it is: by saturation, by exposure, or of the source that was chosen.
     """
     weights = chroma_weights(coloured, likelihood, n, task)
-    side, overlap = (SMOOTH_STRIP, SMOOTH_OVERLAP) if task.chroma == "exposure" else (STRIP, 0)
+    smooth = task.chroma == "exposure" or task.chroma_noise > 0
+    side, overlap = (SMOOTH_STRIP, SMOOTH_OVERLAP) if smooth else (STRIP, 0)
     finish = combine_exposed if task.chroma == "exposure" else combine
     result = luma.new_empty(1, 3, *luma.shape[-2:])
     for strip in spans(luma.shape[-2], side, overlap, max(overlap, 1)):
@@ -60,13 +73,24 @@ def chroma_weights(
     return None
 
 
+def source_map(likelihood: Likelihood, scene: Scene, n: int) -> NDArray[np.uint8]:
+    """Return which source has the largest weight at each pixel, (H, W), counted from 1 as they were given."""
+    assert isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood)  # of the forms that have tasks
+    place = likelihood.choice()[n].argmax(0).cpu().numpy()
+    return (np.array(scene.order, np.uint8) + 1)[place]
+
+
 def fused_chroma(
     images: Sequence[Tensor], luma: Tensor, weights: Sequence[Tensor] | None, task: Task
 ) -> Tensor:
     """Fuse the chroma by the task's rule, (1, 3, H, W): by saturation, exposure or the weights given."""
     if task.chroma == "exposure":
         return blend_exposed_chroma(images, luma)
-    return blend_chroma(images, weights)
+    chroma = blend_chroma(images, weights)
+    if task.chroma_noise:
+        seen = torch.stack([luminance(image) for image in images]).amax(0)
+        chroma = chroma * chroma_kept(chroma, seen, luma, task.chroma_noise)
+    return chroma
 
 
 def without_noise(
@@ -74,7 +98,7 @@ def without_noise(
 ) -> Tensor:
     """Denoise each channel of a colour image (1, 3, H, W) in [0, 1], for its chroma."""
     level = level if isinstance(level, str) else level[n].expand(3)
-    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level).luma
+    channels = clean_source(2 * image.movedim(1, 0) - 1, model, level, colour_noise(image).expand(3)).luma
     return ((channels.movedim(0, 1) + 1) / 2).clamp(0, 1)
 
 

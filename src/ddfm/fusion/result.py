@@ -24,22 +24,26 @@ class FusionResult:
     """Hold the fused pictures, and what they were made with.
 
     Attributes:
-        images: one fused picture, or as many as the sources' batches held. Size and colour of the first
-            colour source (or of the first one, if none is in colour), depth of the first source, alpha
-            of the first that has it.
+        images: one fused picture, or as many as the sources' batches held. Size and colour are those of the
+            first colour source, or of the first one if none is in colour. Depth is the first source's, alpha
+            that of the first one that has it.
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
             seed, task and why it was chosen, stretch, device, dtype, backend; noise: what was found in each
             source, and denoised: what the prior was told of it (0 where it was not asked), both in 8-bit
-            grey levels (the largest of a batch).
+            grey levels (the largest of a batch); moving: which exposure was kept where things move, counted
+            from 1, and the shares of all that were replaced (None for other tasks).
         std: how far posterior samples of the luminance spread, float32 (H, W), (B, H, W) for a batch, in
             shares of the range from black to white; None if not asked for.
         layout: of the arrays that went in; None for pictures and files.
+        source_map: which source has the largest weight at each pixel, counted from 1, (H, W), (B, H, W) for
+            a batch; None if not asked for.
     """
 
     images: tuple[Image, ...]
     settings: dict[str, Any]
     std: NDArray[np.float32] | None = None
     layout: Layout | None = None
+    source_map: NDArray[np.uint8] | None = None
 
     @property
     def image(self) -> Image:

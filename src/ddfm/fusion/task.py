@@ -83,6 +83,17 @@ def choose_task(sources: Sequence[Image]) -> Choice:
     return Choice("infrared", f"{colour.count(False)} of {len(colour)} sources grey, the rest in colour")
 
 
+def likely_task(sources: Sequence[Image]) -> Choice:
+    """Choose the task of sources of one size that are not aligned yet; infrared where it is unclear.
+
+    The coarse scale that tasks are told at hardly shows what a hand's shake displaces.
+    """
+    try:
+        return choose_task(sources)
+    except InputError:  # raised again, if need be, when they are aligned
+        return Choice("infrared", "")
+
+
 def coarse(plane: Tensor) -> Tensor:
     """Average a plane (1, 1, H, W) over blocks, (h, w)."""
     return F.avg_pool2d(plane, max(1, min(plane.shape[-2:]) // COARSE))[0, 0]

@@ -13,16 +13,15 @@ from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.formats.heatmap import check_std, picture_path, write_std
+from ddfm.formats.labels import check_labels, write_labels
 from ddfm.formats.paths import check_paths, numbered
 from ddfm.formats.pictures import check_writable, read_8bit, read_image, write_image
 from ddfm.formats.volumes import VolumeRange
-from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Callback, Fusion, check_colour, no_callback
 from ddfm.fusion.restore import template
 from ddfm.fusion.result import FusionResult
-from ddfm.fusion.sources import match_sizes
+from ddfm.fusion.task import Choice
 from ddfm.pictures.image import Image, from_array
-from ddfm.registration.bring import registered
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,19 @@ class Outputs:
         fused: the picture.
         std: how far its luminance can be relied on; None if nobody asked.
         report: a picture to judge the registration by; None if nobody asked.
+        source_map: which source counts most at each pixel; None if nobody asked.
     """
 
     fused: Path
     std: Path | None = None
     report: Path | None = None
+    source_map: Path | None = None
 
     @property
     def named(self) -> list[Path]:
         """List all that are asked for."""
-        return [path for path in (self.fused, self.std, self.report) if path is not None]
+        asked = (self.fused, self.std, self.report, self.source_map)
+        return [path for path in asked if path is not None]
 
     def files(self, sources: int) -> list[Path]:
         """Return every file that a fusion of so many sources may write, pictures beside others included."""
@@ -51,6 +53,8 @@ class Outputs:
             files += [self.std, picture_path(self.std)]
         if self.report is not None:
             files += dict.fromkeys(report_paths(self.report, sources))
+        if self.source_map is not None:
+            files.append(self.source_map)
         return files
 
 
@@ -75,7 +79,7 @@ def fuse_files(
     """
     check_paths(paths, outputs.files(len(paths)))
     fusion.check_prior()
-    images = read_sources(paths, ranges, fusion.options, outputs.report)
+    images = read_sources(paths, ranges, fusion, outputs.report)
     check_outputs(outputs, images, fusion.options.colour_from)
     (result,) = fusion.of([images], callback=callback)
     write_result(outputs, result)
@@ -83,7 +87,11 @@ def fuse_files(
 
 
 def read_sources(
-    paths: Sequence[Path], ranges: Sequence[VolumeRange], options: Options, report: Path | None
+    paths: Sequence[Path],
+    ranges: Sequence[VolumeRange],
+    fusion: Fusion,
+    report: Path | None,
+    choice: Choice | None = None,
 ) -> list[Image]:
     """Read the sources and bring them to one size and view; draw the registration if that is asked."""
     images = []
@@ -91,8 +99,6 @@ def read_sources(
         if wanted == "window":
             raise InputError(f"{path}: has no display window; give the range in numbers, or data")
         images.append(read_image(path, wanted))
-    if options.register is None:
-        return match_sizes(images, options.resize)
 
     def write_report(k: int, picture: NDArray[np.uint8]) -> None:
         if report is not None:
@@ -101,7 +107,7 @@ def read_sources(
 
     for path in report_paths(report, len(paths)) if report is not None else ():
         check_writable(path, np.dtype(np.uint8), False)
-    return registered(images, options.register, write_report)
+    return fusion.aligned(images, choice, write_report)
 
 
 def report_paths(report: Path, sources: int) -> list[Path]:
@@ -116,12 +122,16 @@ def check_outputs(outputs: Outputs, images: Sequence[Image], colour_from: int | 
     check_writable(outputs.fused, depth, any(image.alpha is not None for image in images))
     if outputs.std:
         check_std(outputs.std, outputs.fused)
+    if outputs.source_map:
+        check_labels(outputs.source_map)
 
 
 def write_result(outputs: Outputs, result: FusionResult) -> None:
-    """Write the fused picture and, if it was asked for, its uncertainty."""
+    """Write the fused picture and, if they were asked for, its uncertainty and the map of its sources."""
     if outputs.std and result.std is not None:
         write_std(outputs.std, result.std)
+    if outputs.source_map and result.source_map is not None:
+        write_labels(outputs.source_map, result.source_map)
     write_image(outputs.fused, result.image)  # the last: where it is, all is
 
 

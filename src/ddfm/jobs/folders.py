@@ -106,6 +106,7 @@ def fuse_folders(
     prior: PriorSource = "natural",
     uncertainty: Name | None = None,
     register_report: Name | None = None,
+    source_map: Name | None = None,
     ranges: Sequence[VolumeRange] | None = None,
     metrics: Sequence[str] = (),
     overwrite: bool = False,
@@ -126,6 +127,7 @@ def fuse_folders(
         prior: as for `ddfm.fuse`; loaded once for all, in every process.
         uncertainty: folder for how far each luminance can be relied on.
         register_report: folder for pictures to judge the registration by.
+        source_map: folder for maps of the source that counts most at each pixel, as PNG.
         ranges: values that stand for black and white in each folder's pictures; None for what files say.
         metrics: names of `ddfm.metrics.METRICS` to be measured of every output, for the record.
         overwrite: make finished outputs again instead of keeping them.
@@ -138,19 +140,17 @@ def fuse_folders(
             output folder; later, if a disk is full or a folder cannot be listed to its end.
         KeyboardInterrupt: when the workers have stopped; finished outputs stay.
     """
-    options = (options or Options()).but(sources=len(folders), uncertainty=uncertainty is not None)
-    results = [name for name in (output, uncertainty, register_report) if name is not None]
-    check_folders(folders, results)
+    options = (options or Options()).but(
+        sources=len(folders), uncertainty=uncertainty is not None, source_map=source_map is not None
+    )
+    others = (uncertainty, register_report, source_map)
+    check_folders(folders, [name for name in (output, *others) if name is not None])
     if batch is not None and batch < 1:
         raise InputError(f"--batch {batch}: not a number of pictures, 1 or more")
     if metrics:
         check_metrics("paper", metrics)
     sources = tuple(place_of(folder) for folder in folders)
-    targets = Targets(
-        place_of(output),
-        None if uncertainty is None else place_of(uncertainty),
-        None if register_report is None else place_of(register_report),
-    )
+    targets = Targets(place_of(output), *(None if name is None else place_of(name) for name in others))
     fusion = Fusion(options, prior)
     fusion.check_prior()
     wanted = tuple(ranges or [None] * len(sources))
@@ -199,15 +199,16 @@ def checked(
 
 def written(targets: Targets, groups: Sequence[Group], sources: int) -> Iterator[Path]:
     """Yield every local folder and file that a run may write; which format is known once a file was read."""
-    fused, std, report = (
+    fused, *others = (
         Path(place.name) if isinstance(place, LocalFolder) else None
-        for place in (targets.fused, targets.std, targets.report)
+        for place in (targets.fused, targets.std, targets.report, targets.source_map)
     )
-    yield from (folder for folder in (fused, std, report) if folder is not None)
+    folders = Outputs(fused or Path(), *others)
+    yield from (folder for folder in (fused, *others) if folder is not None)
     for group in groups:
-        outputs = [of_group(Outputs(fused or Path(), std, report), group, end) for end in OUTPUT_SUFFIXES]
-        others = outputs[0].files(sources)[1:]
-        yield from [output.fused for output in outputs if fused is not None] + others
+        outputs = [of_group(folders, group, end) for end in OUTPUT_SUFFIXES]
+        beside = outputs[0].files(sources)[1:]
+        yield from [output.fused for output in outputs if fused is not None] + beside
 
 
 def choose_for_folder(
@@ -274,7 +275,7 @@ class Run:
     def by(self, engine: Engine, batch: int | None) -> FolderResult:
         """Have an engine do the work, and return what became of it."""
         job, targets = self.job, self.job.targets
-        made = [name for name in ("std", "report") if getattr(targets, name) is not None]
+        made = [name for name in ("std", "report", "source_map") if getattr(targets, name) is not None]
         options, readable = signature(
             job.options, job.ranges, job.prior, job.choice.task, [*made, *job.metrics]
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.formats import raster, tiff, volumes
+from ddfm.formats import heic, raster, raw, tiff, volumes
 from ddfm.formats.dicom import scale
 from ddfm.formats.files import is_folder, read_whole
 from ddfm.formats.pictures import read_image, suffix_for
@@ -38,6 +38,7 @@ class FileInfo:
         orientation: EXIF's that was undone, 1 to 8, or where columns, rows and slices run to (LPS, say).
         spacing: of columns, rows and slices, in millimetres; None if unknown.
         affine: (column, row, slice) to millimetres, 4 x 4; None if unknown.
+        exposure: the light that the camera gave it, time (s) x ISO / 100 / f-number^2; None if unknown.
         resolution: of a TIFF: pixels per unit across and down, and the unit; or None.
         icc_profile: whether there is a colour profile.
         noise: standard deviation, in 8-bit grey levels, if it is above the gate for clean sources; else 0.
@@ -60,6 +61,7 @@ class FileInfo:
     orientation: int | str | None
     spacing: tuple[float, float, float] | None
     affine: list[list[float]] | None
+    exposure: float | None
     resolution: tuple[float, float, str] | None
     icc_profile: bool
     noise: float
@@ -82,6 +84,7 @@ class FileInfo:
             "orientation": "" if self.orientation == 1 else str(self.orientation or "unknown"),
             "spacing": "" if self.spacing is None else "x".join(f"{s:.4g}" for s in self.spacing) + " mm",
             "resolution": "" if self.resolution is None else "{:g} x {:g} per {}".format(*self.resolution),
+            "exposure": "" if self.exposure is None else f"{self.exposure:.3g} (s x ISO / 100 / f-number^2)",
             "noise": f"{self.noise:.1f} grey levels" if self.noise else "",
         }
         shown = [f"  {word + ':':<13}{text}" for word, text in facts.items() if text]
@@ -133,6 +136,7 @@ def describe(path: Path | str, value_range: volumes.VolumeRange = None) -> FileI
         orientation=orientation,
         spacing=volume.spacing,
         affine=affine,
+        exposure=first.exposure,
         resolution=_resolution(first),
         icc_profile=first.icc_profile is not None,
         noise=noise,
@@ -188,6 +192,10 @@ def _resolution(image: Image) -> tuple[float, float, str] | None:
 
 def _format_and_orientation(path: Path) -> tuple[str, int]:
     data = read_whole(path)
+    if path.suffix.lower() in raw.SUFFIXES:
+        return "camera RAW", 1  # LibRaw has turned it
+    if heic.is_heic(data):
+        return "HEIC", 1  # libheif has turned it
     if data.startswith(tiff.MAGIC):
         return "TIFF", tiff.first_orientation(path)
     return raster.format_and_orientation(data, str(path))

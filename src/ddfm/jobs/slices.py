@@ -22,8 +22,7 @@ def noise_levels(volumes: Sequence[Volume]) -> list[float]:
     """
     import torch
 
-    from ddfm.noise.clean import NOISE_GATE
-    from ddfm.noise.level import GREY_LEVEL, estimate_noise
+    from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
     from ddfm.pictures.colour import luminance
 
     levels = []

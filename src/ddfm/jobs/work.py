@@ -76,11 +76,13 @@ class Targets:
     fused: Place
     std: Place | None = None
     report: Place | None = None
+    source_map: Place | None = None
 
     @property
     def named(self) -> list[Place]:
         """List those that are asked for."""
-        return [place for place in (self.fused, self.std, self.report) if place is not None]
+        asked = (self.fused, self.std, self.report, self.source_map)
+        return [place for place in asked if place is not None]
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
         outputs.fused / f"{group.stem}{suffix}",
         outputs.std and outputs.std / f"{group.stem}.tif",
         outputs.report and outputs.report / f"{group.stem}.png",
+        outputs.source_map and outputs.source_map / f"{group.stem}.png",
     )
 
 
@@ -208,17 +211,17 @@ class Worker:
         targets = self.job.targets
         with ExitStack() as stack:
             fused = stack.enter_context(targets.fused.writing())
-            std, report = (
+            others = (
                 None if place is None else stack.enter_context(place.writing())
-                for place in (targets.std, targets.report)
+                for place in (targets.std, targets.report, targets.source_map)
             )
-            yield Outputs(fused, std, report)
+            yield Outputs(fused, *others)
 
     def read(self, group: Group, paths: Sequence[Path], inputs: str) -> Scene:
         """Read a group's files, and find out whether its results can be written."""
         with self.writing() as folders:
             report = folders.report and folders.report / f"{group.stem}.png"
-            images = read_sources(paths, self.job.ranges, self.options, report)
+            images = read_sources(paths, self.job.ranges, self.fusion, report, self.choice)
             suffix = suffix_for(template(images, self.options.colour_from).depth)
             check_outputs(of_group(folders, group, suffix), images, self.options.colour_from)
         return Scene(group, images, suffix, inputs)
@@ -257,7 +260,8 @@ class Worker:
         if self.options.evaluations:
             prior = self.fusion.prior().for_tiles(self.options.tile, *scene.size)
             evaluation = prior.evaluation_bytes(*scene.size)
-        elif self.options.noise != "off":  # for a noisy source; of which prior, nobody has asked yet
+        elif self.options.noise != "off" or self.options.deblur != "off":
+            # For a noisy source; of which prior, nobody has asked yet.
             evaluation = BYTES_A_PIXEL * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)
         return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)

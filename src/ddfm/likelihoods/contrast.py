@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.pyramid import compose, decompose
@@ -87,10 +87,10 @@ def stretched(f: Tensor, most: Tensor | float, steady: Steady = as_it_is) -> Ten
     About the mean, unless that would push what is bright or dark out of the range.
     """
     pixels = f.flatten(1)[:, :: max(1, f[0].numel() // SAMPLES)]
-    tails = steady("tails", torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
+    tails = steady(GlobalNumber.TAILS, torch.quantile(pixels, f.new_tensor((TAIL, 1 - TAIL)), dim=1))
     low, high = tails.clamp(-1, 1).reshape(2, -1, 1, 1, 1)  # what lies beyond is clipped anyway
     gain = (2 / (high - low).clamp_min(TINY)).clamp_min(1).minimum(torch.as_tensor(most).to(f))
-    offset = (1 - gain) * steady("mean", f.mean((1, 2, 3), keepdim=True))
+    offset = (1 - gain) * steady(GlobalNumber.MEAN, f.mean((1, 2, 3), keepdim=True))
     return gain * f + offset.clamp(-1 - gain * low, 1 - gain * high)
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import EVEN, Task
 from ddfm.pictures.pyramid import expand, reduce, size
 
@@ -54,7 +54,8 @@ class Evidence(NamedTuple):
     def of(cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is) -> Evidence:
         """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
         found = structure(x, noise)
-        overall = 2 * steady("structure", found.sqrt().mean((2, 3), keepdim=True)).add(LEAST).log()
+        mean_root = steady(GlobalNumber.STRUCTURE, found.sqrt().mean((2, 3), keepdim=True))
+        overall = 2 * mean_root.add(LEAST).log()
         brightness = ((reduce(x) + 1) / 2) ** task.lit
         behind = task.overall * (overall.amax(1, keepdim=True) - overall)
         whole = -task.against * (behind / task.against).log1p()
@@ -105,9 +106,9 @@ def smooth(x: Tensor) -> Tensor:
     return x
 
 
-def overall(found: Tensor, present: float) -> dict[str, Tensor]:
+def overall(found: Tensor, present: float) -> dict[GlobalNumber, Tensor]:
     """Sum up structures (B, K, h, w) for the whole picture: the mean root of each, and how far all speak."""
     return {
-        "structure": found.sqrt().mean((2, 3), keepdim=True),
-        "together": present_together(found, present).mean((1, 2, 3), keepdim=True),
+        GlobalNumber.STRUCTURE: found.sqrt().mean((2, 3), keepdim=True),
+        GlobalNumber.TOGETHER: present_together(found, present).mean((1, 2, 3), keepdim=True),
     }

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from ddfm.likelihoods.contrast import TINY, bounded, exposed_range, finished, with_room
 from ddfm.likelihoods.evidence import Evidence
-from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.halos import spilled
+from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import MAX_GAIN, Task
 from ddfm.pictures.colour import luminance, well_exposed
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
@@ -31,6 +32,7 @@ COARSER = 0.3  # what each coarser band counts as sharpness (eq. 16)
 BLURRED = 1e-7  # energy below which nothing is sharp (eq. 17)
 NEARBY = 0.3  # share of a coarser window's energy that is handed on to finer ones (eq. 17)
 HANDED_ON = 3e-4  # energy, some two grey levels squared, that a coarser window's choice counts (eq. 17)
+SPILLING = 16.0  # logarithm of the energy by which an unfocused lamp's disc may exceed what it hides (eq. 17)
 TRUST_POWER = 2.0  # how far details follow the intensities' choice (eq. 7)
 INTENSITY_SCALE, DETAIL_SCALE = 1.0, 0.3  # of latent variances, by the sources' mean energy (eq. 8)
 ETA = 0.05  # precision of the prior's estimate beside the sources' (eq. 13)
@@ -63,7 +65,7 @@ class HierarchicalLikelihood:
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
         self.intensities, trust, together = Intensities.of(x, variance, task, steady)
-        self.together = steady("together", together.mean((1, 2, 3), keepdim=True))
+        self.together = steady(GlobalNumber.TOGETHER, together.mean((1, 2, 3), keepdim=True))
         self.bands = []
         self.levels = len(task.acutance)
         for band, share in zip(decompose(x, self.levels)[0], NOISE_IN_BAND[: self.levels], strict=True):
@@ -153,14 +155,15 @@ class Intensities:
             The intensities; how far each source's details are to be trusted, (B, K, h, w); and how far
             sources have something to say together, (B, 1, h, w).
         """
-        centre = steady("centre", x.mean((1, 2, 3), keepdim=True))
+        centre = steady(GlobalNumber.CENTRE, x.mean((1, 2, 3), keepdim=True))
         local = reduce(x) - centre
-        scale = INTENSITY_SCALE * steady("energy", local.square().mean((1, 2, 3), keepdim=True)) + TINY
+        energy = steady(GlobalNumber.ENERGY, local.square().mean((1, 2, 3), keepdim=True))
+        scale = INTENSITY_SCALE * energy + TINY
         if task.union is None:
             weight, trust = salience(x, local, centre, noise, task)
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
         evidence = Evidence.of(x, noise, task, steady)
-        own = centre + steady("own means", x.mean((2, 3), keepdim=True) - centre)
+        own = centre + steady(GlobalNumber.OWN_MEANS, x.mean((2, 3), keepdim=True) - centre)
         together = task.mixing * evidence.together
         share = task.union * together * evidence.undecided
         intensities = cls(
@@ -228,7 +231,7 @@ def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
     coarser window counts as much as some energy, and so decides where finer ones have seen less, so that
     flat regions go with what surrounds them. Of the energy itself a share is handed on: beside a sharp edge
     its blurred copy has more of it in fine windows; but texture far away does not outvote weaker texture
-    here.
+    here. Last, the light of lamps that spills over is no sharpness, however sharp its border (`halos`).
     """
     windows: list[Tensor] = []
     for level, band in enumerate(decompose(x, FOCUS_SCALES)[0]):
@@ -238,6 +241,7 @@ def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
     for finer in reversed(windows):
         choice = energy / energy.sum(1, keepdim=True)
         energy = finer + expand(HANDED_ON * choice + NEARBY * energy, size(finer))
+    energy = energy * (-SPILLING * spilled(x)).exp()
     return (energy / energy.amax(1, keepdim=True)) ** firmness
 
 

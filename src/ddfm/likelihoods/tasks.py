@@ -44,8 +44,11 @@ class Task:
         knee: luminance, of 1, from which on the range is compressed rather than clipped (eq. 19).
         least_chroma: share of the chroma that makes the luminance give way where it does not fit (eq. 20).
         chroma: whose chroma: by saturation, by exposure and saturation, or the chosen source's.
+        chroma_noise: standard deviation of what noise dark colours have, of 1; above 0 chroma is shrunk where
+            the fused picture is brighter than the one that has it (eq. 23).
         denoises: whether noisy sources are denoised unless the user says otherwise.
         one_camera: whether all sources come from one camera, so that one range holds for all of them.
+        moving: whether things may move between the sources, which are taken one after another.
         centre: mean of all sources' intensities, for pictures that share it; None for each picture's own.
         energy: mean square of the local intensities about it, likewise.
         balance: how far the thermal source is preferred to the others: 0 for what is hot in it alone, .5 for
@@ -79,8 +82,10 @@ class Task:
     knee: float = 1.0
     least_chroma: float = 0.0
     chroma: Literal["saturation", "exposure", "choice"] = "saturation"
+    chroma_noise: float = 0.0
     denoises: bool = True
     one_camera: bool = False
+    moving: bool = False
     centre: float | None = None
     energy: float | None = None
     balance: float = 0.5
@@ -95,7 +100,9 @@ class Task:
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
 # (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
-    "infrared": Task("infrared", 0.65, 0.0, 0.002, (1.45, 1.12, 1.0, 1.0, 1.0), 0.03, 1.15),
+    "infrared": Task(
+        "infrared", 0.65, 0.0, 0.002, (1.45, 1.12, 1.0, 1.0, 1.0), 0.03, 1.15, chroma_noise=10 / 255
+    ),
     "medical": Task(
         "medical", None, 3.0, 0.001, (1.0, 1.0, 1.0, 1.0), 0.1, 1.0, least_chroma=0.25, denoises=False
     ),
@@ -120,6 +127,7 @@ TASKS = {
         least_chroma=0.25,
         chroma="exposure",
         one_camera=True,
+        moving=True,
     ),
     "focus": Task(
         name="focus",

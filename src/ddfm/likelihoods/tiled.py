@@ -18,7 +18,7 @@ from torch import Tensor
 from ddfm.likelihoods.contrast import finished
 from ddfm.likelihoods.evidence import overall, structure
 from ddfm.likelihoods.hierarchical import FOCUS_SCALES, HierarchicalLikelihood
-from ddfm.likelihoods.numbers import Steady, as_it_is
+from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import Task
 from ddfm.pictures.pyramid import reduce
 from ddfm.pictures.tiles import tiles
@@ -56,7 +56,7 @@ class TiledLikelihood:
         """
         self.sources, self.noise, self.task, self.side = sources, noise, task, side
         numbers = whole_numbers(sources, noise, task)
-        self.numbers = {name: steady(name, value) for name, value in numbers.items()}
+        self.numbers = {number: steady(number, value) for number, value in numbers.items()}
         self.start = self._stitched(lambda likelihood, part: likelihood.start)
 
     def rectify(self, f0: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class TiledLikelihood:
         if self.task.knee < 1:
             low, high = (functools.reduce(f, self.sources) for f in (torch.minimum, torch.maximum))
             span = low, high
-        return finished(luma, self.task, stretch, self.numbers["together"], span=span)
+        return finished(luma, self.task, stretch, self.numbers[GlobalNumber.TOGETHER], span=span)
 
     def choice(self) -> Tensor:
         """See `HierarchicalLikelihood.choice`."""
@@ -88,7 +88,7 @@ class TiledLikelihood:
                 [source[part] for source in self.sources],
                 self.noise,
                 self.task,
-                steady=lambda name, value: self.numbers[name],
+                steady=lambda number, value: self.numbers[number],
             )
             made = function(likelihood, part)
             if not len(result):
@@ -97,20 +97,22 @@ class TiledLikelihood:
         return result
 
 
-def whole_numbers(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> dict[str, Tensor]:
-    """The numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``, by name."""
+def whole_numbers(
+    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task
+) -> dict[GlobalNumber, Tensor]:
+    """The numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``."""
     means = torch.cat([source.mean((1, 2, 3), keepdim=True) for source in sources], 1)
     centre = means.mean(1, keepdim=True)
     energies = [(reduce(source) - centre).square().mean((1, 2, 3), keepdim=True) for source in sources]
     numbers = {
-        "centre": centre,
-        "own means": means - centre,
-        "energy": torch.cat(energies, 1).mean(1, keepdim=True),
-        "together": torch.ones_like(centre),
+        GlobalNumber.CENTRE: centre,
+        GlobalNumber.OWN_MEANS: means - centre,
+        GlobalNumber.ENERGY: torch.cat(energies, 1).mean(1, keepdim=True),
+        GlobalNumber.TOGETHER: torch.ones_like(centre),
     }
     if task.union is None:
         return numbers
     variances = [sigma.square()[:, None, None, None].to(centre) for sigma in noise]
     found = [structure(source, variance) for source, variance in zip(sources, variances, strict=True)]
     numbers |= overall(torch.cat(found, 1), task.present)
-    return numbers | {"together": task.mixing * numbers["together"]}
+    return numbers | {GlobalNumber.TOGETHER: task.mixing * numbers[GlobalNumber.TOGETHER]}

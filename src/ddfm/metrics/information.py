@@ -32,8 +32,8 @@ def cross_entropy(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
 
     In bits, lower is better, 0 if F has both histograms.
 
-    Quirk: despite the name this is the Kullback-Leibler divergence, and only bins filled in both
-    images count, so it can be negative, and is 0 for images that share no grey level.
+    Quirk: despite the name this is the Kullback-Leibler divergence. Only bins filled in both images
+    count. So it can be negative, and is 0 for images that share no grey level.
     D. M. Bulanon, Biosystems Engineering 103(1), 2009; as in VIFB (Zhang, CVPRW 2020).
     """
     a, b, f = prepare("CE", a, b, f)
@@ -89,8 +89,8 @@ def feature_mutual_information(
     M. Razian, AICT 2014.
 
     Quirks, all of the definition: the distribution in a window is its nine values themselves,
-    stretched to 0..1 and divided by their sum (a constant window gives the uniform one), over the
-    positions 1..9, counted down the columns. The joint distribution is a mixture of independence and
+    stretched to 0..1 and divided by their sum. It is over the positions 1..9, counted down the columns;
+    a constant window gives the uniform one. The joint distribution is a mixture of independence and
     a Frechet bound, weighted so as to have the correlation of the nine values (Nelsen); the weight
     may exceed 1, so ``p log |p|`` is used.
 

@@ -1,7 +1,7 @@
 """Metrics with a model of human contrast sensitivity.
 
 Both stretch every image to 0..255 first, so they do not see an overall change of brightness or
-contrast, and both filter in the Fourier domain, where the image wraps around at its edges.
+contrast. Both filter in the Fourier domain, where the image wraps around at its edges.
 """
 
 from __future__ import annotations

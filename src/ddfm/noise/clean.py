@@ -6,6 +6,8 @@ Each step is behind a gate, so that a clean source passes unchanged and costs mi
 - `posterior_mean`, the mean of the clean image given the noisy one under a diffusion prior, removes
   white noise, whose level `estimate_noise` finds, and traces of JPEG compression, to which
   `quantisation_step` gives a level.
+- `posterior_mean_of_camera` removes noise that depends on intensity, or that neighbours share, as
+  `measure_camera_noise` finds it.
 
 Luminance has shape (B, 1, H, W) and range [-1, 1], 8-bit grey levels divided by 127.5, less one.
 Standard deviations are in the same units. Images of one batch are judged each by itself.
@@ -14,37 +16,22 @@ Standard deviations are in the same units. Images of one batch are judged each b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ddfm.errors import InputError
+from ddfm.noise.blur import sharpened
+from ddfm.noise.camera import CameraNoise, measure_camera_noise
 from ddfm.noise.compression import quantisation_step
-from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
+from ddfm.noise.posterior import Denoiser, posterior_mean, posterior_mean_of_camera
 from ddfm.noise.stripes import remove_stripes
 from ddfm.timing import stage
 
-# Gates, chosen so that no clean picture of the development data opens them, but for one set of MRI
-# that is noisy (benchmarks/noise.py).
-NOISE_GATE = 3 * GREY_LEVEL
 NOISE_OF_STEP = 0.08 * GREY_LEVEL  # noise to tell the prior for each grey level of a step
-# Looks of `posterior_mean`, as shares of the noise: a little less than there is keeps more detail.
-FIRST_LOOK, SECOND_LOOK = 0.97, 0.2
 REMAINS = 0.3  # rms of the error of `posterior_mean` by the noise: .2 to .4 for the bundled prior
-
-
-class Denoiser(Protocol):
-    """Require of a prior what denoising needs; named here so that clean sources need none."""
-
-    @property
-    def channels(self) -> int:
-        """Return image channels: 1 (luminance) or 3 (RGB)."""
-        ...
-
-    def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Return the posterior mean of x, (B, C, H, W), under white noise of deviation ``sigma``."""
-        ...
 
 
 class Cleaned(NamedTuple):
@@ -55,72 +42,109 @@ class Cleaned(NamedTuple):
         measured_noise: of the noise in the source, also where it is below the gate.
         assumed_noise: of the noise that the prior removed; 0 where it was not asked.
         residual_noise: of what is left of the noise; 0 where there was none above the gate.
+        cameras: the noise of each image where it is not white and of one level, else None.
+        blur: of the lens, taken out by `sharpen_source`, in pixels; None if nothing was.
     """
 
     luma: Tensor
     measured_noise: Tensor
     assumed_noise: Tensor
     residual_noise: Tensor
-
-
-def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
-    """Return E[clean | luma] under the prior from two looks: two network evaluations.
-
-    The second evaluation takes the mirrored result of the first, at a fifth of the noise but at least one
-    grey level. It removes traces of noise that the first left. The mean of both is returned.
-
-    Args:
-        prior: of luminance or RGB; luminance is shown to an RGB prior as grey.
-        luma: shape (B, 1, H, W), any size.
-        sigma: standard deviation of the noise, positive, scalar or shape (B,).
-
-    Returns:
-        shape of ``luma``.
-    """
-    level = torch.as_tensor(sigma, dtype=torch.float64, device=luma.device)
-
-    def look(image: Tensor, level: Tensor) -> Tensor:
-        shown = image.expand(-1, prior.channels, -1, -1)
-        return prior.denoise(shown, level).mean(1, keepdim=True)
-
-    first = look(luma, FIRST_LOOK * level)
-    second = look(first.flip(-1), (SECOND_LOOK * level).clamp_min(GREY_LEVEL)).flip(-1)
-    return (first + second) / 2
+    cameras: tuple[CameraNoise | None, ...]
+    blur: Tensor | None = None
 
 
 @stage("noise")
 def clean_source(
-    luma: Tensor, prior: Callable[[], Denoiser], level: Tensor | float | Literal["auto", "off"] = "auto"
+    luma: Tensor,
+    prior: Callable[[], Denoiser],
+    level: Tensor | float | Literal["auto", "off"] = "auto",
+    colour: Tensor | None = None,
 ) -> Cleaned:
     """Remove stripes, noise and traces of compression from a source, where there are any.
 
     Args:
         luma: shape (B, 1, H, W).
         prior: called for the prior if an image is to be denoised, not before.
-        level: standard deviation of the noise, a number or shape (B,); "auto" to measure it, with
-            compression, and to leave alone what is below the gates; "off" or 0 to leave everything alone.
+        level: standard deviation of the noise, a number or shape (B,), taken for white; "auto" to measure
+            it, with compression, and to leave alone what is below the gates; "off" or 0 to leave everything
+            alone.
+        colour: `ddfm.noise.camera.colour_noise` of colour pictures, shape (B,), for "auto".
 
     Raises:
         InputError: for any other level.
     """
-    nothing = luma.new_zeros(len(luma))
+    nothing, none = luma.new_zeros(len(luma)), (None,) * len(luma)
     if level == "off":
-        return Cleaned(luma, nothing, nothing, nothing)
+        return Cleaned(luma, nothing, nothing, nothing, none)
     if level == "auto":
-        measured = estimate_noise(luma)
-        noisy = measured > NOISE_GATE
-        assumed = torch.where(noisy, measured, NOISE_OF_STEP * quantisation_step(luma))
-        luma = remove_stripes(luma, measured)
-    else:
-        measured = assumed = _given(level).to(luma) + nothing
-        noisy = assumed > 0
-        if noisy.any():
-            luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, measured), luma)
-    denoised = assumed > 0
+        return _cleaned_blind(luma, prior, nothing if colour is None else colour)
+    measured = _given(level).to(luma) + nothing
+    noisy = measured > 0
+    if noisy.any():
+        luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, measured), luma)
+    luma = _without_white_noise(luma, prior, measured)
+    return Cleaned(luma, measured, measured, REMAINS * measured, none)
+
+
+def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) -> Cleaned:
+    """Measure the noise and remove it; ``colour`` is that of the colours, (B,)."""
+    measured = estimate_noise(luma)
+    noisy = measured > NOISE_GATE
+    step = quantisation_step(luma)
+    luma = remove_stripes(luma, measured)
+    found = [
+        measure_camera_noise(image, float(fine), float(of_colours))
+        for image, fine, of_colours in zip(luma.split(1), measured, colour, strict=True)
+    ]
+    cameras = tuple(noise if noise and not noise.is_plain else None for noise in found)
+    noisy = noisy | luma.new_tensor([noise is not None for noise in found], dtype=torch.bool)
+    white = noisy & luma.new_tensor([noise is None for noise in cameras], dtype=torch.bool)
+    assumed = torch.where(white, measured, torch.where(noisy, 0, NOISE_OF_STEP * step))
+    images = list(_without_white_noise(luma, prior, assumed).split(1))
+    for n, noise in enumerate(cameras):
+        if noise is not None:
+            images[n] = posterior_mean_of_camera(prior(), images[n], noise)
+            measured[n] = assumed[n] = noise.level
+    luma = images[0] if len(images) == 1 else torch.cat(images)
+    return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, 0), cameras)
+
+
+@stage("deblur")
+def sharpen_source(source: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], blur: Tensor) -> Cleaned:
+    """Take a lens's blur out of a source, and white noise with it.
+
+    Args:
+        source: as it came, (B, 1, H, W).
+        clean: what `clean_source` made of it.
+        prior: called for the prior if an image is blurred.
+        blur: standard deviation of the blur in pixels, (B,); 0 for a sharp image.
+    """
+    images = list(clean.luma.split(1))
+    base = without_stripes(source, clean)
+    for n in blur.nonzero()[:, 0].tolist():
+        of_camera = clean.cameras[n] is not None
+        noise = clean.residual_noise[n] if of_camera else clean.measured_noise[n]
+        images[n] = sharpened(prior(), base[n : n + 1], float(blur[n]), float(noise))
+    return clean._replace(luma=torch.cat(images), blur=blur)
+
+
+def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
+    """Return the source as it was before white noise was taken out, (B, 1, H, W)."""
+    base = clean.luma.clone()
+    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
+        if clean.cameras[n] is None:
+            base[n : n + 1] = remove_stripes(source[n : n + 1], clean.measured_noise[n : n + 1])
+    return base
+
+
+def _without_white_noise(luma: Tensor, prior: Callable[[], Denoiser], sigma: Tensor) -> Tensor:
+    """Denoise the images whose sigma, (B,), is above 0."""
+    denoised = sigma > 0
     if denoised.any():
         luma = luma.clone()
-        luma[denoised] = posterior_mean(prior(), luma[denoised], assumed[denoised])
-    return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, nothing))
+        luma[denoised] = posterior_mean(prior(), luma[denoised], sigma[denoised])
+    return luma
 
 
 def _given(level: object) -> Tensor:

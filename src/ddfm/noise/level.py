@@ -6,12 +6,16 @@ Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in t
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 GREY_LEVEL = 1 / 127.5  # one of 256, in the units of luminance
+# Chosen so that no clean picture of the development data opens it, but for one set of MRI that is noisy
+# (benchmarks/noise.py).
+NOISE_GATE = 3 * GREY_LEVEL
 # Noise is measured in blocks: large enough for a stable rms, small enough to lie within one surface.
 BLOCK, STEP = 8, 4
 STRIP = 64  # rows that are filtered at once
@@ -23,6 +27,25 @@ LEAST_ROOM = GREY_LEVEL / 100  # to black and white; a block with less is one of
 MARGIN = 4  # pixels of height and width that `_filtered` takes away
 SIMULATED_SIDE = 1600  # pixels of the white noise that the quantile is taken from: 40,000 blocks
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
+
+
+class Blocks(NamedTuple):
+    """Describe the blocks of one image, (n,) each.
+
+    Attributes:
+        rms: of the second differences.
+        gradient: squared, at a coarser scale.
+        mean: of the pixels.
+    """
+
+    rms: Tensor
+    gradient: Tensor
+    mean: Tensor
+
+    @property
+    def room(self) -> Tensor:
+        """Return the distance to black or white."""
+        return 1 - self.mean.abs()
 
 
 def estimate_noise(luma: Tensor) -> Tensor:
@@ -47,6 +70,11 @@ def estimate_noise(luma: Tensor) -> Tensor:
     """
     if min(luma.shape[-2:]) < BLOCK + MARGIN:
         return luma.new_zeros(len(luma))
+    return torch.stack([noise_of_blocks(blocks) for blocks in measure_blocks(luma)])
+
+
+def measure_blocks(luma: Tensor) -> list[Blocks]:
+    """Return the blocks of each image; it is at least as large as one of them with its margin."""
     # In strips, so that what is computed for each pixel stays in a processor's cache.
     strips = [
         F.avg_pool2d(_filtered(luma[..., top : top + STRIP + MARGIN, :]), STEP)
@@ -54,23 +82,27 @@ def estimate_noise(luma: Tensor) -> Tensor:
     ]
     blocks = F.avg_pool2d(torch.cat(strips, 2), BLOCK // STEP, 1)
     detail, gradient, mean = blocks.flatten(2).unbind(1)
-    rows = zip(detail.sqrt(), gradient, 1 - mean.abs(), strict=True)
-    return torch.stack([_noise_of_blocks(*row) for row in rows])
+    return [Blocks(*image) for image in zip(detail.sqrt(), gradient, mean, strict=True)]
 
 
-def _noise_of_blocks(rms: Tensor, gradient: Tensor, room: Tensor) -> Tensor:
-    """Estimate sigma of one image from its blocks; ``room`` is their distance to black or white."""
+def noise_of_blocks(blocks: Blocks) -> Tensor:
+    """Estimate the standard deviation of the noise of one image from its blocks; a scalar."""
+    rms, room = blocks.rms, blocks.room
     farthest = room.topk(min(FEWEST_BLOCKS, len(room))).values[-1]
     sigma = rms.new_zeros(())
     for _ in range(ROUNDS):
         used = (room >= torch.minimum(CLEARANCE * sigma, farthest)) & (room > LEAST_ROOM)
         if not used.any():
             return rms.new_zeros(())
-        gradients = gradient[used]
-        count = max(round(FLATTEST * len(gradients)), min(FEWEST_BLOCKS, len(gradients)))
-        flat = gradients <= gradients.kthvalue(count).values
-        sigma = rms[used][flat].quantile(QUANTILE) / _quantile_of_rms()
+        sigma = level_of_flattest(rms[used], blocks.gradient[used], FEWEST_BLOCKS)
     return sigma
+
+
+def level_of_flattest(rms: Tensor, gradient: Tensor, fewest: int) -> Tensor:
+    """Return the standard deviation of noise with that rms in the flattest blocks, ``fewest`` or more."""
+    count = max(round(FLATTEST * len(gradient)), min(fewest, len(gradient)))
+    flat = gradient <= gradient.kthvalue(count).values
+    return rms[flat].quantile(QUANTILE) / _quantile_of_rms()
 
 
 def _filtered(luma: Tensor) -> Tensor:

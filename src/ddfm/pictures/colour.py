@@ -61,12 +61,12 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
     """Blend the chroma of several exposures for a given luminance, (..., 1, H, W) in [0, 1].
 
     An exposure scales a pixel's three channels alike, and a camera's tone curve less so: chroma grows with a
-    power of the luminance. The chroma that each source would have at the luminance given is averaged,
-    weighted by how well the source's channels are exposed and how saturated it is there (Mertens et al. 2007:
-    products over the channels, without their contrast). A channel that is clipped, in black or in white,
-    tells a wrong hue and gets next to no weight. One half of each weight (its square root) is that of the
-    neighbourhood, so that no texture shows in the colours. The other half is the pixel's own, so that no
-    clipped white bleeds across its border. It may not fit: see `combine_exposed`.
+    power of the luminance. The chroma that each source would have at the luminance given is averaged. The
+    weights say how well the source's channels are exposed and how saturated it is there. They are those of
+    Mertens et al. 2007, products over the channels, without their contrast. A channel that is clipped, in
+    black or in white, tells a wrong hue and gets next to no weight. One half of each weight (its square
+    root) is that of the neighbourhood, so that no texture shows in the colours. The other half is the
+    pixel's own, so that no clipped white bleeds across its border. It may not fit: see `combine_exposed`.
 
     Args:
         images: two or more, (B, 3, H, W) in [0, 1].
@@ -121,6 +121,27 @@ def within_gamut(luma: Tensor, chroma: Tensor) -> Tensor:
     wanted = (chroma.abs() / room).amax(-3, keepdim=True)
     above = (wanted - FULL).clamp_min(0) / (1 - FULL)
     return chroma * torch.where(above > 0, (FULL + (1 - FULL) * above.tanh()) / wanted, 1.0)
+
+
+def chroma_kept(chroma: Tensor, own: Tensor, luma: Tensor, noise: float) -> Tensor:
+    """Return the share of the chroma that a picture keeps, by its signal-to-noise ratio (eq. 23).
+
+    A camera that hardly saw a tree knows little of its colour. If another source brightens the tree, the
+    noise in that colour shows as a tint. Where nothing is brightened, all of the chroma is kept.
+
+    Args:
+        chroma: (B, 3, H, W), for images in [0, 1].
+        own: the luminance that the chroma was seen at, (B, 1, H, W) in [0, 1].
+        luma: the luminance that it is used at, likewise.
+        noise: standard deviation of the chroma's noise, in [0, 1].
+
+    Returns:
+        (B, 1, H, W) in [0, 1].
+    """
+    brightened = ((luma - own) / luma.clamp_min(DARK)).clamp(0, 1)
+    signal = blurred(chroma).square().sum(-3, keepdim=True)
+    power = blurred(chroma.square().sum(-3, keepdim=True))
+    return 1 - brightened * (1 - signal / (power + noise**2))
 
 
 def well_exposed(image: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ from ddfm.timing import stage
 MINIMUM_SIDE = 16
 LITTLE_USED = 0.25  # of a range: below, say how to have it used
 
+Resolution = tuple[float, float, int]
+"""Pixels per unit across and down, and the tag's unit: 1 none, 2 inch, 3 centimetre."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -44,6 +47,7 @@ class Image:
         range_from: why it is this range, in words.
         outside: how many samples lay outside a range that was asked for and were set to its ends.
         resolution: of a TIFF, pixels per unit across and down, and the unit's tag; or None.
+        exposure: the light that the camera gave it, time (s) x ISO / 100 / f-number^2; None if unknown.
     """
 
     pixels: NDArray[np.float32]
@@ -55,6 +59,7 @@ class Image:
     range_from: str = ""
     outside: int = 0
     resolution: Resolution | None = None
+    exposure: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -209,10 +214,19 @@ def with_shared_range(images: Sequence[Image]) -> list[Image]:
     ]
 
 
-Resolution = tuple[float, float, int]
-"""Pixels per unit across and down, and the tag's unit: 1 none, 2 inch, 3 centimetre."""
-
-
 def first_colour(sources: Sequence[Image]) -> Image:
     """Return the first source in colour, or the first one; the result takes its size."""
     return next((source for source in sources if source.is_colour), sources[0])
+
+
+def by_exposure(images: Sequence[Image]) -> list[int]:
+    """Return the places of exposures from the least light to the most.
+
+    By what the cameras wrote if all say something else, by the mean brightness if not.
+    """
+    known = [image.exposure for image in images]
+    if None not in known and len(set(known)) == len(known):
+        return sorted(range(len(images)), key=lambda k: known[k] or 0.0)
+    return sorted(
+        range(len(images)), key=lambda k: (float(images[k].pixels.mean()), images[k].pixels.tobytes())
+    )

@@ -4,8 +4,8 @@ The fusion sees pixels in [0, 1]; a file has counts, Kelvin or Hounsfield units.
 
     value = low + pixel * (high - low)
 
-with the range (low, high) chosen here. It is undone when the picture is written, so that a choice of
-range changes how the fusion weighs the sources, never the units of what comes out.
+with the range (low, high) chosen here. It is undone when the picture is written. So a choice of range
+changes how the fusion weighs the sources, never the units of what comes out.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+LEAST_TILE = 64  # pixels a side
+Tile = Literal["auto", "off"] | int
+
 
 @dataclass(frozen=True)
 class Padding:
@@ -134,7 +137,3 @@ def corners(image: Tensor, side: int, multiple: int) -> Tensor:
     height, width = (max(min(side, length // 2) // multiple, 1) * multiple for length in image.shape[-2:])
     upper, lower = image[..., :height, :], image[..., -height:, :]
     return torch.cat([part for half in (upper, lower) for part in (half[..., :width], half[..., -width:])])
-
-
-LEAST_TILE = 64
-Tile = Literal["auto", "off"] | int

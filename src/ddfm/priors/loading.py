@@ -13,13 +13,12 @@ keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -27,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ddfm.errors import InputError
+from ddfm.formats.files import read_json
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.network import WEIGHTS, UNet, check_finite, current_names, misfits
 from ddfm.priors.network_config import Foreign, read_unet_config
@@ -219,17 +219,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())})") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read names and values in braces. Raises InputError."""
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable JSON file ({str(error).splitlines()[0]})") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a configuration; names and values in braces are needed")
-    return values
 
 
 def _pixel_unshuffle(path: Path) -> int:

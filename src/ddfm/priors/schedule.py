@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ddfm.errors import InputError
+from ddfm.formats.files import read_json
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 MOST_TIMESTEPS = 100_000
@@ -67,12 +68,7 @@ class NoiseSchedule:
     @classmethod
     def read(cls, path: Path) -> NoiseSchedule:
         """Read a scheduler_config.json. Raises InputError."""
-        try:
-            values = json.loads(path.read_text())
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not a readable JSON file ({str(error).splitlines()[0]})") from error
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: not a configuration; names and values in braces are needed")
+        values = read_json(path)
         if values.get("rescale_betas_zero_snr"):
             raise InputError(
                 f"{path}: rescale_betas_zero_snr: true; a schedule must leave some signal at its end"

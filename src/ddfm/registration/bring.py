@@ -1,4 +1,4 @@
-"""Bring all sources onto the first one in colour."""
+"""Bring all sources onto one of them: the first one in colour or, of one camera, the middle one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ddfm.pictures.image import Image, first_colour
+from ddfm.pictures.image import Image, by_exposure, first_colour
 from ddfm.registration.models import Registering
 from ddfm.timing import stage
 
@@ -18,14 +18,17 @@ def registered(
     sources: Sequence[Image],
     model: Registering,
     report: Callable[[int, NDArray[np.uint8]], None] = lambda k, picture: None,
+    onto: Image | None = None,
 ) -> list[Image]:
-    """Bring sources of any size and view onto the first one in colour, or onto the first.
+    """Bring sources of any size and view onto one of them.
 
     Args:
         sources: two or more.
         model: ``"affine"``, ``"homography"`` or ``"dense"``; see `ddfm.registration.register`.
         report: called for each source that was moved with its number, from 0, and a picture (H, W, 3) by
             which a person can judge; also for those that are then refused.
+        onto: the one of the sources that stays, if all of them come from one camera (see `middle`); None for
+            the first one in colour, or the first, of any sensors.
 
     Raises:
         InputError: the confidence is too low, the model is unknown, OpenCV is missing.
@@ -33,12 +36,12 @@ def registered(
     from ddfm.registration.estimate import register
     from ddfm.registration.report import overlay
 
-    target, brought = first_colour(sources), []
+    target, brought = first_colour(sources) if onto is None else onto, []
     for k, source in enumerate(sources):
         if source is target:
             brought.append(source)
             continue
-        registration = register(source.pixels, target.pixels, model)
+        registration = register(source.pixels, target.pixels, model, one_camera=onto is not None)
         report(k, overlay(source.pixels, target.pixels, registration))
         registration.check(source.name, target.name)
         brought.append(
@@ -47,3 +50,17 @@ def registered(
             )
         )
     return brought
+
+
+def middle(sources: Sequence[Image], by_brightness: bool) -> Image:
+    """Return the source that differs least from all others, where they come from one camera.
+
+    Args:
+        sources: two or more; if any is in colour, one of those is taken.
+        by_brightness: for exposures, whose order in light counts; a stack's given order is that of its
+            focus. Of an even number the first of the middle ones is taken.
+    """
+    usable = [source for source in sources if source.is_colour] or list(sources)
+    if by_brightness:
+        usable = [usable[k] for k in by_exposure(usable)]
+    return usable[(len(usable) - 1) // 2]

@@ -31,6 +31,7 @@ from ddfm.registration.alignment import (
     spacing,
     transformed,
 )
+from ddfm.registration.features import matched
 from ddfm.registration.models import REGISTRATIONS, Registering
 from ddfm.registration.opencv import cv2
 from ddfm.registration.orientation import Plane, displaced_agreement
@@ -108,7 +109,9 @@ class Registration:
         return _completed(moved, np.broadcast_to(other, moved.shape), self.shown)
 
 
-def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registration:
+def register(
+    moving: Pixels, fixed: Pixels, model: Model = "affine", one_camera: bool = False
+) -> Registration:
     """Find where each pixel of ``fixed`` lies in ``moving``, for any sensors, sizes and aspects.
 
     Same inputs, same result. `Registration.check` says whether it can be trusted.
@@ -118,6 +121,8 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
         fixed: (H, W, 1 or 3) in [0, 1].
         model: ``"affine"``, ``"homography"`` (eight parameters, for a plane or a far scene) or ``"dense"``
             (an affine map and a smooth field on top, for lenses and for parallax).
+        one_camera: whether both come from one camera, as exposures and focus stacks do. Then features are
+            matched, which is exact to fractions of a pixel; what has too few is aligned as any sensors.
 
     Raises:
         InputError: an unknown model, or a side of more than 32767 pixels.
@@ -128,14 +133,26 @@ def register(moving: Pixels, fixed: Pixels, model: Model = "affine") -> Registra
         raise InputError(f"register: sources of more than {LARGEST} pixels a side are not supported")
     still, mover = _view(fixed), _view(moving)
     kind: ParametricModel = "homography" if model == "homography" else "affine"
-    best = align(still, mover, kind)
+    best, confidence = _aligned(still, mover, kind, one_camera)
     matrix = _corner_to_corner(moving, fixed) if best is None else best
     here = _all_positions(fixed)
     bent = here + bend(still, mover, matrix) if model == "dense" and best is not None else here
     at = transformed(matrix, bent)
     shown = cv2.erode(pulled(mover, at).shown, np.ones((SHOWN_BORDER, SHOWN_BORDER), np.uint8)) > 0
-    confidence = 0.0 if best is None else _confidence(still, mover, matrix, PARAMETERS[kind])
     return Registration((at - here).astype(np.float32), model, matrix, confidence, shown)
+
+
+def _aligned(
+    fixed: View, moving: View, model: ParametricModel, one_camera: bool
+) -> tuple[Floats | None, float]:
+    """Return the map by features if they are of one camera and it can be trusted, else by orientations."""
+    by_features = matched(fixed, moving, model) if one_camera else None
+    if by_features is not None:
+        confidence = _confidence(fixed, moving, by_features, PARAMETERS[model])
+        if confidence >= LEAST_CONFIDENCE:
+            return by_features, confidence
+    best = align(fixed, moving, model)
+    return best, 0.0 if best is None else _confidence(fixed, moving, best, PARAMETERS[model])
 
 
 def _all_positions(pixels: Pixels) -> NDArray[np.float32]:

@@ -3,10 +3,12 @@
 A noisy source fits many scenes. Each sample takes a draw of every source given its noise, p(x_k | y_k) under
 the prior, and fuses those. A diffusion process passes through noisy images on its way from pure noise. So a
 draw starts at the source, at the level of its noise, and samples the rest of that way (Ho et al. 2020,
-algorithm 2). In few steps draws vary too little, least where the prior is sure and wrong. So they also get
-the residual noise that the likelihood assumes. The samples are few, so their variance is averaged over
-neighbours. The standard deviation is scaled so that the result of clean sources lies within two of it for
-95 % of the pixels (benchmarks/uncertainty.py).
+algorithm 2). Noise that depends on intensity, or that neighbours share, is nowhere on that way: a draw is
+then the posterior mean of the clean picture with other noise like that (a parametric bootstrap). So it is for
+a picture that was blurred. In few steps draws vary too little, least where the prior is sure and wrong. So
+they also get the residual noise that the likelihood assumes. The samples are few, so their variance is
+averaged over neighbours. The standard deviation is scaled so that the result of clean sources lies within two
+of it for 95 % of the pixels (benchmarks/uncertainty.py).
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ddfm.noise.clean import REMAINS, Cleaned, Denoiser
+from ddfm.noise.blur import blurred, sharpened
+from ddfm.noise.clean import REMAINS, Cleaned, without_stripes
 from ddfm.noise.level import GREY_LEVEL
-from ddfm.noise.stripes import remove_stripes
+from ddfm.noise.posterior import Denoiser, noise_like, posterior_mean_of_camera
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
 
@@ -60,14 +63,6 @@ def posterior_std(
     return CALIBRATION * neighbourhood(variance).clamp_min(0).sqrt()
 
 
-def without_stripes(source: Tensor, clean: Cleaned) -> Tensor:
-    """Return the source as it was before it was denoised, (B, 1, H, W)."""
-    base = clean.luma.clone()
-    for n in clean.assumed_noise.nonzero()[:, 0].tolist():
-        base[n : n + 1] = remove_stripes(source[n : n + 1], clean.measured_noise[n : n + 1])
-    return base
-
-
 def draw_source(
     base: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], generator: torch.Generator
 ) -> Tensor:
@@ -78,7 +73,21 @@ def draw_source(
     """
     drawn = base.clone()
     for n in clean.assumed_noise.nonzero()[:, 0].tolist():
-        drawn[n : n + 1] = draw_posterior(prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator)
+        noise = clean.cameras[n]
+        if noise is None:
+            drawn[n : n + 1] = draw_posterior(
+                prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator
+            )
+        else:
+            luma = clean.luma[n : n + 1]
+            again = (luma + noise_like(noise, luma, _noise(luma, generator))).clamp(-1, 1)
+            drawn[n : n + 1] = posterior_mean_of_camera(prior(), again, noise)
+    blurs = [0.0] * len(base) if clean.blur is None else clean.blur.tolist()
+    for n in (n for n, blur in enumerate(blurs) if blur):
+        blur, noise = blurs[n], max(float(clean.measured_noise[n]), GREY_LEVEL)
+        again = blurred(clean.luma[n : n + 1], blur)
+        again = (again + noise * _noise(again, generator)).clamp(-1, 1)
+        drawn[n : n + 1] = sharpened(prior(), again, blur, noise)
     residual_noise = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
     return drawn + residual_noise.reshape(-1, 1, 1, 1) * _noise(base, generator)
 

@@ -13,8 +13,15 @@ from ddfm.fusion.restore import chroma_weights, fused_chroma
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.level import GREY_LEVEL
+from ddfm.pictures.colour import chroma_kept
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
 from ddfm.video.steady import NoiseLevels, Prepared, SteadyFusion, TimeFilter
+
+# R - Y and B - Y for Cr and Cb of one, by BT.601. Which matrix it really is does not matter for the choice
+# between the sources' chroma.
+RED, BLUE = 1 - RED_AND_BLUE_BT601[0], 1 - RED_AND_BLUE_BT601[1]
+# R - Y, G - Y and B - Y from Cb and Cr, in [-1, 1].
+TO_DIFFERENCES = ((0.0, RED), (-0.17207, -0.35707), (BLUE, 0.0))
 
 
 class PreparedFrame(NamedTuple):
@@ -71,7 +78,9 @@ class FrameFusion:
         if not frame.chroma:
             return Planes(luma, None)
         if len(frame.chroma) == 1 and self.task.chroma != "exposure":
-            (mixed,) = frame.chroma.values()
+            ((k, mixed),) = frame.chroma.items()
+            if self.task.chroma_noise:
+                mixed = faded(mixed, (frame.sources[k].luma + 1) / 2, luma, self.task.chroma_noise)
         else:
             mixed = blended(frame.chroma, frame.sources, luma, likelihood, self.task)
         return Planes(luma, within_gamut(luma, mixed, matrix))
@@ -87,11 +96,6 @@ class SteadyColour:
         return self.filter(chroma, self.levels(chroma, seconds), [recoded])
 
 
-# Cb and Cr of BT.601, in [-1, 1], from R - Y, G - Y, B - Y, and back. Which matrix it really is does not
-# matter for the choice between the sources' chroma.
-TO_DIFFERENCES = ((0.0, 0.701), (-0.17207, -0.35707), (0.886, 0.0))
-
-
 def blended(
     chroma: dict[int, Tensor],
     sources: Sequence[Planes],
@@ -100,18 +104,28 @@ def blended(
     task: Task,
 ) -> Tensor:
     """Blend several chromas into one by the rule for pictures (`fused_chroma`), which takes RGB."""
-    to_differences = luma.new_tensor(TO_DIFFERENCES)
     size = (luma.shape[-2], luma.shape[-1])
     images = {}
     for k, part in chroma.items():
         full = F.interpolate(part, size, mode="bilinear", align_corners=False)
-        differences = torch.einsum("dc,bchw->bdhw", to_differences, full)
-        images[k] = (sources[k].luma + 1) / 2 + differences
+        images[k] = (sources[k].luma + 1) / 2 + as_differences(full)
     weights = chroma_weights(images, likelihood, 0, task)
     differences = fused_chroma(list(images.values()), luma, weights, task)
-    mixed = torch.stack([differences[:, 2] / 0.886, differences[:, 0] / 0.701], 1)
+    mixed = torch.stack([differences[:, 2] / BLUE, differences[:, 0] / RED], 1)
     smallest = next(iter(chroma.values()))
     return mixed if smallest.shape[-2:] == luma.shape[-2:] else F.avg_pool2d(mixed, 2)
+
+
+def faded(chroma: Tensor, own: Tensor, luma: Tensor, noise: float) -> Tensor:
+    """Shrink the chroma of what is brightened, as `ddfm.pictures.colour.chroma_kept` says."""
+    if chroma.shape[-2:] != luma.shape[-2:]:
+        own, luma = F.avg_pool2d(own, 2), F.avg_pool2d(luma, 2)
+    return chroma * chroma_kept(as_differences(chroma), own, luma, noise)
+
+
+def as_differences(chroma: Tensor) -> Tensor:
+    """Turn Cb and Cr in [-1, 1], (B, 2, h, w), into R - Y, G - Y, B - Y."""
+    return torch.einsum("dc,bchw->bdhw", chroma.new_tensor(TO_DIFFERENCES), chroma)
 
 
 def within_gamut(luma: Tensor, chroma: Tensor, matrix: int) -> Tensor:

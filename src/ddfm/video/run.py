@@ -50,9 +50,9 @@ class VideoResult:
         size: height, width.
         notes: lines about what one may not expect: an input that ends early, rotation applied, audio
             that could not be kept.
-        settings: prior (None if no network was needed), steps, seed, task and why it was chosen,
-            noise (of each source, in 8-bit grey levels, as measured last or given; None if it was left
-            alone), stretch, device, dtype, backend.
+        settings: prior (None if no network was needed), steps, seed, task and why it was chosen, noise,
+            stretch, device, dtype, backend. The noise is that of each source, in 8-bit grey levels, as
+            measured last or given; None if it was left alone.
     """
 
     path: Path
@@ -226,7 +226,17 @@ def prepared_frames(
 def check_video_options(options: Options) -> None:
     """Raise InputError for options that are not for videos."""
     plain = Options(device=options.device, backend=options.backend)
-    for name in ("form", "scheduler", "sampler", "colour_from", "uncertainty", "tile", "register", "resize"):
+    for name in (
+        "form",
+        "scheduler",
+        "sampler",
+        "colour_from",
+        "uncertainty",
+        "tile",
+        "register",
+        "resize",
+        "deblur",
+    ):
         if getattr(options, name) != getattr(plain, name):
             raise InputError(f"{name} {getattr(options, name)!r}: is not for videos; leave it out")
     if options.sources != 2:

@@ -5,7 +5,7 @@ the details, and noise tips its choices. Numbers about the whole picture follow 
 The sampler starts anew for every frame. So
 
 - `TimeFilter` averages each source over time where it did not change;
-- `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it by name;
+- `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it;
 - the sampler starts with the same noise for every frame, from the frame before where nothing moved.
 
 What is kept from frame to frame is a few pictures; it does not grow. Pictures are in [-1, 1], standard
@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.likelihoods.numbers import GlobalNumber
 from ddfm.likelihoods.tasks import Task
-from ddfm.noise.clean import NOISE_GATE, REMAINS, clean_source
-from ddfm.noise.level import GREY_LEVEL, estimate_noise
+from ddfm.noise.clean import REMAINS, clean_source
+from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.pyramid import expand, reduce, size
@@ -109,7 +110,7 @@ class SteadyFusion:
         """
         self.task, self.model, self.steps, self.stretch, self.seed = task, model, steps, stretch, seed
         self.noise = noise
-        self.smoother, self.stripes = Smoother(), Smoother()
+        self.smoother, self.stripes = Smoother(), TimeMean()
         self.levels = NoiseLevels(None if isinstance(noise, str) else noise)
         self.filter = TimeFilter()
         self.noisy: Tensor | None = None
@@ -133,8 +134,8 @@ class SteadyFusion:
         """
         is_cut, light = self.another_scene(sources), self.change_of_light(sources)
         if is_cut:
-            self.stripes.reset()
-        self.stripes.advance(seconds, light)
+            self.stripes = TimeMean()
+        self.stripes.advance(seconds)
         cleaned, residual_noise = self.cleaned(sources, seconds, recoded)
         return Prepared(cleaned, residual_noise, self.filter.still, seconds, light, is_cut)
 
@@ -172,7 +173,7 @@ class SteadyFusion:
         level = AVERAGED * level
         # Stripes are as steady as the sensor; what is found of them from frame to frame is less so.
         free = remove_stripes(sources.movedim(1, 0), level).movedim(0, 1)
-        return sources - self.stripes("stripes", sources - free), level
+        return sources - self.stripes(sources - free), level
 
     def denoised(self, sources: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Denoise sources above the gate by the prior; the gate does not open and shut."""
@@ -209,34 +210,51 @@ def subsample(sources: Tensor) -> Tensor:
     return sources[0].flatten(1)[:, :: max(1, sources[0, 0].numel() // SCENE_SAMPLES)]
 
 
-class Smoother:
-    """Means over time of numbers that are given by name, each once a frame.
+class TimeMean:
+    """A mean over the last second or so of a value that comes once a frame."""
 
-    Those that are luminances follow the light at once, so that a camera that adapts to it is not lagged
-    behind.
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+        self.weight = 1.0
+
+    def advance(self, seconds: float) -> None:
+        """Start a new frame, ``seconds`` later."""
+        self.weight = 1 - math.exp(-max(seconds, 0.0) / HOLD)
+
+    def __call__(self, value: Tensor) -> Tensor:
+        self.value = value if self.value is None else torch.lerp(self.value, value, self.weight)
+        return self.value
+
+
+class Smoother:
+    """Means over time of the numbers about the whole picture.
+
+    Those that are luminances follow the light at once. So they do not lag behind a camera that adapts to it.
     """
 
     def __init__(self) -> None:
-        self.held: dict[str, Tensor] = {}
-        self.weight = 1.0
+        self.means: dict[GlobalNumber, TimeMean] = {}
 
     def advance(self, seconds: float, light: Tensor) -> None:
         """Start a new frame, ``seconds`` later; each source became brighter by ``light``, (K,)."""
-        self.weight = 1 - math.exp(-max(seconds, 0.0) / HOLD)
-        mean = light.mean()
-        own = (light - mean)[:, None, None]
-        for name, change in (("centre", mean), ("own means", own), ("tails", mean), ("mean", mean)):
-            if name in self.held:
-                self.held[name] = self.held[name] + change
+        common = light.mean()
+        change = {
+            GlobalNumber.CENTRE: common,
+            GlobalNumber.OWN_MEANS: (light - common)[:, None, None],
+            GlobalNumber.TAILS: common,
+            GlobalNumber.MEAN: common,
+        }
+        for number, mean in self.means.items():
+            mean.advance(seconds)
+            if number in change and mean.value is not None:
+                mean.value = mean.value + change[number]
 
     def reset(self) -> None:
         """Forget everything: another scene begins."""
-        self.held.clear()
+        self.means.clear()
 
-    def __call__(self, name: str, value: Tensor) -> Tensor:
-        held = self.held.get(name)
-        self.held[name] = value if held is None else torch.lerp(held, value, self.weight)
-        return self.held[name]
+    def __call__(self, number: GlobalNumber, value: Tensor) -> Tensor:
+        return self.means.setdefault(number, TimeMean())(value)
 
 
 class TimeFilter:

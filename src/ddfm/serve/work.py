@@ -1,0 +1,308 @@
+"""Do a job: fuse pictures or volumes, draw a preview, measure. Runs in a worker process, with torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from torch import Tensor
+
+from ddfm.benchmark.evaluation import MethodResult, mean_ranks
+from ddfm.benchmark.methods import BASELINES, RULES, as_bytes, on_luminance
+from ddfm.errors import InputError
+from ddfm.formats.heatmap import picture_path
+from ddfm.formats.pictures import read_image, suffix_for, write_image
+from ddfm.formats.volumes import read_volume
+from ddfm.fusion.options import Options
+from ddfm.fusion.pipeline import Fusion
+from ddfm.fusion.restore import template
+from ddfm.fusion.sources import match_sizes, resampled
+from ddfm.jobs.files import Outputs, check_outputs, read_sources, write_result
+from ddfm.jobs.volumes import fuse_volumes
+from ddfm.likelihoods.forms import FORMS
+from ddfm.metrics import METRICS, evaluate
+from ddfm.pictures.image import Image, range_remarks
+from ddfm.priors.lazy import LazyPrior
+from ddfm.priors.loading import load_prior
+from ddfm.registration.bring import registered
+from ddfm.sampling.loop import Step
+from ddfm.serve.folders import Folders, put, size_of
+from ddfm.serve.store import Job, Store
+
+PREVIEW_SIDE = 360  # pixels of the picture that is shown while it samples
+QUICK_SIDE = 640  # of the one that answers the slider
+MOST_SOURCES_KEPT = 4  # sets of sources that sliders are being moved for
+
+
+class LostError(Exception):
+    """Say that the job was cancelled, or given to another worker."""
+
+
+class Workshop:
+    """Hold what a worker keeps between jobs: priors that are loaded, and sources that are looked at."""
+
+    def __init__(self, store: Store, folders: Folders) -> None:
+        self.store, self.folders = store, folders
+        self.priors: dict[tuple[str, torch.dtype], LazyPrior] = {}
+        self.looked_at: dict[str, list[Image]] = {}
+
+    def fusion(self, job: Job, changes: dict[str, Any] | None = None) -> Fusion:
+        """Return the fusion with a job's options; its prior is loaded once. Raises InputError."""
+        wanted = dict(job.request["options"]) | (changes or {})
+        name = wanted.pop("prior", "natural")
+        options = Options(**wanted, sources=len(job.request["sources"]))
+        key = name, options.torch_dtype
+        if key not in self.priors:
+            self.priors[key] = LazyPrior.of(
+                lambda: load_prior(name), options.torch_device, options.torch_dtype, options.backend
+            )
+        return Fusion(options, self.priors[key])
+
+    def sources(self, id_: str, request: dict[str, Any]) -> list[Path]:
+        """Return where a fusion's sources lie."""
+        return [self.folders.job(id_) / source["file"] for source in request["sources"]]
+
+    # Pictures.
+
+    def fuse(self, jobs: Sequence[Job]) -> None:
+        """Fuse jobs of one size and one set of options at once. Raises InputError, LostError."""
+        fusion = self.fusion(jobs[0])
+        fusion.check_prior()
+        ranges = [None] * fusion.options.sources
+        scenes = [
+            read_sources(self.sources(job.id, job.request), ranges, fusion.options, None) for job in jobs
+        ]
+        outputs = [self.outputs(job, scene, fusion.options) for job, scene in zip(jobs, scenes, strict=True)]
+        choices = [fusion.chosen([scene]) for scene in scenes]
+        if len({choice.task for choice in choices}) > 1:
+            raise InputError("the batch holds different tasks")  # they are taken one by one then
+        steps = fusion.options.evaluations
+        held = self.held(jobs, steps)
+
+        def after_step(step: Step) -> None:
+            for k in held:
+                put(self.folders.preview(jobs[k].id), drawn(step.rectified[k, 0]))
+            held[:] = [k for k in held if self.store.progress(jobs[k], step.index + 1, steps)]
+            if not held:
+                raise LostError
+
+        results = fusion.of(scenes, choices[0], after_step)
+        for k in held:
+            write_result(outputs[k], results[k])
+            self.write_others(outputs[k].fused, results[k].image)
+            self.write_views(jobs[k], outputs[k], scenes[k], results[k].image)
+            settings = results[k].settings | {"why": choices[k].why}
+            remarks = [
+                f"{name}: {remark}"
+                for name, image in zip(names_of(jobs[k]), scenes[k], strict=True)
+                for remark in range_remarks([image])
+            ]
+            self.done(jobs[k], outputs[k].fused, results[k].image, settings, remarks)
+
+    def held(self, jobs: Sequence[Job], steps: int) -> list[int]:
+        """Note that jobs are begun; return the places of those that nobody cancelled. Raises LostError."""
+        held = [k for k, job in enumerate(jobs) if self.store.progress(job, 0, steps)]
+        if not held:
+            raise LostError
+        return held
+
+    def outputs(self, job: Job, scene: Sequence[Image], options: Options) -> Outputs:
+        """Return where a fusion's results go. Raises InputError if they cannot be written."""
+        folder = self.folders.job(job.id)
+        (folder / "views").mkdir(exist_ok=True)
+        suffix = suffix_for(template(scene, options.colour_from).depth)
+        std = folder / "uncertainty.tif" if options.uncertainty else None
+        outputs = Outputs(folder / f"fused{suffix}", std)
+        check_outputs(outputs, scene, options.colour_from)
+        return outputs
+
+    def write_others(self, fused: Path, image: Image) -> None:
+        """Write the result in 8 and in 16 bits, beside what the command would write, unless that is it."""
+        for depth in (np.dtype(np.uint8), np.dtype(np.uint16)):
+            if image.depth != depth or not image.is_display:
+                other = replace(image, depth=depth, value_range=None, resolution=None)
+                write_image(fused.with_name(f"fused-{8 * depth.itemsize}.png"), other)
+
+    def write_views(self, job: Job, outputs: Outputs, scene: Sequence[Image], fused: Image) -> None:
+        """Write what the page shows: sources as they were fused, result and uncertainty, 8-bit PNG."""
+        for k, image in enumerate(scene):
+            put(self.folders.view(job.id, f"source-{k + 1}"), as_png(as_bytes(image)))
+        put(self.folders.view(job.id, "fused"), as_png(as_bytes(fused)))
+        if outputs.std:
+            heat = picture_path(outputs.std)
+            with PILImage.open(heat) as drawing:
+                put(
+                    self.folders.view(job.id, "uncertainty"),
+                    as_png(np.asarray(drawing.crop((0, 0, fused.size[1], fused.size[0])))),
+                )
+
+    def done(
+        self,
+        job: Job,
+        path: Path,
+        image: Image,
+        settings: dict[str, Any],
+        remarks: list[str],
+        slices: int = 1,
+    ) -> None:
+        """Note that a fusion is done, and what it made."""
+        result = {
+            "file": path.name,
+            "width": image.size[1],
+            "height": image.size[0],
+            "slices": slices,
+            "depth": image.depth.name,
+            "colour": image.is_colour,
+            "settings": settings,
+            "remarks": remarks,
+            "threads": torch.get_num_threads(),
+        }
+        self.store.finish(job, result, size_of(self.folders.job(job.id)))
+
+    # Volumes.
+
+    def fuse_volumes(self, job: Job) -> None:
+        """Fuse volumes slice by slice. Raises InputError, LostError."""
+        fusion = self.fusion(job)
+        sources = self.sources(job.id, job.request)
+        output = self.folders.job(job.id) / f"fused{job.request['sources'][0]['suffix']}"
+
+        def after_slice(done: int, total: int) -> None:
+            if not self.store.progress(job, done, total):
+                raise LostError
+
+        result = fuse_volumes(sources, output, fusion.options, prior=fusion.prior, progress=after_slice)
+        (self.folders.job(job.id) / "views").mkdir(exist_ok=True)
+        volumes = {f"source-{k + 1}": read_volume(path) for k, path in enumerate(sources)}
+        for name, volume in (volumes | {"fused": result.volume}).items():
+            for n, image in enumerate(volume.slices):
+                put(self.folders.view(job.id, name, n + 1), as_png(as_bytes(image)))
+        first = result.volume.slices[0]
+        settings = {
+            "task": result.choice.task,
+            "why": result.choice.why,
+            "form": fusion.options.likelihood_form.name,
+            "steps": fusion.options.evaluations,
+            "seed": fusion.options.seed,
+            "balance": fusion.options.balance,
+        }
+        remarks = [shorter(remark, sources, names_of(job)) for remark in result.remarks]
+        self.done(job, output, first, settings, remarks, len(result.volume.slices))
+
+    # The slider.
+
+    def preview(self, job: Job) -> None:
+        """Draw a small fused picture without sampling, to answer a slider. Raises InputError, LostError."""
+        fusion_id = job.request["fusion"]
+        if FORMS[job.request["options"].get("form", "ddfm")].least_steps:
+            raise InputError("form: only ddfm has a quick preview")
+        fusion = self.fusion(job, {"steps": 0, "uncertainty": False})
+        images = self.looked_at.pop(fusion_id, None)
+        if images is None:
+            images = [small(image) for image in self.registered(fusion, job)]
+        self.looked_at[fusion_id] = images
+        if len(self.looked_at) > MOST_SOURCES_KEPT:
+            self.looked_at.pop(next(iter(self.looked_at)))
+        (result,) = fusion.of([images])
+        folder = self.folders.job(job.id)
+        folder.mkdir(exist_ok=True)
+        put(folder / "preview.png", as_png(as_bytes(result.image)))
+        self.store.finish(job, {"task": result.settings["task"]}, size_of(folder))
+
+    def registered(self, fusion: Fusion, job: Job) -> list[Image]:
+        """Return a fusion's sources in one view: as it was shown when it was done, else read anew."""
+        paths = self.sources(job.request["fusion"], job.request)
+        images = [read_image(path) for path in paths]
+        if fusion.options.register is not None:
+            return registered(images, fusion.options.register)
+        return match_sizes(images, fusion.options.resize)
+
+    # Metrics.
+
+    def evaluate(self, job: Job) -> None:
+        """Measure a fused picture beside the trivial baselines. Raises InputError."""
+        request = job.request
+        if "fusion" in request:
+            views = self.folders.jobs / request["fusion"] / "views"
+            paths = [views / f"{name}.png" for name in ("source-1", "source-2", "fused")]
+            if not all(path.is_file() for path in paths):
+                raise InputError("fusion: its files have expired")
+            a, b, fused = (read_image(path) for path in paths)
+        else:
+            a, b, fused = (read_image(path) for path in self.sources(job.id, request))
+            match_sizes([a, b, fused], False)
+        pictures = {"fused": fused} | {
+            name: on_luminance(RULES[name], 3407, a, b) if name in RULES else {"a-only": a, "b-only": b}[name]
+            for name in BASELINES
+        }
+        sources = as_tensor(a), as_tensor(b)
+        methods: dict[str, dict[str, float]] = {}
+        for name, picture in pictures.items():
+            values = evaluate(*sources, as_tensor(picture), request["convention"])
+            methods[name] = {metric: value.item() for metric, value in values.items()}
+            if not self.store.progress(job, len(methods), len(pictures)):
+                raise LostError
+        ranks = mean_ranks({name: MethodResult(values, {}) for name, values in methods.items()})
+        metrics = [
+            {"name": name, "higher_is_better": METRICS[name].higher_is_better} for name in methods["fused"]
+        ]
+        finite = {
+            name: {metric: v if np.isfinite(v) else None for metric, v in values.items()}
+            for name, values in methods.items()
+        }
+        result = {
+            "convention": request["convention"], "metrics": metrics, "methods": finite, "mean_rank": ranks,
+        }  # fmt: skip
+        self.store.finish(job, result, size_of(self.folders.jobs / job.id))
+
+
+def names_of(job: Job) -> list[str]:
+    """Return the client's names of a job's sources."""
+    return [source["name"] for source in job.request["sources"]]
+
+
+def shorter(text: str, paths: Sequence[Path], names: Sequence[str]) -> str:
+    """Return a text with the client's names of files instead of our paths."""
+    for path, name in zip(paths, names, strict=True):
+        text = text.replace(str(path), name)
+    return text
+
+
+def small(image: Image) -> Image:
+    """Return a picture no larger than a quick preview."""
+    scale = QUICK_SIDE / max(image.size)
+    if scale >= 1:
+        return image
+    height, width = (max(16, round(side * scale)) for side in image.size)
+    return resampled(image, (height, width))
+
+
+def drawn(luma: Tensor) -> bytes:
+    """Return a luminance (H, W) in [-1, 1] as a small PNG."""
+    pixels = ((luma.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+    picture = PILImage.fromarray(pixels)
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    return _encoded(picture)
+
+
+def as_png(samples: NDArray[np.uint8]) -> bytes:
+    """Return samples (H, W), (H, W, 1) or (H, W, 3) as a PNG that is quickly made."""
+    return _encoded(PILImage.fromarray(samples[..., 0] if samples.shape[-1] == 1 else samples))
+
+
+def _encoded(picture: PILImage.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def as_tensor(image: Image) -> Tensor:
+    """Return a picture as metrics take it, (1, C, H, W) uint8."""
+    return torch.from_numpy(np.ascontiguousarray(as_bytes(image))).movedim(-1, 0)[None]

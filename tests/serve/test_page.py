@@ -1,0 +1,307 @@
+"""The page in a real browser, with a real server; skipped where playwright or Chromium is absent."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from tests.conftest import ROOT, Command, picture
+from tests.serve.served import Served, served, until, write_pair
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+pytestmark = pytest.mark.slow
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = Path(os.environ.get("DDFM_AXE", ROOT / ".axe-core" / "package" / "axe.min.js"))
+PATIENCE = 240_000  # milliseconds: for a machine with much other work
+TOKEN = "a-token-for-the-tests"
+
+DROP = """files => {
+  const transfer = new DataTransfer();
+  for (const {name, data} of files) {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    transfer.items.add(new File([bytes], name));
+  }
+  const drop = (name) => document.getElementById("drop")
+    .dispatchEvent(new DragEvent(name, {dataTransfer: transfer, bubbles: true, cancelable: true}));
+  drop("dragover"); drop("drop");
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with served(tmp_path_factory.mktemp("page"), "--threads", "1") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(server: Served) -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
+    """Open a page; any request elsewhere, and any complaint, fails the test."""
+    requests, complaints, pages = [], [], []
+
+    def open_page(address: str, expected: str = "") -> Any:
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda request: requests.append((address, request.url)))
+        page.on(
+            "console",
+            lambda message: (
+                None if expected and expected in message.text else complaints.append(message.text)
+            ),
+        )
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    elsewhere = [url for home, url in requests if not url.startswith((home, "blob:", "data:"))]
+    assert elsewhere == []
+    assert complaints == []
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Path]:
+    """Two real pictures where there are any, else drawn ones."""
+    folder = Path(os.environ.get("DDFM_SHARED", ROOT.parent / "shared")) / "data" / "ivf" / "tno"
+    found = [sorted((folder / side).iterdir())[0] for side in ("ir", "vi") if (folder / side).is_dir()]
+    if len(found) < 2:
+        return list(write_pair(tmp_path, 120, 160))
+    copies = [
+        tmp_path / f"{name}{path.suffix}" for name, path in zip(("thermal", "visible"), found, strict=True)
+    ]
+    for path, copy in zip(found, copies, strict=True):
+        copy.write_bytes(path.read_bytes())
+    return copies
+
+
+def drop(page: Any, *paths: Path) -> None:
+    files = [{"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in paths]
+    page.evaluate(DROP, files)
+
+
+def fused(page: Any) -> None:
+    page.locator("#fuse").click()
+    page.locator("#facts").wait_for(state="visible")
+
+
+def pixels(page: Any) -> Any:
+    data = page.evaluate("document.getElementById('canvas').toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB"), int)
+
+
+def saved(page: Any, press: Callable[[], None]) -> bytes:
+    with page.expect_download() as waited:
+        press()
+    return Path(waited.value.path()).read_bytes()
+
+
+def test_drop_fuse_look_and_download(
+    server: Served, opened: Any, pair: list[Path], ddfm: Command, tmp_path: Path
+) -> None:
+    from ddfm.devices import threads
+
+    page = opened(f"{server.address}/")
+    drop(page, *pair)
+    assert page.locator("#chosen li").count() == 2
+    page.locator("#settings summary").click()
+    page.get_by_label("Seed").fill("12")
+    page.locator("select[name=task]").select_option("infrared")
+    page.get_by_label("Steps").fill("30")
+    page.locator("#fuse").click()
+    page.locator("#badge", has_text="preview, step").wait_for()  # progress, live
+    assert 0 < page.locator("#progress").evaluate("bar => bar.value") < 1
+    page.locator("#facts").wait_for(state="visible")
+    data = saved(page, page.get_by_role("button", name="Download", exact=True).click)
+    with threads(1):
+        done = ddfm(
+            "fuse", *pair, "-o", tmp_path / "own.png", "--seed", 12, "--task", "infrared", "--steps", 30
+        )
+    assert done.returncode == 0, done.stderr
+    assert data == (tmp_path / "own.png").read_bytes()
+    deep = saved(page, page.get_by_role("button", name="TIFF, 16 bits").click)
+    assert tifffile.imread(io.BytesIO(deep)).dtype == np.uint16
+    command = page.locator("#command").inner_text()
+    assert command.startswith("OMP_NUM_THREADS=1 ddfm fuse thermal")
+    assert "--seed 12" in command
+
+    # Compare: the first source on the left, the fused one between, the second on the right.
+    own = np.asarray(Image.open(tmp_path / "own.png").convert("RGB"), int)
+    first, second = (np.asarray(Image.open(path).convert("RGB"), int) for path in pair)
+    shown, width = pixels(page), own.shape[1]
+    for start, end, expected in ((0, 0.3, first), (0.37, 0.63, own), (0.7, 1, second)):
+        part = slice(round(start * width), round(end * width))
+        assert np.array_equal(shown[:, part], expected[:, part])
+    page.get_by_label("First source up to").fill("100")
+    assert np.array_equal(pixels(page)[:, : width - 20], first[:, : width - 20])
+    page.get_by_text("Fused", exact=True).click()
+    assert np.array_equal(pixels(page), own)
+    page.get_by_text("Difference", exact=True).click()
+    assert np.abs(pixels(page) - np.abs(first - second)).max() <= 1
+    page.locator("#canvas").press("ArrowRight")
+    assert "by 1, 0 pixels" in page.locator("#nudged").inner_text()
+    assert np.abs(pixels(page)[:, 1:] - np.abs(first[:, 1:] - second[:, :-1])).max() <= 1
+
+    # The balance slider changes what is shown, and comes back.
+    page.get_by_text("Fused", exact=True).click()
+    page.locator("#balance").fill("1")
+    page.locator("#badge", has_text="balance 1.00").wait_for()
+    assert not np.array_equal(pixels(page), own)
+    page.locator("#balance").fill("0.5")
+    page.locator("#badge").wait_for(state="hidden")
+    assert np.array_equal(pixels(page), own)
+
+    page.get_by_role("button", name="Measure it").click()
+    page.locator("#metrics table").wait_for()
+    assert page.locator("#metrics tbody tr").count() == 8
+
+    # This browser's jobs are there again after a reload.
+    page.reload()
+    page.locator("#jobs .open").first.click()
+    page.locator("#facts").wait_for(state="visible")
+    page.get_by_text("Fused", exact=True).click()
+    assert np.array_equal(pixels(page), own)
+
+
+def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> None:
+    files = []
+    for k in range(3):
+        for source, made in zip(("ir", "vis"), write_pair(tmp_path, 48, 64, seed=k), strict=True):
+            files.append(made.rename(tmp_path / f"scene{k}_{source}.png"))
+    page = opened(f"{server.address}/")
+    drop(page, *files)
+    assert page.locator("#chosen .name").all_inner_texts()[0].startswith("scene0")
+    page.locator("#settings summary").click()
+    page.locator("select[name=task]").select_option("infrared")
+    assert page.locator("#fuse").inner_text() == "Fuse 3 sets"
+    fused(page)
+    states = page.locator("#jobs .state")
+    sync_api.expect(states).to_have_text(["done"] * 3, timeout=PATIENCE)
+    data = saved(page, page.locator("#zip").click)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert sorted(archive.namelist()) == ["scene0_ir.png", "scene1_ir.png", "scene2_ir.png"]
+    page.locator("#clear").click()
+    drop(page, *files[:2])
+    page.locator("select[name=form]").select_option("released")
+    page.get_by_label("Steps").fill("1000")
+    page.locator("#fuse").click()
+    page.locator("#badge", has_text="preview, step").wait_for()
+    page.locator("#cancel").click()
+    page.locator("#status", has_text="Cancelled").wait_for()
+
+
+def test_volumes_by_slices(server: Served, opened: Any, tmp_path: Path) -> None:
+    paths = [tmp_path / "mri.tif", tmp_path / "pet.tif"]
+    for path, seed in zip(paths, (0, 5), strict=True):
+        pages = np.stack([picture(40, 48, 1, np.uint8, seed + k) for k in range(3)])
+        tifffile.imwrite(path, pages, photometric="minisblack")
+    page = opened(f"{server.address}/")
+    page.locator("#files").set_input_files(paths)
+    page.locator("#settings summary").click()
+    page.locator("select[name=task]").select_option("medical")
+    fused(page)
+    page.get_by_text("Fused", exact=True).click()
+    before = page.evaluate("document.getElementById('canvas').toDataURL()")
+    page.locator("#slice").fill("3")
+    page.locator("#slice-number", has_text="3 of 3").wait_for()
+    until(lambda: page.evaluate("document.getElementById('canvas').toDataURL()") != before)
+    assert page.locator("#balancing").is_hidden()
+
+
+def test_a_token_is_asked_for(browser: Any, opened: Any, tmp_path: Path) -> None:
+    with served(tmp_path / "data", "--token", TOKEN) as server:
+        page = opened(f"{server.address}/", expected="401")
+        page.locator("#token-value").fill(TOKEN)
+        page.get_by_role("button", name="Use it").click()
+        page.locator("[name=prior] option").first.wait_for(state="attached")
+
+
+def test_keyboard_alone(server: Served, opened: Any, tmp_path: Path) -> None:
+    page = opened(f"{server.address}/")
+    page.locator("#files").set_input_files(list(write_pair(tmp_path, 48, 64)))
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        if page.evaluate("document.activeElement.id") == "fuse":
+            break
+    assert {"choose", "choose-folder", "fuse"} <= reached
+    page.keyboard.press("Enter")
+    page.locator("#facts").wait_for(state="visible")
+    page.locator("#modes input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#modes input:checked").get_attribute("value") == "fused"
+
+
+def test_nothing_is_wider_than_a_phone_and_both_schemes(server: Served, opened: Any, tmp_path: Path) -> None:
+    page = opened(f"{server.address}/")
+    drop(page, *write_pair(tmp_path, 48, 64))
+    fused(page)
+    for width in (1280, 768, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    brightness = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness.append(sum(map(int, colour[4:-1].split(","))))
+    assert brightness[0] > 600 > 150 > brightness[1]
+
+
+def test_axe_finds_nothing_serious(server: Served, opened: Any, tmp_path: Path) -> None:
+    if not AXE.is_file():
+        pytest.skip(f"{AXE} is absent: npm pack axe-core")
+    page = opened(f"{server.address}/")
+    found = []
+    page.emulate_media(color_scheme="light")
+    found += serious(page)
+    drop(page, *write_pair(tmp_path, 48, 64))
+    page.locator("#settings summary").click()
+    page.get_by_label("Find out how far").check()
+    fused(page)
+    page.get_by_role("button", name="Measure it").click()
+    page.locator("#metrics table").wait_for()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for mode in ("split", "blend", "checker", "uncertainty"):
+            page.locator(f"#modes input[value={mode}]").check(force=True)
+            found += serious(page)
+    assert found == []
+
+
+def serious(page: Any) -> list[str]:
+    # As the browser's own: the page's policy lets no script of others in.
+    session = page.context.new_cdp_session(page)
+    session.send("Runtime.evaluate", {"expression": AXE.read_text()})
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{violation['id']}: {violation['help']}: {node['html'][:120]} {node.get('failureSummary', '')[:300]}"
+        for violation in result["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
