@@ -56,7 +56,7 @@ def test_kills(cluster: RayCluster, tmp_path: Path) -> None:
     assert found["outputs written twice"] == 0
     fused, kept = map(int, re.findall(r"(\d+) fused, (\d+) kept", found["said by the second run"])[0])
     assert fused + kept == PAIRS
-    # What was there is kept; so is what the workers, which outlive the driver by a moment, wrote after the look.
+    # What was there is kept. So is what the workers, which outlive the driver by a moment, wrote later.
     assert 0 <= kept - found["outputs when the driver was killed"] <= 4
     local(sources, tmp_path / "local")
     assert differing(tmp_path / "ray", tmp_path / "local") == 0
