@@ -27,8 +27,8 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Any, NamedTuple
 
 import torch
@@ -37,9 +37,7 @@ from common import script_parser, write_result
 from ddfm.devices import pick_dtype, use_threads
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
-from ddfm.jobs import pool
 from ddfm.jobs.matching import Group, match_folders
-from ddfm.jobs.pool import Outcome
 from ddfm.likelihoods.forms import FORMS
 from ddfm.priors.loading import load_prior
 
@@ -118,13 +116,12 @@ def computed(data: Path, pairs: int, workers: int, steps: int) -> Times:
     read = {group: [read_image(path) for path in group.files] for group in groups}
     prior = load_prior().to("cpu", pick_dtype("auto", torch.device("cpu"), warm=True))
 
-    def work(some: Sequence[Group], stop: Event) -> list[Outcome]:
-        for group in some:
-            fuse(*read[group], prior=prior, task="infrared", steps=steps)
-        return []
+    def work(group: Group) -> None:
+        fuse(*read[group], prior=prior, task="infrared", steps=steps)
 
     def all_of(todo: Sequence[Group]) -> None:
-        pool.run(todo, work, workers=workers, prepare=lambda: use_threads(1))
+        with ThreadPoolExecutor(workers, initializer=lambda: use_threads(1)) as pool:
+            list(pool.map(work, todo))
 
     all_of(groups[:workers])
     start, busy = time.perf_counter(), time.process_time()

@@ -34,6 +34,7 @@ from ddfm.benchmark.evaluation import evaluate_folders, write_csv, write_json
 from ddfm.formats.atomic import leftovers
 from ddfm.fusion.options import Options
 from ddfm.jobs.folders import fuse_folders
+from ddfm.jobs.manifest import NAME
 from ddfm.jobs.volumes import fuse_volumes
 from ddfm.training.recipe import Recipe
 from ddfm.training.run import train
@@ -55,11 +56,11 @@ class Job(NamedTuple):
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """What every file below a folder holds, by its path there."""
+    """What every file below a folder holds, by its path there; records of folder runs hold times."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(NAME)
     }
 
 

@@ -126,6 +126,11 @@ class Poison:
         return (Path.touch, (Path("poisoned"),))
 
 
+def seen(folder: Path) -> list[Path]:
+    """What a user sees of a folder: all but the record of its run, sorted."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".ddfm-manifest"))
+
+
 def picture(height: int, width: int, channels: int, dtype: type, seed: int = 0) -> NDArray[Any]:
     """A smooth random picture over the whole range of ``dtype``: (H, W) or (H, W, channels)."""
     rng = np.random.default_rng(seed)

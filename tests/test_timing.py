@@ -18,7 +18,7 @@ from ddfm import timing as stages
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.timing import Times, profile, stage
-from tests.conftest import Command, check_refusals, picture
+from tests.conftest import Command, check_refusals, picture, seen
 
 
 class Clock:
@@ -284,7 +284,7 @@ def run(ddfm: Command, tmp_path: Path) -> Callable[..., tuple[str, str]]:
         assert before.stderr.replace("plain", "timed") == after.stderr[: after.stderr.index("stage  ")]
         as_before = seconds_left_out(before.stdout).replace("plain", "timed")
         assert as_before == seconds_left_out(after.stdout)
-        for file in [plain] if plain.is_file() else plain.iterdir():
+        for file in [plain] if plain.is_file() else seen(plain):
             assert file.read_bytes() == (timed if plain.is_file() else timed / file.name).read_bytes()
         return after.stdout, after.stderr
 

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ddfm.benchmark.evaluation import as_table, evaluate_folders, read_8_bits, write_csv, write_json
+from ddfm.benchmark.evaluation import as_table, evaluate_folders, write_csv, write_json
 from ddfm.errors import InputError
+from ddfm.jobs.files import read_8_bits
 from ddfm.metrics import METRICS, evaluate
 
 STEMS = ("night", "street", "tower")

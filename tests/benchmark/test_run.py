@@ -10,13 +10,14 @@ import pytest
 from PIL import Image as PILImage
 
 from ddfm.benchmark.datasets import DATASETS
-from ddfm.benchmark.evaluation import evaluate_folders, read_8_bits
+from ddfm.benchmark.evaluation import evaluate_folders
 from ddfm.benchmark.methods import Method, find_methods
 from ddfm.benchmark.published import load_published, published_for
 from ddfm.benchmark.report.plots import box, short
 from ddfm.benchmark.report.sheet import Window, most_different
 from ddfm.benchmark.run import Failure, Meter, run, summarise
 from ddfm.errors import InputError
+from ddfm.jobs.files import read_8_bits
 from ddfm.jobs.matching import Group
 from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey
 from ddfm.pictures.image import Image

@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 
 from ddfm.commands.fuse import fuse as fuse_command
 from ddfm.fusion import pipeline
-from tests.conftest import Command, check_refusals, picture
+from tests.conftest import Command, check_refusals, picture, seen
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_no_steps_and_clean_sources_need_no_prior(
         done = ddfm("fuse", *sources, "-o", out, "--steps", 0, "--prior", "unnatural")
         assert "no such prior" not in done.stderr
         assert out.exists()
-    assert len(list((tmp_path / "outs").iterdir())) == 3
+    assert len(seen(tmp_path / "outs")) == 3
 
 
 def test_a_noisy_source_needs_the_prior(ddfm: Command, pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_three_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path
         PILImage.fromarray(picture(32, 48, 3, np.uint8, 5)).save(third / f"{stem}.webp")
     done = ddfm("fuse", *folders, third, "-o", tmp_path / "out", "--steps", 0, "--colour-from", 3)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
+    assert [path.name for path in seen(tmp_path / "out")] == ["0.png", "2.png"]
     assert "no partner" in done.stderr
     assert "0 and 1 more: task infrared" in done.stderr
 
@@ -192,7 +192,7 @@ def test_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> N
     out = tmp_path / "out"
     done = ddfm("fuse", *folders, "-o", out, "--steps", 1)
     assert done.returncode == 1
-    assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "2.png"]
+    assert [path.name for path in seen(out)] == ["0.png", "1.png", "2.png"]
     assert "3 fused, 0 kept, 2 failed" in done.stdout
     failures = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert [line.split(":")[1].strip() for line in failures] == ["broken", "sizes"]
@@ -202,7 +202,7 @@ def test_folders(ddfm: Command, folders: tuple[Path, Path], tmp_path: Path) -> N
     assert "no partner" in done.stderr
     assert "lonely.png" in done.stderr
 
-    kept = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    kept = {path: path.stat().st_mtime_ns for path in seen(out)}
     (out / "1.png").unlink()
     again = ddfm("fuse", *folders, "-o", out, "--steps", 1)
     assert again.returncode == 1

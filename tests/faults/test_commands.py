@@ -19,8 +19,9 @@ from ddfm.commands.terminal import label
 from ddfm.errors import InputError, one_line, visible
 from ddfm.formats.pictures import write_pages
 from ddfm.formats.tables import cell
-from ddfm.jobs.matching import Group, finished
+from ddfm.jobs.matching import is_output
 from ddfm.pictures.image import from_array
+from ddfm.places.local import LocalFolder
 from tests.conftest import Command, picture
 from tests.formats.medical import hounsfield, write_nifti
 
@@ -99,16 +100,19 @@ def test_training_does_not_write_over_photographs(ddfm: Command, tmp_path: Path)
 
 
 def test_empty_files_and_folders_are_no_outputs(sources: Path) -> None:
-    group = Group("1", (sources / "ir" / "1.png", sources / "vi" / "1.png"))
     out = sources / "out"
     out.mkdir()
-    assert not finished(group, out)
+
+    def finished() -> list[bool]:
+        return [is_output(LocalFolder(out).head(name)) for name in ("1.png", "1.tif")]
+
+    assert finished() == [False, False]
     (out / "1.png").touch()
-    assert not finished(group, out)
+    assert finished() == [False, False]
     (out / "1.tif").mkdir()
-    assert not finished(group, out)
+    assert finished() == [False, False]
     (out / "1.png").write_bytes((sources / "a.png").read_bytes())
-    assert finished(group, out)
+    assert finished() == [True, False]
 
 
 def test_names_of_every_kind_reach_nobody_raw(ddfm: Command, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder, write_folder, write_whole
 from ddfm.fusion.options import Options
 from ddfm.video import fuse_videos
-from tests.conftest import picture
+from tests.conftest import picture, seen
 from tests.formats.test_atomic import short_files
 from tests.video.test_hostile import write
 
@@ -89,12 +89,18 @@ def test_a_full_disk_and_a_video(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_runs_into_one_folder(tmp_path: Path) -> None:
-    """Three of eight ended with status 1, because their partial files had one name."""
+    """They exclude each other: the second is refused, unless it comes when the first has ended."""
     for folder in ("ir", "vi"):
         (tmp_path / folder).mkdir()
         for k in range(6):
             Image.fromarray(picture(48, 48, 1, np.uint8, k)).save(tmp_path / folder / f"{k}.png")
     folders = [str(tmp_path / name) for name in ("ir", "vi", "out")]
-    runs = [subprocess.Popen([sys.executable, "-c", TWO_RUNS, *folders]) for _ in range(2)]
-    assert [run.wait() for run in runs] == [0, 0]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{k}.png" for k in range(6)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", TWO_RUNS, *folders], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [run.communicate()[1] for run in runs]
+    assert 0 in [run.returncode for run in runs]
+    for run, end in zip(runs, ends, strict=True):
+        assert run.returncode == 0 or "another run is writing to this folder" in end
+    assert [path.name for path in seen(tmp_path / "out")] == [f"{k}.png" for k in range(6)]

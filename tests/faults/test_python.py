@@ -13,7 +13,7 @@ import ddfm
 from ddfm.devices import is_items_fault, own_settings, pick_device
 from ddfm.errors import InputError
 from ddfm.fusion.sources import as_images
-from ddfm.jobs.pool import reason
+from ddfm.jobs.work import reason
 from tests.conftest import picture
 
 GREY = torch.from_numpy(picture(32, 32, 1, np.uint8))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from threading import Barrier, Event, Lock, Thread
+from threading import Barrier, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,13 @@ from PIL import Image as PILImage
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion, fuse
 from ddfm.fusion.result import FusionResult
-from ddfm.jobs import files
-from ddfm.jobs import folders as jobs
-from ddfm.jobs.matching import Group
+from ddfm.jobs import files, work
 from ddfm.jobs.memory import Budget, peak_bytes
-from ddfm.jobs.pool import Outcome, run
 from ddfm.likelihoods.tiled import SIDE
 from ddfm.pictures.image import from_array
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
-from tests.conftest import Command, check_refusals, examples, picture
+from tests.conftest import Command, check_refusals, examples, picture, seen
 
 # The bundled prior takes multiples of 16 pixels: these are padded to 48x64, all but the last.
 SIZES = ((40, 56), (40, 56), (44, 60), (33, 64), (48, 64), (40, 56), (70, 30))
@@ -71,28 +68,10 @@ def mixed(tmp_path: Path) -> Path:
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {path.name: path.read_bytes() for path in seen(folder)}
 
 
-# --- The pool ------------------------------------------------------------------------------------
-
-
-def groups_of(count: int) -> list[Group]:
-    return [Group(str(n), ()) for n in range(count)]
-
-
-def test_groups_are_worked_on_at_once_and_reported_in_their_order() -> None:
-    met, prepared = Barrier(3), []
-
-    def work(groups: Sequence[Group], stop: Event) -> list[Outcome]:
-        met.wait(60)  # for two others
-        return [Outcome(group, {"of": len(groups)}) for group in groups]
-
-    groups = groups_of(9)
-    outcomes = run(groups, work, workers=3, batch=3, prepare=lambda: prepared.append(1))
-    assert [outcome.group for outcome in outcomes] == groups
-    assert [outcome.settings for outcome in outcomes] == [{"of": 3}] * 9
-    assert len(prepared) == 3
+# --- Interruption --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -104,21 +83,6 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_run_begins_nothing_more() -> None:
-    begun = []
-
-    def work(groups: Sequence[Group], stop: Event) -> list[Outcome]:
-        begun.append(groups[0].stem)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.wait(60)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(groups_of(5), work)
-    assert begun == ["0"]
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written is whole."""
     write = files.write_result
@@ -127,10 +91,10 @@ def test_an_interrupted_command(ddfm: Command, mixed: Path, monkeypatch: pytest.
         write(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(jobs, "write_result", write_and_interrupt)
+    monkeypatch.setattr(work, "write_result", write_and_interrupt)
     done = ddfm("fuse", mixed / "a", mixed / "b", "-o", mixed / "out", "--steps", 3)
-    assert (done.returncode, done.stdout) == (130, "")
-    written = list((mixed / "out").iterdir())
+    assert (done.returncode, done.stdout) == (130, ""), done.stderr
+    written = seen(mixed / "out")
     assert written
     for path in written:
         assert path.suffix == ".png"
@@ -254,7 +218,7 @@ def test_batches_are_what_their_pictures_are_alone(ddfm: Command, mixed: Path, s
         )
         assert "7 fused, 0 kept, 2 failed" in done.stdout, done
         assert done.stderr.count("failed: ") == 2
-    for alone in (mixed / "out1").iterdir():
+    for alone in seen(mixed / "out1"):
         pixels = [
             np.asarray(PILImage.open(path)).astype(int) for path in (alone, mixed / "out4" / alone.name)
         ]

@@ -12,7 +12,8 @@ from PIL import Image as PILImage
 
 from ddfm.demo.thermogram import flir_file
 from ddfm.formats.radiometric import read_thermogram
-from tests.conftest import Command, picture
+from ddfm.jobs.matching import match_thermograms
+from tests.conftest import Command, picture, seen
 from tests.formats.medical import write_nifti
 from tests.formats.test_radiometric import photograph, warmth
 
@@ -111,7 +112,7 @@ def test_a_mixed_folder_loses_nothing(ddfm: Command, tmp_path: Path) -> None:
     assert "holds no photograph" in lines["bare"]
     assert "not a radiometric JPEG" in lines["plain"]
     assert "empty" in lines["empty"]
-    assert {path.name for path in out.iterdir()} == {"good.png", "warmer.png"}
+    assert [path.name for path in seen(out)] == ["good.png", "warmer.png"]
     assert {path.name for path in (tmp_path / "t").iterdir()} == {"good.tif", "warmer.tif"}
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert [row["file"] for row in rows] == ["bare.jpg", "good.jpg", "warmer.JPG"]
@@ -123,6 +124,61 @@ def test_a_mixed_folder_loses_nothing(ddfm: Command, tmp_path: Path) -> None:
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 4
 
 
+def test_what_changes_the_outputs_is_known_to_the_record(ddfm: Command, tmp_path: Path) -> None:
+    folder, out, table = tmp_path / "in", tmp_path / "out", tmp_path / "t.csv"
+    folder.mkdir()
+    for k, name in enumerate(("a", "b")):
+        (folder / f"{name}.jpg").write_bytes(small(k))
+    fuse = ("fuse", folder, "-o", out, "--steps", 0, "--palette")
+    assert "2 fused, 0 kept" in ddfm(*fuse, "iron").stdout
+    again = ddfm(*fuse, "iron", "--table", table)  # which is no part of any output
+    assert "0 fused, 2 kept" in again.stdout
+    assert [row["file"] for row in csv.DictReader(table.read_text().splitlines())] == ["a.jpg", "b.jpg"]
+    for more in (("lava",), ("lava", "--emissivity", 0.7), ("lava", "--temperatures", tmp_path / "warm")):
+        assert "2 fused, 0 kept" in ddfm(*fuse, *more).stdout, more
+    assert "0 fused, 2 kept" in ddfm(*fuse, *more).stdout
+    before = (out / "a.png").read_bytes()
+    (folder / "c.jpg").write_bytes(small(40))  # with it the range of all is another one
+    assert "3 fused, 0 kept" in ddfm(*fuse, *more).stdout
+    assert (out / "a.png").read_bytes() != before
+    (folder / "d.jpg").write_bytes(small(20))  # it lies within
+    assert "1 fused, 3 kept" in ddfm(*fuse, *more).stdout
+
+
+def test_what_folders_of_thermograms_do_not_have(ddfm: Command, tmp_path: Path) -> None:
+    for name in ("thermal", "visible"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "thermal" / "1.jpg").write_bytes(flir_file(warmth(48, 64)))
+    PILImage.fromarray(picture(48, 64, 3, np.uint8)).save(tmp_path / "visible" / "1.png")
+    thermal, visible, out = (tmp_path / name for name in ("thermal", "visible", "out"))
+    for refused, words in (
+        ((thermal, "--metrics", "EN"), "--metrics compares files of pictures"),
+        ((thermal, "--table", "s3://bucket/t.csv"), "s3://bucket/t.csv: the table is written to a file"),
+        ((thermal, "--temperatures", thermal), "is one of the sources"),
+    ):
+        done = ddfm("fuse", *refused, "-o", out, "--steps", 0)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert words in done.stderr
+        assert not out.exists()
+    done = ddfm("fuse", thermal, visible, "-o", out, "--steps", 0, "--metrics", "EN")
+    assert "0 fused, 0 kept, 1 failed" in done.stdout
+    assert "failed: 1: " in done.stderr
+    assert "--metrics compares files of pictures" in done.stderr
+
+
+def test_names_of_groups_are_never_shared() -> None:
+    names = ("A_T", "A_V", "A", "B_R", "B_T", "B_W", "C_T", "D_V")
+    groups = match_thermograms({name: Path(f"{name}.jpg") for name in names})
+    assert {group.stem: [path.stem for path in group.files] for group in groups} == {
+        "A": ["A"],
+        "A_T": ["A_T", "A_V"],
+        "B": ["B_R", "B_W"],
+        "B_T": ["B_T", "B_W"],
+        "C_T": ["C_T"],
+        "D_V": ["D_V"],
+    }
+
+
 def test_djis_pairs_are_matched_by_their_names(ddfm: Command, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -132,7 +188,7 @@ def test_djis_pairs_are_matched_by_their_names(ddfm: Command, tmp_path: Path) ->
         PILImage.fromarray(picture(48, 64, 3, np.uint8)).save(folder / f"{stem}.JPG")
     done = ddfm("fuse", folder, "-o", tmp_path / "out", "--steps", 0)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"DJI_0001.png", "DJI_0002.png"}
+    assert [path.name for path in seen(tmp_path / "out")] == ["DJI_0001.png", "DJI_0002.png"]
 
 
 def test_two_folders_of_thermograms_and_photographs(ddfm: Command, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import Tensor
 
 from ddfm.devices import use_threads
 from ddfm.errors import InputError, visible
 from ddfm.formats.atomic import write_whole
 from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
-from ddfm.formats.pictures import images_by_stem, read_8bit
+from ddfm.formats.pictures import images_by_stem
 from ddfm.formats.tables import cell
+from ddfm.jobs.files import read_8_bits
 from ddfm.metrics import METRICS, Convention, check_convention, check_metrics, evaluate
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
@@ -171,12 +171,6 @@ def side_by_side(function: Callable[[str], Result], stems: Sequence[str]) -> Ite
         yield from pool.map(function, stems)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def read_8_bits(path: Path) -> Tensor:
-    """Read an 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
-    pixels = torch.from_numpy(read_8bit(path))
-    return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]
 
 
 def as_json(values: object) -> str:

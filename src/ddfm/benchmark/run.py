@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.benchmark.datasets import Dataset
-from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, read_8_bits
+from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values
 from ddfm.benchmark.methods import Method, as_bytes
 from ddfm.benchmark.published import published_for
 from ddfm.devices import ITEM_FAILURES, is_items_fault
 from ddfm.errors import InputError, reason_of
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.sources import match_sizes
+from ddfm.jobs.files import read_8_bits
 from ddfm.jobs.matching import Group
 from ddfm.metrics import Convention, metric_names
 from ddfm.metrics import evaluate as measure

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -55,21 +55,25 @@ from ddfm.errors import InputError
 if TYPE_CHECKING:
     from ddfm.formats.volumes import VolumeRange
     from ddfm.fusion.options import Options
+    from ddfm.jobs.engine import Engine
     from ddfm.jobs.files import Outputs
     from ddfm.jobs.folders import FolderResult
-    from ddfm.jobs.pool import Outcome
+    from ddfm.jobs.numbers import Numbers
     from ddfm.thermal.options import ThermalOptions
+
+ENGINES = ("local", "ray")
 
 
 def fuse(
     sources: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Two or more image files, or as many folders; one, if thermal cameras' own files hold both.",
+            help="Two or more image files, or as many folders or URLs of such; one, if thermal cameras' own "
+            "files hold both.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="File or, for folders, folder to write.")],
     task: TaskOption = "auto",
     steps: Annotated[
         int | None,
@@ -163,6 +167,32 @@ def fuse(
             metavar="N", help="Folders: pictures shown to the network at once.", show_default="1, on GPUs 8"
         ),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Folders: what does the work, local (this process) or ray (docs/scale.md).")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto",
+            help="Of a Ray cluster that is there.",
+            show_default="all devices of this machine",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="On Ray.", show_default="as many as the cluster has room for"),
+    ] = None,
+    worker_cores: Annotated[
+        int, typer.Option(metavar="K", help="Of each worker on Ray; where there are GPUs it has one of them.")
+    ] = 1,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Folders: measured of every output, for the record."),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Folders: show the run's numbers to Prometheus on 127.0.0.1."),
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went.")] = False,
     palette: PaletteOption = None,
     annotate: AnnotateOption = False,
@@ -184,6 +214,7 @@ def fuse(
     """
     with tell_times(profile):
         wanted, kind = parse_ranges(ranges or [], len(sources)), kind_of(sources)
+        check_engine(kind, engine, address, workers, metrics, metrics_port)
         with importing():
             from ddfm.fusion.options import Options
             from ddfm.jobs.files import Outputs
@@ -199,39 +230,99 @@ def fuse(
             register=parse_register(register, register_report),
             sources=max(2, len(sources)),
         )
-        outputs = Outputs(output, uncertainty, register_report, source_map, temperatures, table)
+        paths = [Path(source) for source in sources]
+        warmth = [None if name is None else Path(name) for name in (temperatures, table)]
+        outputs = Outputs(Path(output), uncertainty, register_report, source_map, *warmth)
         if kind == "volumes":
             check_no_thermal(thermal, outputs)
-            run_volumes(sources, output, options, prior, wanted, copy_patient)
+            run_volumes(paths, Path(output), options, prior, wanted, copy_patient)
         elif kind == "folders":
-            run_folders(sources, outputs, options, prior, wanted, thermal, overwrite, batch)
+            with shown(metrics_port) as show:
+                result = run_folders(
+                    sources,
+                    output,
+                    options,
+                    show,
+                    prior=prior,
+                    uncertainty=uncertainty,
+                    register_report=register_report,
+                    source_map=source_map,
+                    ranges=wanted,
+                    thermal=thermal,
+                    temperatures=temperatures,
+                    table=table,
+                    metrics=metrics.split(",") if metrics else (),
+                    overwrite=overwrite,
+                    batch=batch,
+                    engine=engine_of(engine, address, workers, worker_cores),
+                )
+            tell_folders(output, result)
         else:
-            run_files(sources, outputs, options, prior, wanted, thermal)
+            run_files(paths, outputs, options, prior, wanted, thermal)
 
 
-def kind_of(sources: Sequence[Path]) -> Literal["files", "folders", "volumes"]:
+def check_engine(
+    kind: str, engine: str, address: str | None, workers: int | None, *folders_only: object
+) -> None:
+    """Raise InputError for options of an engine, or of folders, that would have no effect."""
+    if engine not in ENGINES:
+        raise InputError(f"--engine {engine}: not one of {', '.join(ENGINES)}")
+    if engine == "local" and (address is not None or workers is not None):
+        raise InputError("--address, --workers: are for --engine ray")
+    if kind != "folders" and (engine != "local" or any(option is not None for option in folders_only)):
+        raise InputError("--engine, --metrics, --metrics-port: are for folders")
+
+
+def engine_of(name: str, address: str | None, workers: int | None, cores: int) -> Engine | None:
+    """Return the engine of that name; None for the one that folder runs have by themselves."""
+    if name == "local":
+        return None
+    with importing():
+        from ddfm.cluster.ray_engine import RayEngine
+
+    return RayEngine(address, workers, cores)
+
+
+@contextmanager
+def shown(port: int | None) -> Iterator[Callable[[Numbers], None]]:
+    """Give what a run's numbers are handed to, for a monitor; without a port nobody sees them."""
+    if port is None:
+        yield lambda numbers: None
+        return
+    with importing():
+        from ddfm.cluster.page import serve
+
+    with serve(port) as show:
+        yield show
+
+
+def kind_of(sources: Sequence[str]) -> Literal["files", "folders", "volumes"]:
     """Return what the sources are. Raises InputError for too few, missing or mixed ones."""
     with importing():
         from ddfm.formats.files import exists
         from ddfm.formats.radiometric import radiometric_source
         from ddfm.formats.volumes import is_volume
+        from ddfm.places import is_url
 
-    for path in sources:
+    if any(map(is_url, sources)):  # whatever it is, it is not looked at twice
+        return "folders"
+    paths = [Path(source) for source in sources]
+    for path in paths:
         if not exists(path):
             raise InputError(f"{path}: no such file or folder")
 
-    volumes = [is_volume(path) for path in sources]
-    if len(sources) < 2 and (any(volumes) or (sources[0].is_file() and radiometric_source(sources) is None)):
+    volumes = [is_volume(path) for path in paths]
+    if len(paths) < 2 and (any(volumes) or (paths[0].is_file() and radiometric_source(paths) is None)):
         raise InputError(
-            f"two sources or more are needed, {len(sources)} given: ddfm fuse A B -o OUT "
-            f"({sources[0]} is not a radiometric JPEG, which would be both)"
+            f"two sources or more are needed, {len(paths)} given: ddfm fuse A B -o OUT "
+            f"({paths[0]} is not a radiometric JPEG, which would be both)"
         )
     if any(volumes) and not all(volumes):
         raise InputError(
             f"{sources[volumes.index(True)]}: is a volume and {sources[volumes.index(False)]} is none; all "
             "or none of the sources have to be"
         )
-    folders = [path.is_dir() for path in sources]
+    folders = [path.is_dir() for path in paths]
     if not all(volumes) and any(folders) and not all(folders):
         mixed = " and ".join(map(str, sources))
         raise InputError(f"{mixed}: either files or folders are needed, not some of each")
@@ -305,59 +396,47 @@ def run_volumes(
 
 
 def run_folders(
-    folders: Sequence[Path],
-    outputs: Outputs,
+    folders: Sequence[str],
+    output: str,
     options: Options,
-    prior: str,
-    ranges: Sequence[VolumeRange],
-    thermal: ThermalOptions,
-    overwrite: bool,
-    batch: int | None,
-) -> None:
-    """Fuse folders, with progress bars; raises Exit(1) after naming the pictures that failed."""
+    show: Callable[[Numbers], None],
+    **others: Any,
+) -> FolderResult:
+    """Fuse folders as `fuse_folders`, with progress bars and the run's numbers."""
     with importing():
-        from ddfm.jobs.folders import fuse_folders
+        from ddfm.jobs.folders import Watch, fuse_folders
 
-    def tell_beginning(result: FolderResult, total: int) -> None:
-        for path in result.unmatched:
+    def tell_unmatched(paths: Iterator[Path]) -> None:
+        for path in paths:
             tell(f"no partner: {path}")
-        if result.kept:
-            tell(f"{result.kept} of {total} finished before, kept (--overwrite makes them again)")
 
     with progress_bars() as bars:
-        result = fuse_folders(
-            folders,
-            outputs.fused,
-            options,
-            prior=prior,
-            uncertainty=outputs.std,
-            register_report=outputs.report,
-            source_map=outputs.source_map,
-            ranges=ranges,
-            thermal=thermal,
-            temperatures=outputs.temperatures,
-            table=outputs.table,
-            overwrite=overwrite,
-            batch=batch,
-            progress=FolderBars(bars),
-            begin=tell_beginning,
-        )
-    tell_folders(outputs.fused, result)
+        shown = FolderBars(bars)
+
+        def begin(numbers: Numbers) -> None:
+            shown.numbers = numbers
+            show(numbers)
+
+        watch = Watch(begin, tell_unmatched, shown)
+        return fuse_folders(folders, output, options, watch=watch, **others)
 
 
-def tell_folders(output: Path, result: FolderResult) -> None:
+def tell_folders(output: str, result: FolderResult) -> None:
     """Print what was done and what was not; raises Exit(1) if anything failed."""
-    tasks: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in result.outcomes:
-        if outcome.settings:
-            tasks[outcome.settings["task"]].append(outcome)
-    for task, made in tasks.items():
-        others = f" and {len(made) - 1} more" if made[1:] else ""
-        assert made[0].settings
-        tell_task(f"{made[0].group.stem}{others}", task, made[0].settings["why"])
-    failed = result.failed
-    say(f"{output}: {len(result.outcomes) - len(failed)} fused, {result.kept} kept, {len(failed)} failed")
-    for outcome in failed:
+    from ddfm.jobs.manifest import FAILED, QUARANTINED
+
+    for task, why, stem, count in result.record.tasks():
+        others = f" and {count - 1} more" if count > 1 else ""
+        tell_task(f"{stem}{others}", task, why)
+    numbers = result.numbers
+    if numbers.kept:
+        tell(f"{numbers.kept} of {numbers.listed} finished before, kept (--overwrite makes them again)")
+    for worker, count in sorted(numbers.by_worker.items()) if len(numbers.by_worker) > 1 else ():
+        tell(f"worker {worker}: {count} fused, {numbers.mean_rate(worker):.2f} a second")
+    if numbers.retried or numbers.lost:
+        tell(f"{numbers.retried} tried again, {numbers.lost} of them because a worker ended")
+    say(f"{output}: {result.fused} fused, {result.kept} kept, {numbers.failed} failed")
+    for outcome in result.record.outcomes((FAILED, QUARANTINED)):
         tell(f"failed: {outcome.group.stem}: {outcome.failure}")
-    if failed:
+    if numbers.failed:
         raise typer.Exit(1)

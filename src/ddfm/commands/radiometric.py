@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,13 +37,13 @@ IsothermOption = Annotated[
     typer.Option(metavar="LOW HIGH", rich_help_panel=PANEL, help="Mark what lies between, in °C."),
 ]
 TemperaturesOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="TIF", rich_help_panel=PANEL, help="Write each fused pixel's temperature, float, in °C."
     ),
 ]
 TableOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(metavar="CSV", rich_help_panel=PANEL, help="Write minimum, mean, maximum, a line a file."),
 ]
 PlaceOption = Annotated[

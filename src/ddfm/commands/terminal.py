@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from ddfm.jobs.folders import Progress as FolderProgress
+    from ddfm.jobs.numbers import Numbers
+    from ddfm.jobs.work import Progress as FolderProgress
 
 
 def prepare_streams() -> None:
@@ -92,6 +93,7 @@ class FolderBars:
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
         self.known: dict[str, TaskID] = {}
+        self.numbers: Numbers | None = None
         self.lock = Lock()
 
     def __call__(self, progress: FolderProgress) -> None:
@@ -101,8 +103,23 @@ class FolderBars:
                 title = label(progress.name) or "pictures"
                 self.known[progress.name] = self.bars.add_task(title, total=progress.total)
             self.bars.update(self.known[progress.name], completed=progress.done, total=progress.total)
+            if not progress.name and self.numbers is not None:
+                self._show(self.known[""], self.numbers)
             if progress.name and progress.done >= progress.total:
                 self.bars.remove_task(self.known.pop(progress.name))
+
+    def _show(self, overall: TaskID, numbers: Numbers) -> None:
+        """Show the rate and the failures of all workers, and a line for each if they are several."""
+        failed = f", {numbers.failed} failed" if numbers.failed else ""
+        self.bars.update(overall, description=f"pictures  {numbers.rate:.2f}/s{failed}")
+        rates = numbers.rates
+        for worker, rate in rates.items() if len(rates) > 1 else ():
+            if worker not in self.known:
+                self.known[worker] = self.bars.add_task(label(worker), total=None)
+            count = numbers.by_worker[worker]
+            self.bars.update(
+                self.known[worker], description=f"{label(worker)}  {rate:.2f}/s", completed=count
+            )
 
 
 def tell_task(what: str, task: str, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def images_by_stem(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> d
         raise InputError(f"{folder} is not a folder")
     found: dict[str, Path] = {}
     for path in entries(folder):
-        if path.suffix.lower() in suffixes and path.is_file() and not path.name.startswith("."):
+        if is_image_name(path.name, suffixes) and path.is_file():
             if path.stem in found:
                 raise InputError(
                     f"{folder}: holds both {found[path.stem].name} and {path.name}, "
@@ -49,6 +50,11 @@ def images_by_stem(folder: Path, suffixes: Collection[str] = READ_SUFFIXES) -> d
                 )
             found[path.stem] = path
     return found
+
+
+def is_image_name(name: str, suffixes: Collection[str] = SUFFIXES.keys()) -> bool:
+    """Tell whether a file of that name is taken for a picture: by its suffix, and if it is not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122 - quick
 
 
 def read_image(path: Path | str, value_range: RangeChoice = None) -> Image:

@@ -169,6 +169,10 @@ class Options:
                 f"of 0 to {MOST_BLUR:g} pixels"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs: its device may be another."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @property
     def likelihood_form(self) -> Form:
         """Return the form itself, where ``form`` may be its name."""

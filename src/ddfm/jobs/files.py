@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.formats.files import read_whole
 from ddfm.formats.heatmap import check_std, picture_path, write_std
 from ddfm.formats.labels import check_labels, write_labels
 from ddfm.formats.paths import check_paths, numbered
-from ddfm.formats.pictures import check_writable, read_image, write_image
+from ddfm.formats.pictures import check_writable, read_8bit, read_image, write_image
 from ddfm.formats.radiometric import radiometric_source, thermogram_of
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
@@ -220,10 +222,17 @@ def write_result(
     thermal: ThermalOptions = NO_THERMAL,
 ) -> None:
     """Write the fused picture, drawn as asked, and whatever else was asked for."""
-    write_image(outputs.fused, result.image if placed is None else drawn(result.image, placed, thermal))
     if outputs.temperatures and placed:
         write_temperatures(outputs.temperatures, placed)
     if outputs.std and result.std is not None:
         write_std(outputs.std, result.std)
     if outputs.source_map and result.source_map is not None:
         write_labels(outputs.source_map, result.source_map)
+    image = result.image if placed is None else drawn(result.image, placed, thermal)
+    write_image(outputs.fused, image)  # the last: where it is, all is
+
+
+def read_8_bits(path: Path) -> Tensor:
+    """Read an 8-bit image as (1, C, H, W) uint8: grey stays grey, anything coloured becomes RGB."""
+    pixels = torch.from_numpy(read_8bit(path))
+    return (pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))[None]

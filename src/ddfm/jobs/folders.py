@@ -1,71 +1,58 @@
-"""Fuse folders: files matched by stem, finished ones kept, several done at once, bad ones named."""
+"""Fuse folders: files matched by stem while they are listed, finished ones kept, bad ones named.
+
+The way of a group: `listing` finds its files; `plan` looks into the record (`manifest`) and at what lies in
+the output folder, and keeps it, sets it aside or gives it out; an engine (`engine`, or `cluster`) hands it to
+a worker (`work`); what became of it is written down. One thread does all of it but the work.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, cycle
 from pathlib import Path
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ddfm.devices import memory_at_hand, use_threads
 from ddfm.errors import InputError
-from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.files import exists, is_folder
 from ddfm.formats.paths import check_paths, identity
-from ddfm.formats.pictures import read_image, suffix_for
+from ddfm.formats.pictures import read_image
 from ddfm.formats.radiometric import Thermogram, radiometric_source, read_thermogram
 from ddfm.formats.volumes import VolumeRange
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
-from ddfm.fusion.restore import template
-from ddfm.fusion.result import FusionResult
 from ddfm.fusion.sources import match_sizes
 from ddfm.fusion.task import Choice
-from ddfm.jobs.files import (
-    NO_THERMAL,
-    Given,
-    Outputs,
-    check_outputs,
-    read_sources,
-    write_result,
-)
-from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group, finished, match_folders, match_thermograms
-from ddfm.jobs.memory import MEMORY_FRACTION, Budget, peak_bytes
-from ddfm.jobs.pool import FAILURES, Outcome, reason, run
-from ddfm.likelihoods.tiled import is_large
+from ddfm.jobs.engine import Engine, Threads
+from ddfm.jobs.files import NO_THERMAL, Outputs
+from ddfm.jobs.listing import Found, Groups, Listing, Thermograms
+from ddfm.jobs.manifest import DONE, FAILED, NAME, QUARANTINED, Manifest, Outcome, Record
+from ddfm.jobs.matching import OUTPUT_SUFFIXES, Group
+from ddfm.jobs.numbers import Numbers
+from ddfm.jobs.plan import Plan
+from ddfm.jobs.signature import signature
+from ddfm.jobs.work import NOT_MEASURED, Job, Progress, Targets, of_group, reading
+from ddfm.metrics.registry import check_metrics
 from ddfm.pictures.image import Image
 from ddfm.pictures.ranges import spanning
-from ddfm.pictures.tiles import Padding
-from ddfm.priors.base import BYTES_A_PIXEL
+from ddfm.places import is_url, place_of
+from ddfm.places.base import Place, PlaceError
+from ddfm.places.local import LocalFolder
 from ddfm.thermal.files import check_table, write_table
 from ddfm.thermal.options import ThermalOptions
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
 
-GPU_WORKERS, GPU_BATCH = 3, 8  # one reads, one computes, one writes
+Name = str | os.PathLike[str]
 VOTES = 9  # groups that a folder's task is chosen by
-
-
-class Progress(NamedTuple):
-    """Tell how far a folder run is.
-
-    Attributes:
-        name: the picture or pictures being fused; empty where the numbers are of the whole run.
-        done: steps, or pictures.
-        total: how many there will be.
-    """
-
-    name: str
-    done: int
-    total: int
+TICK = 0.5  # seconds between looks at what is due
+GLANCE = 0.05  # the same while nothing is in work
 
 
 @dataclass(frozen=True)
@@ -73,49 +60,79 @@ class FolderResult:
     """Tell what became of a folder run.
 
     Attributes:
-        outcomes: of each group of files that was worked on, in the order of their stems.
-        kept: how many groups were finished before.
-        unmatched: files without a partner.
+        record: what became of each group; on the disk, for there may be a million.
+        fused: how many groups were fused in this run.
+        kept: how many were finished before.
+        numbers: the counts by worker, and more.
     """
 
-    outcomes: list[Outcome]
+    record: Record
+    fused: int
     kept: int
-    unmatched: list[Path]
+    numbers: Numbers
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Return what became of the groups that were worked on, in the order of their stems."""
+        return list(self.record.outcomes((DONE, FAILED, QUARANTINED)))
 
     @property
     def failed(self) -> list[Outcome]:
-        """Return those that could not be fused."""
-        return [outcome for outcome in self.outcomes if outcome.failure is not None]
+        """Return those that could not be fused, in this run or, with these sources and options, before."""
+        return list(self.record.outcomes((FAILED, QUARANTINED)))
+
+    @property
+    def unmatched(self) -> list[Path]:
+        """Return the files without a partner, in the order of their paths."""
+        return list(self.record.unmatched())
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Hold what is called while a folder run goes on; all may be left out.
+
+    Attributes:
+        begin: once before the work, with the counts that change during the run.
+        listed: once when all folders are listed, with the files that have no partner.
+        progress: after every step and every picture, from several threads.
+    """
+
+    begin: Callable[[Numbers], None] = lambda numbers: None
+    listed: Callable[[Iterator[Path]], None] = lambda unmatched: None
+    progress: Callable[[Progress], None] = lambda progress: None
 
 
 def fuse_folders(
-    folders: Sequence[str | os.PathLike[str]],
-    output: str | os.PathLike[str],
+    folders: Sequence[Name],
+    output: Name,
     options: Options | None = None,
     *,
     prior: PriorSource = "natural",
-    uncertainty: str | os.PathLike[str] | None = None,
-    register_report: str | os.PathLike[str] | None = None,
-    source_map: str | os.PathLike[str] | None = None,
+    uncertainty: Name | None = None,
+    register_report: Name | None = None,
+    source_map: Name | None = None,
     ranges: Sequence[VolumeRange] | None = None,
     thermal: ThermalOptions = NO_THERMAL,
-    temperatures: str | os.PathLike[str] | None = None,
-    table: str | os.PathLike[str] | None = None,
+    temperatures: Name | None = None,
+    table: Name | None = None,
+    metrics: Sequence[str] = (),
     overwrite: bool = False,
     batch: int | None = None,
-    progress: Callable[[Progress], None] = lambda progress: None,
-    begin: Callable[[FolderResult, int], None] = lambda result, total: None,
+    engine: Engine | None = None,
+    watch: Watch | None = None,
 ) -> FolderResult:
     """Fuse all pictures that have one name (before the suffix) in all folders.
 
     Outputs are PNG, or TIFF for float and signed samples, each whole or not at all. A bad picture does not
-    stop the rest. Task "auto" is chosen once for the whole folder.
+    stop the rest. Task "auto" is chosen once for the whole folder. A record beside the outputs says what
+    became of each picture; the next run goes on from there (docs/scale.md).
 
     Args:
-        folders: two or more; or one of radiometric files, each of which holds both sources.
+        folders: two or more, or one of radiometric files, each of which holds both sources; paths, or URLs
+            (s3://bucket/folder).
         output: folder to write; made if there is none.
         options: as for `ddfm.fuse`; its number of sources is that of the folders.
-        prior: as for `ddfm.fuse`; loaded once for all.
+        prior: as for `ddfm.fuse`; loaded once for all, in every process.
         uncertainty: folder for how far each luminance can be relied on.
         register_report: folder for pictures to judge the registration by.
         source_map: folder for maps of the source that counts most at each pixel, as PNG.
@@ -123,117 +140,116 @@ def fuse_folders(
         thermal: what only radiometric sources have. With a palette, and no range, one range holds for all
             files of one folder, so that colours mean the same.
         temperatures: folder for the temperatures of each fused pixel.
-        table: CSV file for a line of numbers for each radiometric file, finished ones included.
+        table: CSV file for a line of numbers for each radiometric file, finished ones included; it is written
+            when all are done, from the files themselves.
+        metrics: names of `ddfm.metrics.METRICS` to be measured of every output, for the record.
         overwrite: make finished outputs again instead of keeping them.
         batch: pictures shown to the network at once; None for 1, on GPUs 8.
-        progress: called after every step and every picture, from several threads.
-        begin: called once before the work, with what is kept, what has no partner, and how many groups
-            there are.
+        engine: what does the work; None for threads of this process.
+        watch: what is called meanwhile.
 
     Raises:
-        InputError: before any work, if folders, options or prior will not do.
+        InputError: before any work, if folders, options or prior will not do, or another run writes to the
+            output folder; later, if a disk is full or a folder cannot be listed to its end.
         KeyboardInterrupt: when the workers have stopped; finished outputs stay.
     """
-    sources = [Path(folder) for folder in folders]
     options = (options or Options()).but(
-        sources=max(2, len(sources)),
+        sources=max(2, len(folders)),
         uncertainty=uncertainty is not None,
         source_map=source_map is not None,
     )
-    extra = (uncertainty, register_report, source_map, temperatures, table)
-    outputs = Outputs(Path(output), *(None if path is None else Path(path) for path in extra))
-    check_folders(sources, outputs)
+    others = (uncertainty, register_report, source_map, temperatures)
+    check_folders(folders, [name for name in (output, *others) if name is not None])
+    rows = None if table is None else table_of(table)
     if batch is not None and batch < 1:
         raise InputError(f"--batch {batch}: not a number of pictures, 1 or more")
-    groups, unmatched = match_thermograms(*sources) if len(sources) == 1 else match_folders(*sources)
-    check_paths([*sources, *(file for group in groups for file in group.files)], written(outputs, groups))
+    if metrics:
+        check_metrics("paper", metrics)
+        if len(folders) == 1:
+            raise InputError(NOT_MEASURED)
+    sources = tuple(place_of(folder) for folder in folders)
+    targets = Targets(place_of(output), *(None if name is None else place_of(name) for name in others))
     fusion = Fusion(options, prior)
     fusion.check_prior()
-    ranges = ranges or [None] * len(sources)
-    if len(sources) == 1:
-        choice = Choice("infrared", "") if options.finds_task else fusion.chosen([])
-        ranges = [*shared_range(groups, ranges, thermal), None]
-    else:
-        choice = choose_for_folder(groups, ranges, fusion)
-    for folder in outputs.named:
-        prepare_folder(folder)
-    todo = [group for group in groups if overwrite or not finished(group, outputs.fused)]
-    begin(FolderResult([], len(groups) - len(todo), unmatched), len(groups))
-    work = FolderRun(outputs, ranges, fusion, choice, len(todo), progress, thermal)
-    outcomes = run(
-        todo,
-        work,
-        workers=work.threads if work.on_cpu else GPU_WORKERS,
-        batch=batch or (1 if work.on_cpu else GPU_BATCH),
-        # More threads for one picture gain less than more pictures, and round otherwise.
-        prepare=(lambda: use_threads(1)) if work.on_cpu else (lambda: None),
+    wanted = tuple(ranges or [None] * len(sources))
+    one = len(sources) == 1
+    with closing[Groups](Thermograms(*sources) if one else Listing(sources)) as listing:
+        rounds = checked(listing.rounds(), sources, targets, rows)
+        first = next(rounds)
+        if one:
+            choice = Choice("infrared", "") if options.finds_task else fusion.chosen([])
+            wanted = (shared_range(listing.every(), sources, wanted[0], thermal), None)
+        else:
+            choice = choose_for_folder([found.group for found in first], sources, wanted, fusion)
+        job = Job(sources, targets, wanted, options, prior, choice, tuple(metrics), thermal)
+        run = Run(listing, chain([first], rounds), job, fusion, overwrite, watch or Watch())
+        result = run.by(engine or Threads(), batch)
+        if rows is not None:
+            write_table(rows, thermograms(listing.every(), sources, thermal))
+        return result
+
+
+def check_folders(sources: Sequence[Name], results: Sequence[Name]) -> None:
+    """Raise InputError if a result would go to a file or a source, or two kinds of them to one folder."""
+    for name in sources:
+        if not is_url(name) and not is_folder(Path(name)):
+            raise InputError(f"{name}: is not a folder")
+    for name in results:
+        if not is_url(name) and exists(Path(name)) and not Path(name).is_dir():
+            raise InputError(f"{name}: is a file; folders are fused into a folder")
+    keys = [key_of(name) for name in results]
+    if len(set(keys)) < len(keys):
+        raise InputError(f"{results[0]}: two kinds of results would go into one folder; name another one")
+    for name in results:
+        if key_of(name) in map(key_of, sources):
+            raise InputError(f"{name}: is one of the sources; name another output")
+
+
+def table_of(name: Name) -> Path:
+    """Return where the table goes. Raises InputError if it cannot be written there."""
+    if is_url(name):
+        raise InputError(f"{name}: the table is written to a file of this machine, not to a URL")
+    check_table(Path(name))
+    return Path(name)
+
+
+def key_of(name: Name) -> object:
+    """Return what is the same for all names of one folder."""
+    place = place_of(name)
+    return identity(Path(place.name)) if isinstance(place, LocalFolder) else place.name
+
+
+def checked(
+    rounds: Iterator[list[Found]], sources: Sequence[Place], targets: Targets, table: Path | None
+) -> Iterator[list[Found]]:
+    """Yield rounds as they are; raises InputError if one would write over what it reads."""
+    for found in rounds:
+        reads = [Path(place.name) for place in sources if isinstance(place, LocalFolder)]
+        for group, _ in found:
+            pairs = zip(cycle(sources), group.files, strict=False)
+            reads += [path for place, path in pairs if isinstance(place, LocalFolder)]
+        writes = written(targets, [group for group, _ in found], len(sources))
+        check_paths(reads, [*writes, *([] if table is None else [table])])
+        yield found
+
+
+def written(targets: Targets, groups: Sequence[Group], sources: int) -> Iterator[Path]:
+    """Yield every local folder and file that a run may write; which format is known once a file was read."""
+    fused, *others = (
+        Path(place.name) if isinstance(place, LocalFolder) else None
+        for place in (targets.fused, targets.std, targets.report, targets.source_map, targets.temperatures)
     )
-    if outputs.table:
-        write_table(outputs.table, list(thermograms(groups, thermal)))
-    return FolderResult(outcomes, len(groups) - len(todo), unmatched)
-
-
-def check_folders(sources: Sequence[Path], outputs: Outputs) -> None:
-    """Raise InputError if an output is a file, or if two kinds of results would meet in one folder."""
-    for folder in sources:
-        if not is_folder(folder):
-            raise InputError(f"{folder}: is not a folder")
-    for folder in outputs.named:
-        if exists(folder) and not folder.is_dir():
-            raise InputError(f"{folder}: is a file; folders are fused into a folder")
-    if outputs.table:
-        check_table(outputs.table)
-    if len({identity(folder) for folder in outputs.named}) < len(outputs.named):
-        raise InputError(f"{outputs.fused}: two kinds of results would go into one folder; name another one")
-
-
-def shared_range(
-    groups: Sequence[Group], ranges: Sequence[VolumeRange], thermal: ThermalOptions
-) -> list[VolumeRange]:
-    """Return one range for all thermograms if they are to be coloured and none was asked for."""
-    if ranges[0] is not None or thermal.palette is None:
-        return [ranges[0]]
-    limits = [
-        (float(np.nanmin(found.readings)), float(np.nanmax(found.readings)))
-        for found in thermograms(groups, thermal)
-    ]
-    return [spanning(min(low for low, _ in limits), max(high for _, high in limits)) if limits else None]
-
-
-def thermograms(groups: Sequence[Group], thermal: ThermalOptions) -> Iterator[Thermogram]:
-    """Yield the calibrated thermograms among the groups; what cannot be read is named elsewhere."""
+    folders = Outputs(fused or Path(), *others)
+    yield from (folder for folder in (fused, *others) if folder is not None)
     for group in groups:
-        try:
-            number = radiometric_source(group.files)
-            if number is not None:
-                found = read_thermogram(group.files[number], thermal.overrides)
-                found.check_calibrated()
-                yield found
-        except InputError:
-            continue
+        outputs = [of_group(folders, group, end) for end in OUTPUT_SUFFIXES]
+        beside = outputs[0].files(sources)[1:]
+        yield from [output.fused for output in outputs if fused is not None] + beside
 
 
-def of_group(outputs: Outputs, group: Group, suffix: str) -> Outputs:
-    """Return where a group's results go, from the folders of all."""
-    return Outputs(
-        outputs.fused / f"{group.stem}{suffix}",
-        outputs.std and outputs.std / f"{group.stem}.tif",
-        outputs.report and outputs.report / f"{group.stem}.png",
-        outputs.source_map and outputs.source_map / f"{group.stem}.png",
-        outputs.temperatures and outputs.temperatures / f"{group.stem}.tif",
-    )
-
-
-def written(outputs: Outputs, groups: Sequence[Group]) -> list[Path]:
-    """Return every folder and file that a run may write; a picture's format is known once it was read."""
-    paths = [*outputs.named, *([outputs.table] if outputs.table else [])]
-    for group in groups:
-        first, *others = (of_group(outputs, group, suffix) for suffix in OUTPUT_SUFFIXES)
-        paths += [*first.files(len(group.files)), *(other.fused for other in others)]
-    return paths
-
-
-def choose_for_folder(groups: Sequence[Group], ranges: Sequence[VolumeRange], fusion: Fusion) -> Choice:
+def choose_for_folder(
+    groups: Sequence[Group], sources: Sequence[Place], ranges: Sequence[VolumeRange], fusion: Fusion
+) -> Choice:
     """Return one task for the whole folder: what most of some groups, spread over it, look like.
 
     A group that cannot be read, or whose task is unclear, has no vote. Raises InputError if all those that
@@ -249,10 +265,7 @@ def choose_for_folder(groups: Sequence[Group], ranges: Sequence[VolumeRange], fu
         if tried >= VOTES and votes:
             break
         try:
-            images = [
-                read_image(path, None if wanted == "window" else wanted)
-                for path, wanted in zip(groups[index].files, ranges, strict=True)
-            ]
+            images = images_of(groups[index], sources, ranges)
         except InputError:  # it fails by itself, and is named, when its turn comes
             continue
         try:
@@ -268,141 +281,118 @@ def choose_for_folder(groups: Sequence[Group], ranges: Sequence[VolumeRange], fu
     return Choice(task, f"{count} of {len(votes)} looked at; {first.why}")
 
 
-class Scene(NamedTuple):
-    """Hold a group that was read, and where its results go."""
-
-    group: Group
-    outputs: Outputs
-    given: Given
-
-    @property
-    def images(self) -> list[Image]:
-        """Return the sources."""
-        return self.given.images
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Return height and width."""
-        return self.images[0].size
+def images_of(group: Group, sources: Sequence[Place], ranges: Sequence[VolumeRange]) -> list[Image]:
+    """Read a group's pictures."""
+    with reading(sources, group) as paths:
+        return [
+            read_image(path, None if wanted == "window" else wanted)
+            for path, wanted in zip(paths, ranges, strict=True)
+        ]
 
 
-class FolderRun:
-    """Hold what the workers of one run share; calling it is what each of them does."""
+def shared_range(
+    groups: Iterable[Group], sources: Sequence[Place], wanted: VolumeRange, thermal: ThermalOptions
+) -> VolumeRange:
+    """Return one range for all thermograms if they are to be coloured and none was asked for."""
+    if wanted is not None or thermal.palette is None:
+        return wanted
+    limits = [
+        (float(np.nanmin(found.readings)), float(np.nanmax(found.readings)))
+        for found in thermograms(groups, sources, thermal)
+    ]
+    return spanning(min(low for low, _ in limits), max(high for _, high in limits)) if limits else None
+
+
+def thermograms(
+    groups: Iterable[Group], sources: Sequence[Place], thermal: ThermalOptions
+) -> Iterator[Thermogram]:
+    """Yield the calibrated thermograms among the groups; what cannot be read is named elsewhere.
+
+    Raises InputError if a place does not answer.
+    """
+    for group in groups:
+        try:
+            with reading(sources, group) as paths:
+                number = radiometric_source(paths)
+                if number is None:
+                    continue
+                found = read_thermogram(paths[number], thermal.overrides)
+            found.check_calibrated()
+        except PlaceError:
+            raise
+        except InputError:
+            continue
+        yield found
+
+
+class Run:
+    """Bring listing, record and engine together."""
 
     def __init__(
         self,
-        outputs: Outputs,
-        ranges: Sequence[VolumeRange],
+        listing: Groups,
+        rounds: Iterator[list[Found]],
+        job: Job,
         fusion: Fusion,
-        choice: Choice,
-        total: int,
-        progress: Callable[[Progress], None],
-        thermal: ThermalOptions = NO_THERMAL,
+        overwrite: bool,
+        watch: Watch,
     ) -> None:
-        self.thermal = thermal
-        self.outputs, self.ranges, self.fusion, self.choice = outputs, ranges, fusion, choice
-        self.options, self.progress = fusion.options, progress
-        self.total, self.done, self.counting = total, 0, Lock()
-        self.on_cpu, self.threads = self.options.torch_device.type == "cpu", torch.get_num_threads()
-        self.budget = Budget(int(memory_at_hand(self.options.torch_device) * MEMORY_FRACTION))
+        self.listing, self.rounds, self.job, self.fusion = listing, rounds, job, fusion
+        self.overwrite, self.watch, self.numbers = overwrite, watch, Numbers()
 
-    def __call__(self, groups: Sequence[Group], stop: Event) -> list[Outcome]:
-        """Read, fuse and write some groups, as `ddfm.jobs.pool.Work`."""
-        outcomes: dict[Group, Outcome] = {}
-
-        def put_down(group: Group, **what: Any) -> None:
-            outcomes[group] = Outcome(group, **what)
-            with self.counting:
-                self.done += 1
-                self.progress(Progress("", self.done, self.total))
-
-        kinds: dict[Hashable, list[Scene]] = defaultdict(list)
-        for group in groups:
-            check(stop)
-            try:
-                scene = self.read(group)
-                kinds[self.kind(scene)].append(scene)
-            except FAILURES as error:
-                put_down(group, failure=reason(error))
-        waiting = [part for scenes in kinds.values() for part in self.fitting(scenes)]
-        while waiting:
-            scenes = waiting.pop(0)
-            try:
-                results = self.fuse(scenes, stop)
-            except FAILURES as error:
-                if len(scenes) == 1:
-                    put_down(scenes[0].group, failure=reason(error))
-                else:  # one of them is to blame, or they are too many
-                    waiting[:0] = [[scene] for scene in scenes]
-                continue
-            for scene, result in zip(scenes, results, strict=True):
-                check(stop)
+    def by(self, engine: Engine, batch: int | None) -> FolderResult:
+        """Have an engine do the work, and return what became of it."""
+        job, targets = self.job, self.job.targets
+        kinds = ("std", "report", "source_map", "temperatures")
+        made = [name for name in kinds if getattr(targets, name) is not None]
+        options, readable = signature(
+            job.options, job.ranges, job.prior, job.choice.task, job.thermal, [*made, *job.metrics]
+        )
+        for place in targets.named:
+            place.prepare()
+        with targets.fused.holding(NAME) as held:
+            with closing(Manifest(held.path, options, readable)) as manifest:
+                plan = Plan(self.found(manifest), manifest, job, options, self.numbers, self.overwrite)
+                self.watch.begin(self.numbers)
+                engine.start(job, self.fusion, batch, self.watch.progress)
                 try:
-                    write_result(scene.outputs, result, scene.given.placed, self.thermal)
-                    put_down(scene.group, settings=result.settings)
-                except FAILURES as error:
-                    put_down(scene.group, failure=reason(error))
-        return [outcomes[group] for group in groups]
+                    self.drive(plan, engine, lambda: held.publish(manifest.copy_to))
+                finally:
+                    engine.stop()
+            record = Record(held.path, manifest.run)
+        return FolderResult(record, self.numbers.fused, self.numbers.kept, self.numbers)
 
-    def read(self, group: Group) -> Scene:
-        """Read a group's files, and find out where its results go and what its task is."""
-        outputs = of_group(self.outputs, group, ".png")
-        given = read_sources(group.files, self.ranges, self.fusion, outputs, self.thermal, self.choice)
-        depth = template(given.images, self.options.colour_from).depth
-        target = of_group(self.outputs, group, suffix_for(depth))
-        check_outputs(target, given.images, self.options.colour_from)
-        return Scene(group, target, given)
+    def found(self, manifest: Manifest) -> Iterator[Found]:
+        """Yield what is listed, and tell when it is all."""
+        for found in self.rounds:
+            self.numbers.listed += len(found)
+            yield from found
+        self.numbers.all_listed = True
+        manifest.put_unmatched(self.listing.unmatched())
+        self.watch.listed(self.listing.unmatched())
 
-    def kind(self, scene: Scene) -> Hashable:
-        """Return what scenes have in common that may be fused at once and are what they would be alone."""
-        if self.options.uncertainty:
-            return scene.group
-        padded = self.options.evaluations and self.options.scheduler_name != "ddpm"
-        padding = Padding.to_multiple(*scene.size, self.fusion.prior().multiple if padded else 1)
-        return padding.padded_height, padding.padded_width
+    def drive(self, plan: Plan, engine: Engine, publish: Callable[[], None]) -> None:
+        """Hand out work as long as there is room for it, and put down what comes back."""
+        while True:
+            given = True
+            while given and engine.room():
+                items = plan.next(engine.batch)
+                given = bool(items)
+                if given:
+                    engine.submit(items)
+            if not engine.busy() and plan.over():
+                return
+            outcomes = engine.wait(self.patience(engine))
+            plan.put_down(outcomes)
+            self.watch.progress(Progress("", self.numbers.done, self.numbers.listed))
+            publish()
+            for outcome in outcomes:
+                if outcome.stops:
+                    done = f"{self.numbers.fused} fused and {self.numbers.kept} kept so far"
+                    raise InputError(f"{outcome.failure}; {done}: mend that and run the command again")
 
-    def fitting(self, scenes: Sequence[Scene]) -> list[list[Scene]]:
-        """Return scenes of one kind in groups, as many at once as there is memory for."""
-        most = max(1, self.budget.total // max(map(self.need, scenes)))
-        return [list(scenes[first : first + most]) for first in range(0, len(scenes), most)]
-
-    def need(self, scene: Scene) -> int:
-        """Return the bytes that a scene takes; see `ddfm.jobs.memory`."""
-        evaluation = 0
-        if self.options.evaluations:
-            prior = self.fusion.prior().for_tiles(self.options.tile, *scene.size)
-            evaluation = prior.evaluation_bytes(*scene.size)
-        elif (
-            self.options.noise != "off" or self.options.deblur != "off"
-        ):  # for a noisy source; of which prior, nobody has asked yet
-            evaluation = BYTES_A_PIXEL * math.prod(scene.size)
-        in_colour = sum(image.is_colour for image in scene.images)
-        return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)
-
-    def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
-        """Fuse scenes in memory that others leave free; large ones, and all on a GPU, one after another."""
-        large = any(is_large(*scene.size) for scene in scenes)
-        alone = large or not self.on_cpu
-        with self.budget.taking(self.budget.total if alone else sum(map(self.need, scenes))):
-            check(stop)
-            others = f" and {len(scenes) - 1} more" if scenes[1:] else ""
-            name, steps = f"{scenes[0].outputs.fused.name}{others}", self.options.evaluations
-
-            def step_done(step: Any) -> None:
-                check(stop)
-                self.progress(Progress(name, step.index + 1, steps))
-
-            if large and self.on_cpu:
-                use_threads(self.threads)
-            try:
-                return self.fusion.of([scene.images for scene in scenes], self.choice, step_done)
-            finally:
-                self.progress(Progress(name, steps, steps))
-                if large and self.on_cpu:
-                    use_threads(1)
-
-
-def check(stop: Event) -> None:
-    """Raise KeyboardInterrupt once the run is to stop."""
-    if stop.is_set():
-        raise KeyboardInterrupt
+    def patience(self, engine: Engine) -> float:
+        """Return the seconds to wait for workers: none while there are files to be looked at for others."""
+        if engine.room() and not self.numbers.all_listed:
+            return 0.0
+        return TICK if engine.busy() else GLANCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.formats.files import open_regular
 from ddfm.formats.pictures import images_by_stem, suffix_for
 from ddfm.formats.raster import PNG_MAGIC
 from ddfm.formats.tiff import MAGIC
@@ -43,15 +43,16 @@ def match_folders(*folders: Path) -> tuple[list[Group], list[Path]]:
     return groups, sorted(unmatched)
 
 
-def match_thermograms(folder: Path) -> tuple[list[Group], list[Path]]:
+def match_thermograms(listed: Mapping[str, Path]) -> list[Group]:
     """Group a folder's files: DJI's thermal ones with their photographs, all others by themselves.
 
     Names of a pair differ in their end: _T or _R of the thermal picture, _V of the photograph, or _W of one
-    with a wide lens. Nothing is left out: what is no thermogram fails by itself, and is named.
+    with a wide lens. A pair is called what its names have in common, unless that is another group's name.
+    Nothing is left out: what is no thermogram fails by itself, and is named.
 
-    Raises InputError as `match_folders`.
+    Args:
+        listed: the files, by stem.
     """
-    listed = images_by_stem(folder)
     partners: dict[str, str] = {}
     for stem in listed:
         if stem.upper().endswith(THERMAL_ENDS):
@@ -59,14 +60,15 @@ def match_thermograms(folder: Path) -> tuple[list[Group], list[Path]]:
             partner = next((other for other in beside if other in listed), None)
             if partner is not None:
                 partners[stem] = partner
-    groups = [
-        Group(stem[:-2], (path, listed[partners[stem]])) if stem in partners else Group(stem, (path,))
-        for stem, path in listed.items()
-        if stem not in partners.values()
-    ]
-    if not groups:
-        raise InputError(f"{folder}: holds no images")
-    return groups, []
+    groups = dict[str, Group]()
+    for stem in sorted(listed.keys() - partners.values()):
+        if stem in partners:
+            common = stem[:-2]
+            name = stem if common in listed or common in groups else common
+            groups[name] = Group(name, (listed[stem], listed[partners[stem]]))
+        else:
+            groups[stem] = Group(stem, (listed[stem],))
+    return [groups[name] for name in sorted(groups)]
 
 
 def output_name(group: Group, depth: np.dtype[Any]) -> str:
@@ -74,18 +76,6 @@ def output_name(group: Group, depth: np.dtype[Any]) -> str:
     return group.stem + suffix_for(depth)
 
 
-def finished(group: Group, folder: Path) -> bool:
-    """Tell whether the group's output lies in the folder already (outputs are written whole or not at all).
-
-    An empty file, a folder or something else of that name is no output.
-    """
-    return any(is_picture(folder / f"{group.stem}{suffix}") for suffix in OUTPUT_SUFFIXES)
-
-
-def is_picture(path: Path) -> bool:
-    """Tell whether it is a regular file that starts as our outputs do."""
-    try:
-        with open_regular(path) as file:
-            return file.read(8).startswith((PNG_MAGIC, *MAGIC))
-    except (InputError, OSError):
-        return False
+def is_output(head: bytes) -> bool:
+    """Tell whether a file that begins so may be an output; those are written whole or not at all."""
+    return head.startswith((PNG_MAGIC, *MAGIC))

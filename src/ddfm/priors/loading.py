@@ -94,6 +94,14 @@ def _read_prior(name: str, path: Path) -> Prior:
     )
 
 
+def path_of(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """Return where a prior's files lie, without reading them; None for one of the hub, or none at all."""
+    if str(name_or_path) in bundled_priors():
+        return Path(str(files("ddfm") / "assets" / str(name_or_path)))
+    path = Path(name_or_path)
+    return path if path.exists() else None
+
+
 def _fetch(hub_id: str) -> Path:
     """Fetch a hub model's folder, from the cache or the network. Raises InputError if neither has it."""
     try:

@@ -39,7 +39,7 @@ def end_with_server() -> None:
 def do(workshop: Workshop, jobs: Sequence[Job], store: Store) -> None:
     """Do jobs that were claimed together; their failures are theirs, and no reason to stop."""
     from ddfm.devices import is_items_fault
-    from ddfm.jobs.pool import reason
+    from ddfm.jobs.work import reason
     from ddfm.serve.work import LostError
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import tifffile
@@ -52,7 +52,7 @@ def check_table(path: Path) -> None:
 
 
 @stage("write")
-def write_table(path: Path, thermograms: Sequence[Thermogram]) -> None:
+def write_table(path: Path, thermograms: Iterable[Thermogram]) -> None:
     """Write a line of numbers for each thermogram, in degrees Celsius and metres; places in pixels from 0."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

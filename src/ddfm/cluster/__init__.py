@@ -1,0 +1,1 @@
+"""Folder runs on many machines, and their numbers for a monitor."""

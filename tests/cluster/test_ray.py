@@ -1,0 +1,112 @@
+"""Folder runs on a Ray cluster of two nodes on loopback, with authentication: what a loss costs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kills import OPTIONS, differing, draw_pairs, kills, local
+from PIL import Image
+from ray_cluster import RayCluster, ray_cluster
+
+from tests.conftest import Command, picture, seen
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+PAIRS = 160
+# The sampler ends the process that it is in at the one pair of another width.
+ENDING = """
+import os, signal, sys
+import ray.cloudpickle
+from ddfm.cluster.ray_engine import RayEngine
+from ddfm.fusion.options import Options
+from ddfm.jobs.folders import fuse_folders
+from ddfm.sampling.loop import sample
+
+def ending(prior, likelihood, f, timesteps, **options):
+    if f.shape[-1] == 48:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return sample(prior, likelihood, f, timesteps, **options)
+
+options = Options(steps=1, sampler=ending, noise="off", task="infrared", device="cpu")
+result = fuse_folders(sys.argv[1:3], sys.argv[3], options, batch=4, engine=RayEngine(sys.argv[4]))
+print(result.fused + result.kept, [outcome.group.stem for outcome in result.failed], result.numbers.lost)
+print(result.failed[0].failure)
+"""
+
+
+@pytest.fixture
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster(2) as started:
+        yield started
+
+
+def test_kills(cluster: RayCluster, tmp_path: Path) -> None:
+    """A worker, a node and the driver; every output is there once, and has the local engine's bytes."""
+    sources = draw_pairs(tmp_path, PAIRS)
+    found = kills(cluster, sources, tmp_path / "ray", PAIRS)
+    assert found["status of the second run"] == 0
+    assert found["outputs in the end"] == PAIRS
+    assert PAIRS / 2 <= found["outputs when the driver was killed"] < PAIRS
+    assert found["outputs written twice"] == 0
+    fused, kept = map(int, re.findall(r"(\d+) fused, (\d+) kept", found["said by the second run"])[0])
+    assert fused + kept == PAIRS
+    # What was there is kept. So is what the workers, which outlive the driver by a moment, wrote later.
+    assert 0 <= kept - found["outputs when the driver was killed"] <= 4
+    local(sources, tmp_path / "local")
+    assert differing(tmp_path / "ray", tmp_path / "local") == 0
+
+
+def test_a_pair_that_ends_its_worker(cluster: RayCluster, tmp_path: Path) -> None:
+    """Twice; then it is set aside, and all others are done."""
+    sources = draw_pairs(tmp_path, 20)
+    for folder in sources:
+        Image.fromarray(picture(32, 48, 1, np.uint8)).save(folder / "00007.png")
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, *sources, tmp_path / "out", cluster.address],
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    counts, failure = done.stdout.splitlines()[-2:]  # Ray says something, too
+    assert counts.startswith("19 ['00007'] ")
+    assert "ended the worker on" in failure
+    assert len(seen(tmp_path / "out")) == 19
+
+
+def test_a_wrong_token_is_refused(cluster: RayCluster, tmp_path: Path) -> None:
+    sources = draw_pairs(tmp_path, 2)
+    out = tmp_path / "out"
+    command = ["fuse", *map(str, sources), "-o", str(out), *OPTIONS, "--engine", "ray"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ddfm.cli", *command, "--address", cluster.address],
+        env={**cluster.environment, "RAY_AUTH_TOKEN": "0" * 64},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done
+    assert f"Ray at {cluster.address}: no connection" in done.stderr
+    assert "RAY_AUTH_TOKEN" in done.stderr
+    assert not seen(out)
+
+
+def test_options_that_have_no_effect_are_refused(ddfm: Command, tmp_path: Path) -> None:
+    a, b = draw_pairs(tmp_path, 1)
+    for arguments, message in (
+        ((a, b, "--engine", "spark"), "--engine spark: not one of local, ray"),
+        ((a, b, "--workers", 2), "are for --engine ray"),
+        ((a / "00000.png", b / "00000.png", "--engine", "ray"), "are for folders"),
+        ((a, b, "--engine", "ray", "--workers", 0), "one or more are needed"),
+        ((a, b, "--metrics", "beauty"), "unknown metric beauty"),
+    ):
+        done = ddfm("fuse", *arguments, "-o", tmp_path / "out", "--steps", 0)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
+        assert message in done.stderr
