@@ -77,7 +77,7 @@ class Workshop:
         fusion.check_prior()
         ranges = [None] * fusion.options.sources
         scenes = [
-            read_sources(self.sources(job.id, job.request), ranges, fusion.options, None) for job in jobs
+            read_sources(self.sources(job.id, job.request), ranges, fusion, None) for job in jobs
         ]
         outputs = [self.outputs(job, scene, fusion.options) for job, scene in zip(jobs, scenes, strict=True)]
         choices = [fusion.chosen([scene]) for scene in scenes]
