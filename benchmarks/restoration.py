@@ -9,6 +9,7 @@ ways and fused. Parts:
   sources;
 - white: noise of standard deviation 10, 20 and 30 on both;
 - curve: how far the noise curve, found blind, is from the true one at the quartiles of intensity;
+- clean: in how many pictures of all sets noise is found as they are;
 - blur: the infrared source blurred by 1 to 3 pixels, with noise of 2 and 5, and a step edge: PSNR, overshoot;
 - m3svd: frames with known degradation (degraded/m3svd), 256x256 pixels of their middle.
 
@@ -38,13 +39,14 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from ddfm.benchmark.datasets import find_pairs, get_dataset
-from ddfm.formats.pictures import read_image
+from ddfm.formats.pictures import images_by_stem, read_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.metrics import METRICS
 from ddfm.noise.camera import colour_noise, measure_camera_noise
 from ddfm.noise.clean import clean_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.posterior import posterior_mean
+from ddfm.pictures.colour import luminance
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 
@@ -273,6 +275,17 @@ def measure_curves(case: Case, crops: Sequence[Crop]) -> dict[str, float]:
     }
 
 
+def count_noisy(folder: Path) -> dict[str, int]:
+    """Return in how many pictures noise is found, white or not, of how many."""
+    paths, found = list(images_by_stem(folder).values()), 0
+    for path in paths:
+        pixels = torch.from_numpy(read_image(path).pixels).movedim(-1, 0)[None]
+        luma = 2 * luminance(pixels) - 1
+        noise = measure_camera_noise(luma, float(estimate_noise(luma)), float(colour_noise(pixels)))
+        found += noise is not None
+    return {"pictures": len(paths), "noise found": found}
+
+
 # --- Blur ----------------------------------------------------------------------------------------------
 
 
@@ -368,7 +381,11 @@ def measure_m3svd(data: Path, infrared: str, visible: str, prior: Prior) -> dict
 
 
 METHODS = ("nothing", BEFORE, "non-local means", "BM3D", OURS)
-PARTS = ("camera", "white", "curve", "blur", "m3svd")
+PARTS = ("camera", "white", "curve", "clean", "blur", "m3svd")
+CLEAN = (
+    *(f"ivf/{name}/{kind}" for name in ("tno", "roadscene", "msrs") for kind in ("ir", "vi")),
+    *("vifb/ir", "vifb/vi", "mef/mefb/under", "mef/mefb/over", "mff/mfifb/near", "mff/mfifb/far"),
+)
 
 
 def main() -> None:
@@ -401,6 +418,8 @@ def main() -> None:
                     for noise in NOISES:
                         row = f"blur {blur}, noise {noise}, {name}"
                         write(part, row, measure_blur(crops, prior, blur, noise))
+        for name in CLEAN if part == "clean" else ():
+            write(part, name, count_noisy(arguments.data / name))
         if part == "m3svd":
             for infrared, visible in (
                 ("infrared_noise", "visible_Enhance"),
