@@ -271,7 +271,7 @@ def measure_curves(case: Case, crops: Sequence[Crop]) -> dict[str, float]:
         "found in": len(errors) // 3,
         "of": len(crops),
         "within 15 %": round(float(np.mean(np.abs(errors) < 0.15)), 3) if errors else 0.0,
-        "worst": round(max(errors, key=lambda e: abs(e)), 3) if errors else 0.0,
+        "worst": round(errors[int(np.argmax(np.abs(errors)))], 3) if errors else 0.0,
     }
 
 
