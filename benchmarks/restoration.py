@@ -15,9 +15,9 @@ ways and fused. Parts:
 
 A fusion is scored against that of the clean sources (VIF, Qabf, MI, SSIM). All are fused with 0 steps, so
 that they differ by what was done to the sources alone. BM3D and non-local means are told the level that is
-best for them: of `FACTORS` times the rms error, by the PSNR of the first crop of each set. Unsharp masking and
-least squares (with a penalty on the gradient) are told what is best for all crops of a set. Ours is told the
-blur, and no noise. Rows are merged into results/restoration.json, so that slow references need to run once.
+best for them: of `FACTORS` times the rms error, by the PSNR of the first crop of each set. So are unsharp
+masking and least squares (with a penalty on the gradient), by all crops of a set. Ours is told the blur, and
+no noise. Rows are merged into results/restoration.json, so that slow references need to run once.
 """
 
 from __future__ import annotations
