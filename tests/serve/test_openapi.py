@@ -13,6 +13,9 @@ from tests.conftest import examples
 from tests.serve.served import Served, check_problem, served
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("openapi"), "--threads", "1", "--max-pixels", "100000") as running:
@@ -43,7 +46,6 @@ def test_every_route_is_described(described: dict[str, Any]) -> None:
     assert form["properties"]["options"]["examples"]
 
 
-@pytest.mark.slow
 def test_requests_made_up_from_it(server: Served, described: dict[str, Any]) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     schema = schemathesis.openapi.from_dict(described)
