@@ -12,7 +12,6 @@ from hypothesis import given
 from tests.conftest import examples
 from tests.serve.served import Served, check_problem, served
 
-
 pytestmark = pytest.mark.slow
 
 
