@@ -75,9 +75,7 @@ class Workshop:
         fusion = self.fusion(jobs[0])
         fusion.check_prior()
         ranges = [None] * fusion.options.sources
-        scenes = [
-            read_sources(self.sources(job.id, job.request), ranges, fusion, None) for job in jobs
-        ]
+        scenes = [read_sources(self.sources(job.id, job.request), ranges, fusion, None) for job in jobs]
         outputs = [self.outputs(job, scene, fusion.options) for job, scene in zip(jobs, scenes, strict=True)]
         choices = [fusion.chosen([scene]) for scene in scenes]
         if len({choice.task for choice in choices}) > 1:
@@ -216,7 +214,7 @@ class Workshop:
         self.store.finish(job, {"task": result.settings["task"]}, size_of(folder))
 
     def registered(self, fusion: Fusion, job: Job) -> list[Image]:
-        """Return a fusion's sources in one view: as it was shown when it was done, else read anew."""
+        """Return a fusion's sources in one size and view."""
         paths = self.sources(job.request["fusion"], job.request)
         return fusion.aligned([read_image(path) for path in paths])
 
