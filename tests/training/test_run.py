@@ -156,7 +156,7 @@ def test_training_lowers_the_loss_and_the_average_is_left(photographs: Path, tmp
     assert (prior.channels, prior.multiple, prior.pixel_unshuffle) == (1, 4, 2)
 
 
-def test_a_run_is_made_longer_until_its_cooldown_begins(photographs: Path, tmp_path: Path) -> None:
+def test_the_end_of_a_run_is_moved_until_its_cooldown_begins(photographs: Path, tmp_path: Path) -> None:
     images, folder = find_images([photographs]), tmp_path / "run"
     recipe = replace(PLAIN, steps=4, cooldown_steps=1)
 

@@ -34,7 +34,7 @@ class Recipe:
         even_below: sigma in grey levels. Below it the squared error of v is weighted in proportion to sigma:
             it falls as 1 / sigma, so all levels count alike. 0 for no weighting.
         cooldown_steps: at the end, in which the learning rate falls from its peak to zero; 0 for half a
-            cosine over the whole run. A run can be made longer until they begin.
+            cosine over the whole run. Until they begin, this and ``steps`` may be changed.
         batch, steps, learning_rate, warmup_steps, weight_decay, clip_norm, ema_decay, seed: as usual.
         bf16: compute in bfloat16 (autocast) where the machine is fast at it; weights and optimiser stay
             float32.

@@ -324,13 +324,14 @@ def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
 
 
 def is_continued_by(state: dict[str, Any], recipe: Recipe) -> bool:
-    """Tell whether a checkpoint is of this recipe, or of a run that it makes longer before its cooldown."""
-    if state["recipe"] == asdict(recipe):
+    """Tell whether a checkpoint is of this recipe, or of one with another end and before its cooldown."""
+    before, now = state["recipe"], asdict(recipe)
+    if before == now:
         return True
-    longer = state["recipe"] | {"steps": recipe.steps, "cooldown_steps": recipe.cooldown_steps}
-    cooling = state["recipe"].get("steps", 0) - state["recipe"].get("cooldown_steps", 0)
-    constant = bool(state["recipe"].get("cooldown_steps")) and bool(recipe.cooldown_steps)
-    return constant and longer == asdict(recipe) and state["step"] <= cooling
+    end = {name: before.get(name) for name in ("steps", "cooldown_steps")}
+    if now | end != before or not all(type(count) is int and count > 0 for count in end.values()):
+        return False
+    return recipe.cooldown_steps > 0 and bool(state["step"] <= end["steps"] - end["cooldown_steps"])
 
 
 def is_record(record: Any) -> bool:
