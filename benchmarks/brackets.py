@@ -9,9 +9,9 @@ up to 3 % and scaled by up to 2 % (drawn, seeded by the pair's place). MEF-SSIM 
 the fused picture (steps 0), without 8 % at each border. "by the given warp" undoes it exactly: what
 interpolation alone costs. References: the pair as given; that pair with its second picture through the given
 warp and back, "through the warp"; the two pictures that were fused, "own sources"; and, since some pairs are
-not aligned, the pair as given after registration. Errors are mean end-point errors in pixels against the given
-map; "as given moves by" is how far the pair itself moves when it is registered.
-static: how much of each pair of MEFB `--deghost auto` takes for moving, though nearly all of them stand still.
+not aligned, the pair as given after registration. Errors are mean end-point errors in pixels against the
+given map; "as given moves by" is how far the pair itself moves when it is registered.
+static: how much of each pair of MEFB --deghost auto takes for moving, though nearly all of them stand still.
 """
 
 from __future__ import annotations
