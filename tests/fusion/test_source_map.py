@@ -70,7 +70,7 @@ def test_the_command_writes_the_map(ddfm: Command, tmp_path: Path) -> None:
         "fuse", *paths, "-o", str(tmp_path / "o.png"), "--task", "focus", "--steps", "0",
         "--source-map", str(tmp_path / "map.png"),
     )  # fmt: skip
-    assert done.code == 0
+    assert done.returncode == 0
     assert set(np.unique(np.asarray(PILImage.open(tmp_path / "map.png")))) == {1, 2, 3}
 
 
