@@ -51,8 +51,8 @@ def smooth(channels: int = 3, dtype: type = np.uint8) -> np.ndarray[tuple[int, .
 
 
 def ramp() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """A small picture of light."""
-    return np.dstack([np.add.outer(np.arange(20), np.arange(24)) / 64] * 3)
+    """A small picture of light; LibRaw refuses fewer than 22 pixels a side."""
+    return np.dstack([np.add.outer(np.arange(24), np.arange(32)) / 64] * 3)
 
 
 def pil(kind: str, channels: int = 3) -> bytes:
