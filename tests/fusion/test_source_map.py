@@ -38,7 +38,8 @@ def test_the_map_names_the_source_in_focus() -> None:
     sources = halves()
     result = fuse(*sources, task="focus", steps=0, noise="off", source_map=True)
     assert result.source_map is not None
-    assert (result.source_map.shape, result.source_map.dtype) == ((HEIGHT, WIDTH), np.uint8)
+    assert result.source_map.shape == (HEIGHT, WIDTH)
+    assert result.source_map.dtype == np.uint8
     for k, part in enumerate((np.s_[:, :45], np.s_[:, 62:98], np.s_[:, 115:])):
         assert (result.source_map[part] == k + 1).mean() > 0.98
     turned = fuse(*sources[::-1], task="focus", steps=0, noise="off", source_map=True).source_map
