@@ -1,16 +1,17 @@
 """Brackets shot by hand: exposures and focus stacks that were turned, shifted and scaled, then registered.
 
-    python benchmarks brackets DATA [--only registration,static,walker] [--every K]
+    python benchmarks brackets DATA [--only registration,static] [--every K]
 
 Reads mef/mefb and mff/mfifb under DATA and writes results/brackets.json.
 
 registration: of each pair, the source that is not the middle one is turned by up to 3 degrees, shifted by
-up to 3 % and scaled by up to 2 % (drawn, seeded by the pair's place). MEF-SSIM and Qcb (convention paper) of the
-fused picture (steps 0), without 8 % at each border. "by the given warp" undoes it exactly: what interpolation
-alone costs. References: the pair as given; that pair with its second picture through the given warp and back,
-"through the warp"; the two pictures that were fused, "own sources"; and, since some pairs are not aligned, the
-pair as given after registration. Errors are mean end-point errors in pixels against the given map; "as given
-moves by" is how far the pair itself moves when it is registered.
+up to 3 % and scaled by up to 2 % (drawn, seeded by the pair's place). MEF-SSIM and Qcb (convention paper) of
+the fused picture (steps 0), without 8 % at each border. "by the given warp" undoes it exactly: what
+interpolation alone costs. References: the pair as given; that pair with its second picture through the given
+warp and back, "through the warp"; the two pictures that were fused, "own sources"; and, since some pairs are
+not aligned, the pair as given after registration. Errors are mean end-point errors in pixels against the
+given map; "as given moves by" is how far the pair itself moves when it is registered.
+static: how much of each pair of MEFB --deghost auto takes for moving, though nearly all of them stand still.
 """
 
 from __future__ import annotations
@@ -177,7 +178,23 @@ def count_close(rows: list[dict[str, Any]], value: str, reference: str) -> dict[
     return {**counts, "both": sum(all(row.values()) for row in close)}
 
 
-PARTS = {"registration": registration}
+def static(data: Path, every: int) -> dict[str, Any]:
+    """Measure what of the exposures is replaced, and what that changes."""
+    rows: dict[str, Any] = {}
+    for task, stem, a, b in pairs(data, every):
+        if task != "exposure":
+            continue
+        on, off = (fuse(a, b, task=task, steps=0, deghost=how) for how in ("auto", "off"))
+        rows[stem] = {
+            "replaced": max(on.settings["moving"]["replaced"]),
+            "same bytes": bool((on.image.pixels == off.image.pixels).all()),
+            "off": quality(a, b, off.image.pixels),
+            "auto": quality(a, b, on.image.pixels),
+        }
+    return {"pairs": rows, "untouched": f"{sum(row['same bytes'] for row in rows.values())} of {len(rows)}"}
+
+
+PARTS = {"registration": registration, "static": static}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from common import circumstances, measure_parts, script_parser, write_text
 
 from ddfm.downstream import detection, night_drive, segmentation
 from ddfm.downstream.classification import classify
-from ddfm.downstream.inputs import NAMES, Fusion, Input, find_inputs, stacked
+from ddfm.downstream.inputs import NAMES, FusePairs, Input, find_inputs, stacked
 from ddfm.downstream.layouts import DETECTION, SEGMENTATION, m3fd, msrs
 from ddfm.downstream.layouts.flir_crops import TITLE
 from ddfm.downstream.pages import (
@@ -136,7 +136,7 @@ def parts(job: Job) -> list[Table]:
     ]
 
 
-def altered(**fields: Any) -> Fusion:
+def altered(**fields: Any) -> FusePairs:
     """Fuse by the likelihood alone, with other fields of its infrared task."""
     task = replace(TASKS["infrared"], **fields)
 
@@ -147,7 +147,7 @@ def altered(**fields: Any) -> Fusion:
     return run
 
 
-def contrasted(fusion: Fusion, factor: float) -> Fusion:
+def contrasted(fusion: FusePairs, factor: float) -> FusePairs:
     """Change the contrast of fused luminances about their means; the chroma stays as it is."""
 
     def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:

@@ -19,7 +19,7 @@ from common import script_parser, write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.pictures.tiles import Padding
-from ddfm.priors.foreign import DiffusersUNet
+from ddfm.priors.foreign import Network
 from ddfm.priors.guided_diffusion import OPENAI_256_UNCONDITIONAL, network_config
 from ddfm.priors.loading import load_prior
 from ddfm.priors.network import UNet
@@ -28,13 +28,11 @@ from ddfm.priors.network_config import UNetConfig
 SIZES = ((480, 640), (1080, 1920))
 
 
-def kilo_macs_per_pixel(
-    network: UNet | DiffusersUNet, pixel_unshuffle: int, height: int, width: int
-) -> float:
+def kilo_macs_per_pixel(network: Network, pixel_unshuffle: int, height: int, width: int) -> float:
     """Thousands of multiply-accumulates per image pixel and evaluation."""
     shape = (1, network.config.in_channels, height // pixel_unshuffle, width // pixel_unshuffle)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.to("meta")(torch.empty(shape, device="meta"), torch.zeros(1, device="meta"))
+        network.to("meta")(torch.empty(shape, device="meta"), torch.ones(1, device="meta"))
     return counter.get_total_flops() / 2 / height / width / 1000
 
 

@@ -83,7 +83,6 @@ def take(page: Any, sources: Path, images: Path) -> None:
 
     pair = [sources / "night_thermal.png", sources / "night_visible.png"]
     page.emulate_media(color_scheme="light")
-    shot("empty")
     choose(page, *pair)
     page.locator("#settings summary").click()
     page.get_by_label("Find out how far").check()

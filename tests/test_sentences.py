@@ -13,9 +13,9 @@ from markdown_it import MarkdownIt
 from tests.conftest import ROOT
 
 MOST_WORDS = 25  # 20 are the aim
-# Others work on these today: their sentences are not measured yet.
-BUSY = ("jobs", "likelihoods", "noise", "priors", "registration", "training")
-LATER = ("README.md", "docs/algorithm.md", "docs/tasks.md", *(f"src/ddfm/{name}/" for name in BUSY))
+# Sentences there are still to be shortened.
+LONG = ("jobs", "likelihoods", "noise", "priors", "registration", "training")
+LATER = ("README.md", "docs/algorithm.md", "docs/tasks.md", *(f"src/ddfm/{name}/" for name in LONG))
 PAGES = ("*.md", "docs/**/*.md", "benchmarks/*.md", "src/ddfm/**/*.md", "src/ddfm/**/*.py")
 FOUND = sorted(path.relative_to(ROOT).as_posix() for pattern in PAGES for path in ROOT.glob(pattern))
 MEASURED = [name for name in FOUND if not name.startswith(LATER)]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.priors.diffusion import Prior
-from ddfm.priors.foreign import DiffusersUNet
+from ddfm.priors.foreign import DiffusersUNet, Network
 from ddfm.priors.network import UNet
 from ddfm.sampling.loop import Step, sample, spaced_timesteps
 
@@ -36,10 +36,11 @@ class DefaultLayout:
         return self.network(x.contiguous(), timestep)
 
 
-def by_diffusers(network: UNet | DiffusersUNet) -> DiffusersUNet:
-    """Copy the network into diffusers' layers."""
+def by_diffusers(network: Network) -> DiffusersUNet:
+    """Copy the network into diffusers' layers, if it is one that diffusers has."""
     if isinstance(network, DiffusersUNet):
         return copy.deepcopy(network)
+    assert isinstance(network, UNet)
     model = UNet2DModel.from_config(network.as_json())
     model.load_state_dict(network.state_dict())
     return DiffusersUNet(model.to(network.device, network.dtype)).prepare_for_inference()

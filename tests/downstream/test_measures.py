@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ddfm.downstream import bootstrap
 from ddfm.downstream.average_precision import Matches
 from ddfm.downstream.boxes import Boxes, make_boxes, suppressed
 from ddfm.downstream.confusion import accuracies, class_iou, class_recall, confusion_matrix, mean_iou
+from ddfm.downstream.detection import Detected, Detections
+from ddfm.downstream.scenes import Scene
 from ddfm.errors import InputError
 
 CLASSES = 4
@@ -155,6 +159,23 @@ def test_the_bootstrap_has_the_standard_error_of_a_mean() -> None:
         len(values),
     )
     assert (shifted.low, shifted.high) == pytest.approx((1, 1))  # paired: what both share cancels
+
+
+def test_average_precisions_are_compared_on_the_same_resamples() -> None:
+    truth, found = random_case(3)
+    _, others = random_case(4)
+    inputs = {"a": Detections([found, others]), "b": Detections([others])}
+    scenes = [Scene("", Path(), Path(), Path())] * len(truth)
+    detected = Detected("set", tuple("abcd"), scenes, truth, inputs)
+    runs = [Matches(truth, boxes, CLASSES) for boxes in (found, others)]
+
+    def gain(chosen: NDArray[np.intp]) -> float:
+        first, second = (run.precision(chosen).mean_50 for run in runs)
+        return (first + second) / 2 - second
+
+    expected = bootstrap.interval(gain, len(truth))
+    assert vars(detected.difference_50("a", "b")) == pytest.approx(vars(expected))
+    assert detected.interval_50("b").value == runs[1].precision().mean_50
 
 
 def test_spread_over_seeds_is_the_sample_standard_deviation() -> None:

@@ -31,6 +31,7 @@ from ddfm.training.recipe import read_recipe
 from ddfm.training.run import Run, load_checkpoint
 from ddfm.video.reading import Reader
 from tests.conftest import ROOT
+from tests.formats.camera import dng, heic
 from tests.formats.medical import hounsfield, write_series
 from tests.training.test_run import SMALL
 from tests.video.test_video import write_video
@@ -48,6 +49,11 @@ def smooth(channels: int = 3, dtype: type = np.uint8) -> np.ndarray[tuple[int, .
     """A small picture."""
     ramp = np.add.outer(np.arange(20), np.arange(24)) * (np.iinfo(dtype).max // 64)
     return np.dstack([ramp.astype(dtype)] * channels) if channels > 1 else ramp.astype(dtype)
+
+
+def ramp() -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """A small picture of light; LibRaw refuses fewer than 22 pixels a side."""
+    return np.dstack([np.add.outer(np.arange(24), np.arange(32)) / 64] * 3)
 
 
 def pil(kind: str, channels: int = 3) -> bytes:
@@ -133,6 +139,8 @@ def kinds(folder: Path) -> list[Kind]:
         Kind("c.tif", tiff(2, bigtiff=True), read_any),
         Kind("d.tif", tiff(compression="jpeg"), read_8bit),
         Kind("e.tif", tiff(1, np.uint16, tile=(16, 16), compression="lzw"), read_image),
+        Kind("a.dng", dng(ramp()), read_image),
+        Kind("a.heic", heic(smooth().astype(np.uint8)), describe),
         Kind("a.nii", nifti(), read_any),
         Kind("a.nii.gz", gzip.compress(nifti(), mtime=0), read_any),
         Kind("a.dcm", dicom(folder / "series"), read_any),

@@ -50,7 +50,8 @@ def test_colours_tell_noise_that_luminance_hides(prior: Prior) -> None:
 
 
 def test_a_blurred_source_is_sharpened_whatever_the_order(prior: Prior) -> None:
-    sharp, options = grey(steps(*SIZE)), {"prior": prior, "steps": 0, "task": "infrared", "stretch": "none"}
+    sharp = grey(steps(*SIZE))
+    options: dict[str, Any] = {"prior": prior, "steps": 0, "task": "infrared", "stretch": "none"}
     soft = np.rint(gaussian_filter(sharp.astype(float), 1.5)).astype(np.uint8)
     wanted = fuse(other(), sharp, **options).to_array()
     made = fuse(other(), soft, deblur=[0, 1.5], **options)

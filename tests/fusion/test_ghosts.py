@@ -31,22 +31,25 @@ def fused(sources: list[PILImage.Image], deghost: str = "auto") -> Array:
 
 
 def is_there(picture: Array, room: Array, place: float) -> float:
-    """How much of a walker at that place can be seen: the mean difference to the empty room, within it."""
+    """How much of a walker is at a place: 0 if it looks like the empty room, 1 like one who stood still."""
     inside = silhouette(place, SIZE) > 0.9
-    return float(np.abs(picture - room).mean(2)[inside].mean())
+    standing = fused(walked((place, place, place), size=SIZE), "off")
+    away, near = (np.abs(picture - other).mean(2)[inside].mean() for other in (room, standing))
+    return float(away / (away + near))
 
 
 @pytest.mark.parametrize("places", PLACES)
 def test_exactly_one_walker(places: tuple[float | None, ...], empty: list[PILImage.Image]) -> None:
-    room = fused(empty, "off")
-    picture = fused(walked(places, size=SIZE))
+    room, picture = fused(empty, "off"), fused(walked(places, size=SIZE))
     seen = sorted(is_there(picture, room, place) for place in places if place is not None)
-    assert seen[-1] > 40  # one of them, in full
-    assert all(value < 6 for value in seen[:-1])  # and nothing of the others, in grey levels
-    ghosts = sorted(
-        is_there(fused(walked(places, size=SIZE), "off"), room, p) for p in places if p is not None
-    )
-    assert ghosts[-2] > 12  # of which there is more than one without
+    assert seen[-1] > 0.75
+    assert all(value < 0.25 for value in seen[:-1])
+
+
+def test_without_it_there_are_ghosts(empty: list[PILImage.Image]) -> None:
+    places = (0.2, 0.5, 0.8)
+    room, picture = fused(empty, "off"), fused(walked(places, size=SIZE), "off")
+    assert sorted(is_there(picture, room, place) for place in places)[-2] > 0.3
 
 
 def test_no_halo_around_the_walker(empty: list[PILImage.Image]) -> None:

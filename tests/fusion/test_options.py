@@ -66,7 +66,9 @@ def test_fuse_takes_every_option_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "own"), [(fuse_command, {"uncertainty"}), (video_command, {"steps"})], ids=["fuse", "video"]
+    ("command", "own"),
+    [(fuse_command, {"uncertainty", "source_map"}), (video_command, {"steps"})],
+    ids=["fuse", "video"],
 )
 def test_commands_have_the_defaults_of_the_options(command: Callable[..., None], own: set[str]) -> None:
     """But for what a command says of its own: where to write, and no steps for a video."""

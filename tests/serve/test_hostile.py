@@ -20,6 +20,7 @@ from PIL import Image
 from tests.conftest import picture
 from tests.serve.served import Served, check_problem, served, until, write_pair
 
+pytestmark = pytest.mark.slow
 TOKEN = "a-token-for-the-tests"
 BOUNDARY = "xxBOUNDARYxx"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -465,7 +466,6 @@ def test_slow_clients_hold_nobody_up(server: Served, pair: tuple[bytes, bytes]) 
             connection.close()
 
 
-@pytest.mark.slow
 def test_slow_bodies_and_headers_are_ended(server: Served) -> None:
     host, port = server.address.removeprefix("http://").split(":")
     start = f"POST /v1/fusions HTTP/1.1\r\nHost: {host}:{port}\r\n"

@@ -12,6 +12,8 @@ from hypothesis import given
 from tests.conftest import examples
 from tests.serve.served import Served, check_problem, served
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
@@ -43,7 +45,6 @@ def test_every_route_is_described(described: dict[str, Any]) -> None:
     assert form["properties"]["options"]["examples"]
 
 
-@pytest.mark.slow
 def test_requests_made_up_from_it(server: Served, described: dict[str, Any]) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed")
     schema = schemathesis.openapi.from_dict(described)

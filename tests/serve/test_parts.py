@@ -63,7 +63,8 @@ def test_the_command_that_is_shown_has_the_same_options(
     monkeypatch: pytest.MonkeyPatch, ddfm: Command
 ) -> None:
     given = parse_options(
-        '{"task": "medical", "steps": 3, "noise": [1.5, 0], "balance": 0.25, "register": "affine",'
+        '{"task": "medical", "steps": 3, "noise": [1.5, 0], "deblur": [0, 2], "deghost": "off",'
+        ' "balance": 0.25, "register": "affine",'
         ' "resize": true, "colour_from": 2, "uncertainty": true}'
     )
     shown = command_line(given, ["a b.png", "-c.png"], "fused.png", 4)

@@ -139,6 +139,7 @@ def test_balance_answers_without_sampling(server: Served, pair: tuple[Path, Path
     check_problem(server.client.post(f"{place}/previews", json={"steps": 2}), 422)
 
 
+@pytest.mark.slow
 def test_volumes_by_slices(server: Served, tmp_path: Path, ddfm: Command) -> None:
     paths = []
     for name, seed in (("a", 0), ("b", 5)):
@@ -159,6 +160,7 @@ def test_volumes_by_slices(server: Served, tmp_path: Path, ddfm: Command) -> Non
     check_problem(server.client.get(f"{place}/views/fused?slice=4"), 404)
 
 
+@pytest.mark.slow
 def test_uncertainty_views_and_archive(server: Served, pair: tuple[Path, Path]) -> None:
     place = server.fuse(*pair, task="infrared", steps=1, uncertainty=True).headers["location"]
     assert server.over(place)["state"] == "done"
@@ -299,6 +301,7 @@ def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) 
             assert np.abs(made - np.asarray(Image.open(io.BytesIO(data)), int)).max() <= 1  # rounding
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs(
     server: Served, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

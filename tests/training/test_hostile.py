@@ -45,7 +45,7 @@ RECIPES = [
     "channels = [8, 1000000]",
     "channels = 8",
     'channels = ["a"]',
-    "norm_groups = 0",
+    "norm_groups = -1",
     "norm_groups = 7",
     "pixel_unshuffle = 0",
     "pixel_unshuffle = -2",
@@ -117,6 +117,11 @@ def test_checkpoints_that_lack_something(tmp_path: Path) -> None:
         torch.save(state, path)
         with pytest.raises(InputError, match="not a checkpoint that can be resumed"):
             load_checkpoint(path, SMALL, "cpu")
+    cooling = replace(SMALL, cooldown_steps=2)
+    for steps in ("6", None, 2.5, -1):
+        torch.save({**whole, "recipe": asdict(cooling) | {"steps": steps}}, path)
+        with pytest.raises(InputError, match="was made with another recipe"):
+            load_checkpoint(path, cooling, "cpu")
 
 
 @pytest.mark.parametrize("spoil", ["names", "shapes", "optimizer"])

@@ -35,6 +35,8 @@ SMALL = Recipe(
     channels=(8, 16), norm_groups=4, crop=16, batch=4, steps=6, warmup_steps=2, ema_decay=0.9, bf16=False
 )
 
+PLAIN = replace(SMALL, norm_groups=0, even_below=50.0)
+
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
@@ -154,6 +156,29 @@ def test_training_lowers_the_loss_and_the_average_is_left(photographs: Path, tmp
     assert (prior.channels, prior.multiple, prior.pixel_unshuffle) == (1, 4, 2)
 
 
+def test_the_end_of_a_run_is_moved_until_its_cooldown_begins(photographs: Path, tmp_path: Path) -> None:
+    images, folder = find_images([photographs]), tmp_path / "run"
+    recipe = replace(PLAIN, steps=4, cooldown_steps=1)
+
+    class StopError(Exception):
+        pass
+
+    def stop(record: dict[str, object]) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        train(images, folder, recipe, checkpoint_every=2, progress=stop)
+    with pytest.raises(InputError, match="another recipe"):
+        train(images, folder, replace(recipe, steps=6, learning_rate=1.0), resume=True)
+    longer = replace(recipe, steps=6, cooldown_steps=2)
+    train(images, folder, longer, checkpoint_every=5, resume=True)
+    with pytest.raises(InputError, match="another recipe"):
+        train(images, folder, replace(longer, steps=9), resume=True)
+    train(images, tmp_path / "unbroken", longer)
+    unbroken = weights(tmp_path / "unbroken")
+    assert all(torch.equal(tensor, unbroken[name]) for name, tensor in weights(folder).items())
+
+
 def test_cosine_schedule_and_noise_prediction(photographs: Path, tmp_path: Path) -> None:
     recipe = replace(SMALL, beta_schedule="squaredcos_cap_v2", prediction_type="epsilon", steps=2)
     train(find_images([photographs]), tmp_path / "run", recipe)
@@ -209,12 +234,33 @@ def test_loss_targets_agree_with_diffusers(prediction_type: str) -> None:
     assert torch.allclose(DiffusionLoss(prior)(clean, timesteps.float(), noise), reference, rtol=1e-3)
 
 
+def test_levels_below_the_end_count_by_their_noise() -> None:
+    """There the loss is the squared error of the clean picture by sigma, up to a constant."""
+    prior = build_prior(PLAIN)
+    clean, noise = torch.rand(3, 1, 16, 16) * 2 - 1, torch.randn(3, 1, 16, 16)
+    sigma = torch.tensor([2, 20, 200], dtype=torch.float64) / 127.5
+    timesteps = timestep_of(sigma, prior.sigmas)
+    with torch.no_grad():
+        noisy = clean + sigma.float().reshape(-1, 1, 1, 1) * noise
+        squared = (prior.denoise(noisy, sigma) - clean).square().mean((1, 2, 3))
+        losses = DiffusionLoss(prior, even_below=50)(clean, timesteps, noise)
+    of_velocity = squared * (1 + sigma**2) / sigma**2
+    assert torch.allclose(losses[2].double(), of_velocity[2], rtol=1e-3)
+    assert torch.allclose(losses[:2].double(), of_velocity[:2] * sigma[:2] * 127.5 / 50, rtol=1e-3)
+
+
 def test_learning_rate_warms_up_and_decays() -> None:
     recipe = Recipe(steps=1000, warmup_steps=100, learning_rate=1.0)
     assert learning_rate(recipe, 0) == pytest.approx(0.01)
     assert learning_rate(recipe, 99) == learning_rate(recipe, 100) == pytest.approx(1)
     assert learning_rate(recipe, 550) == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi / 2)) / 2)
     assert learning_rate(recipe, 1000) == pytest.approx(0.01)
+
+
+def test_a_constant_learning_rate_cools_down_to_nothing() -> None:
+    recipe = Recipe(steps=1000, warmup_steps=100, cooldown_steps=200, learning_rate=1.0)
+    rates = [learning_rate(recipe, step) for step in (49, 100, 799, 900, 999)]
+    assert rates == pytest.approx([0.5, 1, 1, 0.5, 0.005])
 
 
 def test_recipes(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ exposures differ as a camera's do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -31,11 +32,19 @@ def walked(
         stops: exposures, as powers of two.
         size: height and width.
     """
-    light, _ = table.by_window(*size)
+    light = _room(size)
     return [
         developed(light_with_walker(light, place) * 2**stop)
         for place, stop in zip(places, stops, strict=True)
     ]
+
+
+@lru_cache(maxsize=1)
+def _room(size: tuple[int, int]) -> Array:
+    """Return the light of the room with nobody in it, (H, W, 3); drawing it takes a second."""
+    light, _ = table.by_window(*size)
+    light.flags.writeable = False
+    return light
 
 
 def light_with_walker(light: Array, place: float | None) -> Array:

@@ -30,7 +30,7 @@ def interval(score: Score, pictures: int, draws: int = DRAWS) -> Interval:
 
     Resamples depend on the number of pictures alone, so methods are compared on the same ones.
     """
-    return Interval(score(np.arange(pictures)), *_ends(samples(score, pictures, draws)))
+    return interval_of(score(np.arange(pictures)), samples(score, pictures, draws))
 
 
 def difference(a: Score, b: Score, pictures: int, draws: int = DRAWS) -> Interval:
@@ -50,9 +50,10 @@ def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else 0.0
 
 
-def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
+def interval_of(value: float, values: NDArray[np.float64]) -> Interval:
+    """Return a value with the percentile interval of what resamples have instead; NaN counts as none."""
     values = values[~np.isnan(values)]  # a resample may show none of the objects
     if not values.size:
-        return float("nan"), float("nan")
+        return Interval(value, float("nan"), float("nan"))
     low, high = np.quantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return float(low), float(high)
+    return Interval(value, float(low), float(high))

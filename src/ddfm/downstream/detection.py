@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.downstream.average_precision import Matches, Precision
-from ddfm.downstream.bootstrap import Interval, difference, interval
+from ddfm.downstream.bootstrap import Interval, interval_of, samples
 from ddfm.downstream.boxes import Boxes, read_yolo
 from ddfm.downstream.frames import Frames, collect, mirrored_boxes, scaled, working_size
 from ddfm.downstream.inputs import Input, pictures
@@ -67,19 +67,21 @@ class Detected:
         """Return the average precision of each run."""
         return [matches.precision() for matches in self.matches[name]]
 
+    @cached_property
+    def resampled(self) -> dict[str, NDArray[np.float64]]:
+        """Return AP at .5 of each input, mean over runs, on the same resamples of the scenes."""
+        return {name: samples(partial(self._score, name), len(self.scenes)) for name in self.inputs}
+
     def interval_50(self, name: str) -> Interval:
         """Return mean AP at .5, mean over runs, with its bootstrap interval over scenes."""
-        return interval(lambda chosen: self._score(name, chosen), len(self.scenes))
+        return interval_of(self._score(name), self.resampled[name])
 
     def difference_50(self, name: str, other: str) -> Interval:
         """Return how much better an input's AP at .5 is than another's, paired by scene."""
-        return difference(
-            lambda chosen: self._score(name, chosen),
-            lambda chosen: self._score(other, chosen),
-            len(self.scenes),
-        )
+        value = self._score(name) - self._score(other)
+        return interval_of(value, self.resampled[name] - self.resampled[other])
 
-    def _score(self, name: str, chosen: NDArray[np.intp]) -> float:
+    def _score(self, name: str, chosen: NDArray[np.intp] | None = None) -> float:
         return float(np.mean([matches.precision(chosen).mean_50 for matches in self.matches[name]]))
 
 

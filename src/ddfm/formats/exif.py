@@ -13,7 +13,7 @@ PLAIN_SENSITIVITY = 100.0  # ISO, where none is written
 def exposure_of(tags: Mapping[int, Any]) -> float | None:
     """Return time (s) x ISO / 100 / f-number^2 from EXIF's tags; None without a time.
 
-    A sensitivity or f-number that is missing counts as 100 and 1, which is right among pictures of one camera.
+    A sensitivity or f-number that is missing counts as 100 and 1: among pictures of one lens that is enough.
     """
     return exposure(tags.get(EXPOSURE_TIME), tags.get(F_NUMBER), tags.get(SENSITIVITY))
 

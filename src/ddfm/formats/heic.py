@@ -38,5 +38,4 @@ def opened(data: bytes, name: str) -> PILImage.Image:
         bands = len(PILImage.new(file.mode, (1, 1)).getbands())
     check_decoded(name, width * height, bands * width * height, len(data))
     with decoding(name):
-        image = file.to_pillow()
-    return image
+        return file.to_pillow()

@@ -14,7 +14,7 @@ from ddfm.errors import InputError
 from ddfm.formats.atomic import check_target, prepare_folder, write_whole
 from ddfm.timing import stage
 
-# Of sources from the first on: eight colours that the colour-blind tell apart (Okabe and Ito 2008), then anew.
+# Of sources from the first on: eight that the colour-blind tell apart (Okabe and Ito 2008), then anew.
 COLOURS = (
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167),
     (86, 180, 233), (213, 94, 0), (240, 228, 66), (128, 128, 128),

@@ -1,9 +1,9 @@
 """Take what moves between exposures from one of them, so that nothing appears twice or half.
 
 Exposures are put in the order of their light. Neighbours have most levels in common, so each is
-compared with the next one (`ddfm.fusion.moving`). Where something moved between a source and the one that is
-kept, the source gets what the kept one shows there, at the source's own brightness. The likelihood then sees
-exposures of a scene that stood still.
+compared with the next one (`ddfm.fusion.moving`). One is kept. Where something moved between it and another
+source, that source gets what the kept one shows, at its own brightness. The likelihood then sees exposures of
+a scene that stood still.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Find where an unfocused light spills over what another source shows sharply.
 
 A lamp that is out of focus is a disc, whose border is sharper than the dark around the lamp that is in focus.
-By sharpness alone the disc would win there, as a ring around the lamp. But lamps are brighter than white: what is
-clipped where they are sharp comes to light where they are spread. So around what is white a source that is the
-brighter one on the whole, and here, spills.
+By sharpness alone the disc would win there, as a ring around the lamp. But lamps are brighter than white:
+what is clipped where they are sharp comes to light where they are spread. So around what is white, a source
+that is the brighter one on the whole, and here, spills.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BORDER = 4  # pixels of the half-size picture that the disc's border is wide
 
 
 def spilled(x: Tensor) -> Tensor:
-    """Return how far each source's light spills, 0 to 1, (B, K, h, w), from sources (B, K, H, W) in [-1, 1]."""
+    """Return how far the light of each source (B, K, H, W) in [-1, 1] spills, 0 to 1, (B, K, h, w)."""
     half = reduce(x)
     light = F.max_pool2d(x.amax(1, keepdim=True), 2, ceil_mode=True) > WHITE
     if not light.any():

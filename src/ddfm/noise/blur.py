@@ -20,7 +20,9 @@ from ddfm.noise.level import GREY_LEVEL
 from ddfm.noise.posterior import Denoiser, look
 
 MOST_BLUR = 5.0  # pixels
-FIRST = 0.001 / GREY_LEVEL**2  # weight of the picture in the first data step, by the variance of the noise
+# Weight of the picture in the first data step: by the variance of the noise, and less for a wider blur, which
+# passes less of the noise.
+FIRST, WIDER = 0.004 / GREY_LEVEL**2, 1.25
 LATER = 0.3  # weight of the estimate in the later ones
 FIRST_LOOK, SECOND_LOOK = 1.1, 0.55  # shares of the amplified noise
 OVERSHOOT = 0.005  # beyond the darkest and the brightest around, by their difference
@@ -38,7 +40,7 @@ def sharpened(prior: Denoiser, luma: Tensor, blur: float, noise: float) -> Tenso
         noise: standard deviation of the white noise in the picture; at least one grey level is reckoned with.
     """
     noise = max(noise, GREY_LEVEL)
-    weight = FIRST * noise**2
+    weight = FIRST * noise**2 / blur**WIDER
     x = data_step(luma, luma, blur, weight)
     amplified = torch.tensor(noise * amplification(luma.shape[-2:], blur, weight), dtype=torch.float64)
     x = data_step(look(prior, x, FIRST_LOOK * amplified), luma, blur, LATER)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
 from ddfm.pictures.tiles import Padding, Tile, blended, corners
-from ddfm.priors.normalisation import held, joint_statistics
+from ddfm.priors.normalisation import held, joint_statistics, normalisations
+from ddfm.priors.plain import PlainUNet
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.timing import stage
 
@@ -84,7 +85,7 @@ class Prior:
     @property
     def sigmas(self) -> Tensor:
         """Return the noise-to-signal ratio sqrt((1 - abar_t) / abar_t) of each timestep, increasing, (T,)."""
-        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+        return self.schedule.sigmas
 
     def evaluation_bytes(self, height: int, width: int) -> int:
         """Return the memory that an evaluation takes for a picture of that size, in one piece or in tiles."""
@@ -162,9 +163,10 @@ class Prior:
         padding = Padding.to_multiple(x.shape[-2], x.shape[-1], self.multiple)
         in_one_piece = self.tile is None or max(x.shape[-2:]) <= self.tile
         if in_one_piece:
-            out = predict(self.exported or self.network, padding.pad(x), timestep, self.pixel_unshuffle)
+            network = self.exported or self.network
+            out = predict(network, padding.pad(x), self.told(timestep, abar), self.pixel_unshuffle)
         else:
-            out = self._evaluate_in_tiles(padding.pad(x), timestep)
+            out = self._evaluate_in_tiles(padding.pad(x), self.told(timestep, abar))
         out = padding.crop(out)
         if out.device.type == "cpu":  # to ask another device is to wait for it, at every step
             check_finite(out, self.name, torch.as_tensor(timestep))
@@ -174,14 +176,24 @@ class Prior:
             return signal * x - noise * out
         return out
 
-    def _evaluate_in_tiles(self, x: Tensor, timestep: Tensor | float) -> Tensor:
+    def told(self, timestep: Tensor | float, alpha_cumprod: Tensor) -> Tensor | float:
+        """Return what the network is told of the noise: a `PlainUNet` sigma, any other the timestep."""
+        if isinstance(self.network, PlainUNet):
+            return ((1 - alpha_cumprod) / alpha_cumprod).sqrt().reshape(-1)
+        return timestep
+
+    def _evaluate_in_tiles(self, x: Tensor, told: Tensor | float) -> Tensor:
         """Evaluate one image after the other, tile by tile but normalised as one."""
         side = max(self.tile or 0, 4 * self.multiple)
         overlap = max(min(OVERLAP, side // 4) // self.multiple, 1) * self.multiple
-        timesteps = torch.as_tensor(timestep, device=x.device).reshape(-1).expand(len(x))
+        each = torch.as_tensor(told, device=x.device).reshape(-1).expand(len(x))
         images = []
-        for image, t in zip(x.split(1), timesteps, strict=True):
-            seen_by = partial(predict, timestep=t, pixel_unshuffle=self.pixel_unshuffle)
+        for image, told_it in zip(x.split(1), each, strict=True):
+            seen_by = partial(predict, told=told_it, pixel_unshuffle=self.pixel_unshuffle)
+            if not normalisations(self.network):
+                network = self.exported or self.network
+                images.append(blended(partial(seen_by, network), image, side, overlap, self.multiple))
+                continue
             sample = corners(image, min(max(side // 2, LEAST_SAMPLE), MOST_SAMPLE), self.multiple)
             statistics = joint_statistics(self.network, partial(seen_by, self.network, sample))
             with held(self.network, statistics):
@@ -226,15 +238,18 @@ class Evaluated(Protocol):
         """Return the network's number format."""
         ...
 
-    def __call__(self, x: Tensor, timestep: Tensor, /) -> Tensor: ...
+    def __call__(self, x: Tensor, told: Tensor, /) -> Tensor: ...
 
 
-def predict(network: Evaluated, x: Tensor, timestep: Tensor | float, pixel_unshuffle: int) -> Tensor:
-    """Return the network's prediction for x, shape of ``x`` (a learned variance, if any, is dropped)."""
-    if isinstance(timestep, Tensor):
-        t = timestep.to(x.device, torch.float32).reshape(-1).expand(len(x))
+def predict(network: Evaluated, x: Tensor, told: Tensor | float, pixel_unshuffle: int) -> Tensor:
+    """Return the network's prediction for x, shape of ``x`` (a learned variance, if any, is dropped).
+
+    For ``told`` see `Prior.told`: scalar or shape (B,).
+    """
+    if isinstance(told, Tensor):
+        t = told.to(x.device, torch.float32).reshape(-1).expand(len(x))
     else:
-        t = torch.full((len(x),), timestep, dtype=torch.float32, device=x.device)
+        t = torch.full((len(x),), told, dtype=torch.float32, device=x.device)
     folded = F.pixel_unshuffle(x, pixel_unshuffle).contiguous(memory_format=torch.channels_last)
     # In 16 bits the first layer takes images as they are: see `SplitInput`.
     shown = folded if network.dtype.itemsize < 4 else folded.to(network.dtype)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ddfm.errors import InputError
 from ddfm.priors.network import SplitInput, UNet, use_channels_last
+from ddfm.priors.plain import PlainUNet
 
 # Whatever diffusers stumbles on in configurations and weights that are damaged.
 STUMBLES = (
@@ -109,5 +110,5 @@ class DiffusersUNet(nn.Module):
         (folder / "config.json").write_text(json.dumps(self.as_json(), indent=2, sort_keys=True) + "\n")
 
 
-# Either kind of network; both take (images, timesteps) and return what they predict.
-Network = UNet | DiffusersUNet
+# A prior's network. It takes images and what `Prior.told` says of their noise, and returns its prediction.
+Network = UNet | PlainUNet | DiffusersUNet

@@ -2,13 +2,14 @@
 
 A prior lives in a folder in diffusers' own format::
 
-    config.json                             the UNet2DModel
+    config.json                             the UNet2DModel, or a `PlainUNet`
     diffusion_pytorch_model.safetensors     its weights
     scheduler_config.json                   the noise schedule and what the network predicts
     prior.json                              only if pixels are unshuffled: {"pixel_unshuffle": 2}
 
-``UNet2DModel.from_pretrained`` and ``DDPMScheduler.from_pretrained`` open it as it is; folders that
-keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are read as well.
+``UNet2DModel.from_pretrained`` and ``DDPMScheduler.from_pretrained`` open it as it is (diffusers has no
+`PlainUNet`). Folders that keep the parts in ``unet/`` and ``scheduler/``, as diffusers' pipelines do, are
+read as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from ddfm.formats.files import read_json
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.network import WEIGHTS, UNet, check_finite, current_names, misfits
 from ddfm.priors.network_config import Foreign, read_unet_config
+from ddfm.priors.plain import CLASS_NAME, PlainUNet, read_plain_config
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.timing import stage
 
@@ -172,9 +175,16 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
     return prior
 
 
-def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
+def _load_network(folder: Path, weights: str | None) -> UNet | PlainUNet | DiffusersUNet:
     """Read config.json and the weights, from the file of that name if one is given. Raises InputError."""
     values = read_json(folder / "config.json")
+    if values.get("_class_name") == CLASS_NAME:
+        layout = read_plain_config(values, str(folder / "config.json"))
+        with torch.device("meta"):
+            plain = PlainUNet(layout)
+        path = _weights_file(folder, weights)
+        _load_weights(plain, read_weights(path), path)
+        return plain
     config = read_unet_config(values, str(folder / "config.json"))
     if isinstance(config, Foreign):
         if any(values.get(field) is not None for field in ("class_embed_type", "num_class_embeds")):
@@ -188,16 +198,20 @@ def _load_network(folder: Path, weights: str | None) -> UNet | DiffusersUNet:
     path = _weights_file(folder, weights)
     with torch.device("meta"):
         network = UNet(config)
-    tensors = current_names(read_weights(path))
+    _load_weights(network, current_names(read_weights(path)), path)
+    return network
+
+
+def _load_weights(network: UNet | PlainUNet, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Give a network the weights of a file. Raises InputError if they do not fit or are not finite."""
     if wrong := misfits(network, tensors):
         raise InputError(
-            f"{folder}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
+            f"{path.parent}: the weights do not fit config.json ({len(wrong)} tensors, {wrong[0]} first)"
         )
     # Tensors mapped from a file lie at any address, by which some kernels choose the order of their sums.
     copied = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
     check_finite(copied, path)
     network.load_state_dict(copied, assign=True)
-    return network
 
 
 def _weights_file(folder: Path, weights: str | None) -> Path:

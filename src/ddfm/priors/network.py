@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save_file
@@ -101,11 +101,7 @@ class UNet(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write config.json and the weights, as diffusers' ``UNet2DModel.from_pretrained`` reads them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.as_json(), indent=2, sort_keys=True)
-        (folder / "config.json").write_text(text + "\n")
-        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        save_network(self, folder)
 
 
 class TimeEmbedding(nn.Module):
@@ -366,6 +362,27 @@ def doubled(x: Tensor) -> Tensor:
 def halved(x: Tensor) -> Tensor:
     """Average pixels 2x2."""
     return F.avg_pool2d(x, 2)
+
+
+class Saved(Protocol):
+    """What `save_network` needs of a network."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what config.json is to hold."""
+        ...
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the weights by name."""
+        ...
+
+
+def save_network(network: Saved, folder: Path) -> None:
+    """Write config.json and the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(network.as_json(), indent=2, sort_keys=True)
+    (folder / "config.json").write_text(text + "\n")
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def use_channels_last(network: nn.Module) -> None:

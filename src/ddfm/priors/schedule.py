@@ -105,6 +105,11 @@ class NoiseSchedule:
         """Return abar_t = prod(1 - beta_s, s <= t), float64, shape (T,) (Ho et al. 2020, eq. 4)."""
         return torch.cumprod(1 - self.betas.double(), 0)
 
+    @property
+    def sigmas(self) -> Tensor:
+        """Return the noise-to-signal ratio sqrt((1 - abar_t) / abar_t) of each timestep, increasing, (T,)."""
+        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+
 
 def _is_share(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

@@ -38,6 +38,10 @@ class FusionOptions(BaseModel):
     noise: Literal["auto", "off"] | list[Level] | None = Field(
         None, description="Noise of the sources: found out, left alone, or a level for each, in grey levels."
     )
+    deblur: Literal["off"] | list[Level] = Field(
+        "off", description="How far each source's lens blurs it, in pixels: docs/degraded.md."
+    )
+    deghost: Literal["auto", "off"] = Field("auto", description="What to do about motion between exposures.")
     stretch: Literal["auto", "none"] = Field("auto", description="Contrast.")
     balance: float = Field(0.5, ge=0, le=1, description="0 natural (visible) to 1 thermal.")
     uncertainty: bool = Field(False, description="Find out how far the luminance can be relied on.")

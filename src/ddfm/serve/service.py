@@ -110,8 +110,9 @@ class Service:
             raise Problem(422, f"steps: form {options.form} needs one or more")
         if options.colour_from is not None and options.colour_from > count:
             raise Problem(422, f"colour_from: is not within 1 to {count}, the number of a source")
-        if isinstance(options.noise, list) and len(options.noise) != count:
-            raise Problem(422, f"noise: {count} levels are needed, one for each source")
+        for name, levels in (("noise", options.noise), ("deblur", options.deblur)):
+            if isinstance(levels, list) and len(levels) != count:
+                raise Problem(422, f"{name}: {count} numbers are needed, one for each source")
         if got.contents[0].is_volume and (options.uncertainty or options.register_):
             raise Problem(422, "volumes are fused without register and without uncertainty")
 

@@ -31,7 +31,6 @@ from ddfm.metrics import METRICS, evaluate
 from ddfm.pictures.image import Image, range_remarks
 from ddfm.priors.lazy import LazyPrior
 from ddfm.priors.loading import load_prior
-from ddfm.registration.bring import registered
 from ddfm.sampling.loop import Step
 from ddfm.serve.folders import Folders, put, size_of
 from ddfm.serve.store import Job, Store
@@ -220,12 +219,9 @@ class Workshop:
         self.store.finish(job, {"task": result.settings["task"]}, size_of(folder))
 
     def registered(self, fusion: Fusion, job: Job) -> list[Image]:
-        """Return a fusion's sources in one view: as it was shown when it was done, else read anew."""
+        """Return a fusion's sources in one size and view."""
         paths = self.sources(job.request["fusion"], job.request)
-        images = [read_image(path) for path in paths]
-        if fusion.options.register is not None:
-            return registered(images, fusion.options.register)
-        return match_sizes(images, fusion.options.resize)
+        return fusion.aligned([read_image(path) for path in paths])
 
     # Metrics.
 

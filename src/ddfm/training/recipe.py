@@ -20,7 +20,7 @@ class Recipe:
     Attributes:
         channels: width of the network per resolution, the first after ``pixel_unshuffle``.
         layers_per_block: residual blocks per resolution on the way down (one more on the way up).
-        norm_groups: groups of each GroupNorm.
+        norm_groups: groups of each GroupNorm; 0 for a `PlainUNet`, which has none.
         pixel_unshuffle: side of the pixel blocks folded into channels before the network.
         beta_schedule: diffusers' name, ``"linear"`` or ``"squaredcos_cap_v2"`` (cosine).
         prediction_type: ``"epsilon"`` or ``"v_prediction"``.
@@ -31,6 +31,10 @@ class Recipe:
         low_noise: share of each batch with sigma log-uniform in ``low_noise_range``; the rest has
             uniform timesteps.
         low_noise_range: sigma in grey levels of 255.
+        even_below: sigma in grey levels. Below it the squared error of v is weighted in proportion to sigma:
+            it falls as 1 / sigma, so all levels count alike. 0 for no weighting.
+        cooldown_steps: at the end, in which the learning rate falls from its peak to zero; 0 for half a
+            cosine over the whole run. Until they begin, this and ``steps`` may be changed.
         batch, steps, learning_rate, warmup_steps, weight_decay, clip_norm, ema_decay, seed: as usual.
         bf16: compute in bfloat16 (autocast) where the machine is fast at it; weights and optimiser stay
             float32.
@@ -47,6 +51,8 @@ class Recipe:
     inverted: float = 0.25
     low_noise: float = 0.75
     low_noise_range: tuple[float, float] = (3.0, 60.0)
+    even_below: float = 0.0
+    cooldown_steps: int = 0
     batch: int = 16
     steps: int = 12000
     learning_rate: float = 1e-3
@@ -80,7 +86,7 @@ class Recipe:
             raise InputError(f"channels = {self.channels!r}: a list of 1 to {MOST_LEVELS} numbers is needed")
         for count in self.channels:
             check_whole("channels", count, 1, MOST_CHANNELS)
-            if count % self.norm_groups:
+            if self.norm_groups and count % self.norm_groups:
                 raise InputError(
                     f"norm_groups = {self.norm_groups}: does not divide {count}, one of channels"
                 )
@@ -98,18 +104,20 @@ MOST_LEVELS, MOST_CHANNELS, MOST_PIXELS = 8, 4096, 2**28
 LEAST_NOISE, MOST_NOISE = 0.01, 10_000.0  # grey levels of 255
 WHOLE = {
     "layers_per_block": (1, 16),
-    "norm_groups": (1, MOST_CHANNELS),
+    "norm_groups": (0, MOST_CHANNELS),
     "pixel_unshuffle": (1, 16),
     "crop": (8, 8192),
     "batch": (1, 65_536),
     "steps": (1, 10**9),
     "warmup_steps": (0, 10**9),
+    "cooldown_steps": (0, 10**9),
     "seed": (0, 2**63 - 1),
 }
 NUMBERS = {
     "native_scale": (0, 1),
     "inverted": (0, 1),
     "low_noise": (0, 1),
+    "even_below": (0, 10_000),
     "learning_rate": (1e-12, 100),
     "weight_decay": (0, 100),
     "clip_norm": (1e-12, 1e12),

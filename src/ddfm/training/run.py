@@ -28,9 +28,11 @@ from ddfm.formats.atomic import prepare_folder, write_whole
 from ddfm.formats.files import decoding, exists
 from ddfm.formats.paths import check_paths
 from ddfm.formats.tensors import all_finite, load_tensors
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.priors.diffusion import Prior, predict
 from ddfm.priors.network import UNet, use_channels_last
 from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.plain import PlainUNet, PlainUNetConfig
 from ddfm.priors.saving import save_whole
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.crops import Crops, central_crops
@@ -50,23 +52,31 @@ LIVE_EVERY = 10  # steps between two reports of progress
 
 def build_prior(recipe: Recipe) -> Prior:
     """Make a fresh network with the recipe's layout: convolutions only, no attention, any image size."""
-    depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
-    config = UNetConfig(
-        in_channels=folded,
-        out_channels=folded,
-        block_out_channels=recipe.channels,
-        layers_per_block=recipe.layers_per_block,
-        down_block_types=("DownBlock2D",) * depth,
-        up_block_types=("UpBlock2D",) * depth,
-        norm_num_groups=recipe.norm_groups,
-        add_attention=False,
-    )
     schedule = NoiseSchedule(
         beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, source="recipe"
     )
-    network = UNet(config)
+    network = build_network(recipe)
     use_channels_last(network)
     return Prior(network, schedule, recipe.pixel_unshuffle)
+
+
+def build_network(recipe: Recipe) -> UNet | PlainUNet:
+    """Make the network of `build_prior`."""
+    depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
+    if not recipe.norm_groups:
+        return PlainUNet(PlainUNetConfig(folded, folded, recipe.channels, recipe.layers_per_block))
+    return UNet(
+        UNetConfig(
+            in_channels=folded,
+            out_channels=folded,
+            block_out_channels=recipe.channels,
+            layers_per_block=recipe.layers_per_block,
+            down_block_types=("DownBlock2D",) * depth,
+            up_block_types=("UpBlock2D",) * depth,
+            norm_num_groups=recipe.norm_groups,
+            add_attention=False,
+        )
+    )
 
 
 def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
@@ -81,17 +91,24 @@ def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
 class DiffusionLoss(nn.Module):
     """Mean squared error of a prior's prediction; a module so that it can be distributed."""
 
-    def __init__(self, prior: Prior) -> None:
+    def __init__(self, prior: Prior, even_below: float = 0.0) -> None:
         super().__init__()
-        self.network, self.prior = prior.network, prior
+        self.network, self.prior, self.even_below = prior.network, prior, even_below
 
     def forward(self, clean: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         """Return the loss per image, shape (B,) (DDPM, eq. 14; for v, Salimans & Ho 2022, appendix D)."""
         abar = alpha_cumprod_at(timesteps.cpu(), self.prior.sigmas).reshape(-1, 1, 1, 1)
         signal, sigma = (a.sqrt().to(clean) for a in (abar, 1 - abar))
         target = noise if self.prior.prediction_type == "epsilon" else signal * noise - sigma * clean
-        out = predict(self.network, signal * clean + sigma * noise, timesteps, self.prior.pixel_unshuffle)
-        return F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
+        told = self.prior.told(timesteps, abar)
+        out = predict(self.network, signal * clean + sigma * noise, told, self.prior.pixel_unshuffle)
+        squared_error = F.mse_loss(out.float(), target, reduction="none").mean((1, 2, 3))
+        return squared_error * self.weights((sigma / signal).reshape(-1))
+
+    def weights(self, sigmas: Tensor) -> Tensor:
+        """Return what the levels (B,) count; see `Recipe.even_below`."""
+        end = self.even_below * GREY_LEVEL
+        return sigmas.clamp(max=end) / end if end else torch.ones_like(sigmas)
 
 
 @torch.no_grad()
@@ -110,9 +127,11 @@ def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Return the learning rate: linear warm-up, then half a cosine down to 1 % of the peak."""
+    """Return the learning rate: linear warm-up, then a cosine down to 1 %, or constant with a cooldown."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    if recipe.cooldown_steps:
+        return recipe.learning_rate * min(1.0, (recipe.steps - step) / recipe.cooldown_steps)
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
     return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
@@ -204,7 +223,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
         )
-        self.loss_of: nn.Module = DiffusionLoss(self.prior)
+        self.loss_of: nn.Module = DiffusionLoss(self.prior, recipe.even_below)
         compute = torch.device(device)
         self.autocast = torch.autocast(
             compute.type, torch.bfloat16, enabled=recipe.bf16 and is_fast_at_bfloat16(compute)
@@ -295,13 +314,24 @@ def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
     )
     if not whole or not all(is_record(record) for record in state["history"]):
         raise InputError(f"{path}: not a checkpoint that can be resumed (it lacks parts of one)")
-    if state["recipe"] != asdict(recipe):
+    if not is_continued_by(state, recipe):
         raise InputError(f"{path}: was made with another recipe; resume it with its own")
     if not 0 <= state["step"] <= recipe.steps:
         raise InputError(f"{path}: not a checkpoint that can be resumed (step {state['step']})")
     if not all_finite(state):
         raise InputError(f"{path}: not a checkpoint that can be resumed (its weights are not finite)")
     return state
+
+
+def is_continued_by(state: dict[str, Any], recipe: Recipe) -> bool:
+    """Tell whether a checkpoint is of this recipe, or of one with another end and before its cooldown."""
+    before, now = state["recipe"], asdict(recipe)
+    if before == now:
+        return True
+    end = {name: before.get(name) for name in ("steps", "cooldown_steps")}
+    if now | end != before or not all(type(count) is int and count > 0 for count in end.values()):
+        return False
+    return recipe.cooldown_steps > 0 and bool(state["step"] <= end["steps"] - end["cooldown_steps"])
 
 
 def is_record(record: Any) -> bool:
