@@ -18,12 +18,19 @@ from torch import Tensor
 import ddfm.priors.diffusion
 from ddfm import fuse
 from ddfm.devices import memory_at_hand
-from ddfm.fusion.restore import STRIP, with_chroma
+from ddfm.fusion.restore import SMOOTH_STRIP, with_chroma
 from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import SIDE, TiledLikelihood
-from ddfm.pictures.colour import blend_exposed_chroma, combine_exposed
+from ddfm.pictures.colour import (
+    blend_chroma,
+    blend_exposed_chroma,
+    chroma_kept,
+    combine,
+    combine_exposed,
+    luminance,
+)
 from ddfm.pictures.tiles import Tile, blended, spans
 from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
@@ -226,11 +233,16 @@ def test_a_large_picture_in_colour(task: str) -> None:
     assert (difference > 0).mean() < 1e-3
 
 
-def test_chroma_in_strips_is_that_of_one_piece() -> None:
-    image = torch.rand(1, 3, 3 * STRIP + 17, 20, generator=torch.Generator().manual_seed(0))
-    images = {0: image, 1: image**2}
-    luma = image.mean(1, keepdim=True)
-    likelihood = HierarchicalLikelihood([luma, luma**2], [torch.zeros(1)] * 2, TASKS["exposure"])
-    ours = with_chroma(images, luma, likelihood, 0, TASKS["exposure"])
-    whole = combine_exposed(luma, blend_exposed_chroma(list(images.values()), luma), 0.25)
+@pytest.mark.parametrize("task", ["infrared", "exposure"])
+def test_chroma_in_strips_is_that_of_one_piece(task: str) -> None:
+    image = torch.rand(1, 3, 3 * SMOOTH_STRIP + 17, 20, generator=torch.Generator().manual_seed(0))
+    images = [image, image**2]
+    luma = image.mean(1, keepdim=True).sqrt()
+    likelihood = HierarchicalLikelihood([luma, luma**2], [torch.zeros(1)] * 2, TASKS[task])
+    ours = with_chroma(dict(enumerate(images)), luma, likelihood, 0, TASKS[task])
+    if task == "exposure":
+        whole = combine_exposed(luma, blend_exposed_chroma(images, luma), 0.25)
+    else:
+        chroma, seen = blend_chroma(images), torch.maximum(luminance(images[0]), luminance(images[1]))
+        whole = combine(luma, chroma * chroma_kept(chroma, seen, luma, TASKS[task].chroma_noise))
     assert torch.allclose(ours, whole, rtol=0, atol=1e-6)

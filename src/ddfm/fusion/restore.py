@@ -49,8 +49,7 @@ def with_chroma(
         task: what rule it is: by saturation, by exposure, or of the source that was chosen.
     """
     weights = chroma_weights(coloured, likelihood, n, task)
-    smooth = task.chroma == "exposure" or task.chroma_noise > 0
-    side, overlap = (SMOOTH_STRIP, SMOOTH_OVERLAP) if smooth else (STRIP, 0)
+    side, overlap = strip_of(task)
     finish = combine_exposed if task.chroma == "exposure" else combine
     result = luma.new_empty(1, 3, *luma.shape[-2:])
     for strip in spans(luma.shape[-2], side, overlap, max(overlap, 1)):
@@ -61,6 +60,12 @@ def with_chroma(
         made = finish(y, chroma, task.least_chroma)
         result[..., strip.own, :] = made[..., strip.own_within, :]
     return result
+
+
+def strip_of(task: Task) -> tuple[int, int]:
+    """Return how many rows a strip of chroma has, and how many of them its neighbours share."""
+    smooth = task.chroma == "exposure" or task.chroma_noise > 0
+    return (SMOOTH_STRIP, SMOOTH_OVERLAP) if smooth else (STRIP, 0)
 
 
 def chroma_weights(

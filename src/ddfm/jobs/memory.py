@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
-from ddfm.fusion.restore import SMOOTH_OVERLAP, SMOOTH_STRIP, STRIP
+from ddfm.fusion.restore import strip_of
+from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import SIDE
 
 # Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
-# the likelihood is computed, the network asked or chroma put back.
+# the likelihood is computed, the network asked, chroma put back or movement looked for.
 HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
 LIKELIHOOD, LIKELIHOOD_A_SOURCE = 38, 20
 SAMPLING, SAMPLING_A_COLOUR = 50, 6
 CHROMA, CHROMA_A_COLOUR = 95, 75
+GHOSTS = 230
 MARGINS = 192  # around a part of a large picture
 
 AROUND_NETWORK = 24 * 2**20  # bytes, whatever the size
@@ -28,7 +30,7 @@ def peak_bytes(
     """Return the memory that one set of sources takes at most, from reading to writing.
 
     Pictures and what is made of them are held throughout. Likelihood, network and chroma work one at a time:
-    on a part of the picture, a tile and a strip.
+    on a part of the picture, a tile and a strip. Before them exposures are compared for what moves.
 
     Args:
         height: of the sources, pixels.
@@ -36,17 +38,18 @@ def peak_bytes(
         sources: how many there are.
         in_colour: how many of them are.
         evaluation: bytes that the network takes, `Prior.evaluation_bytes`; 0 if it is not asked.
-        task: what the sources are; the chroma of exposures is put back in larger strips.
+        task: what the sources are; that decides on the strips, and on the search for what moves.
     """
     pixels = height * width
     part = min(height, SIDE + MARGINS) * min(width, SIDE + MARGINS)
-    strip = min(height, SMOOTH_STRIP + SMOOTH_OVERLAP if task == "exposure" else STRIP) * width
+    strip = min(height, sum(strip_of(TASKS[task]))) * width
     held = pixels * (HELD + HELD_A_SOURCE * sources + HELD_A_COLOUR * in_colour)
     likelihood = part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources)
     sampling = pixels * (SAMPLING + SAMPLING_A_COLOUR * in_colour) + AROUND_NETWORK
     network = evaluation + sampling if evaluation else 0
     chroma = strip * (CHROMA + CHROMA_A_COLOUR * in_colour) if in_colour else 0
-    return held + max(likelihood, network, chroma)
+    ghosts = pixels * GHOSTS if task == "exposure" else 0
+    return held + max(likelihood, network, chroma, ghosts)
 
 
 class Budget:
