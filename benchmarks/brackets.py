@@ -1,6 +1,6 @@
 """Brackets shot by hand: exposures and focus stacks that were turned, shifted and scaled, then registered.
 
-    python benchmarks brackets DATA [--only registration,static] [--every K]
+    python benchmarks brackets DATA [--only PART ...] [--every K]
 
 Reads mef/mefb and mff/mfifb under DATA and writes results/brackets.json.
 
@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 
 from ddfm import fuse
@@ -198,15 +199,13 @@ PARTS = {"registration": registration, "static": static}
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "brackets.json", data=True)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser = script_parser(__doc__, "brackets.json", data=True, parts=tuple(PARTS))
     parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    for part in arguments.only.split(","):
-        made = PARTS[part](arguments.data, arguments.every)
-        write_json(arguments.output, {**read_json(arguments.output, {}), part: made})
+    parts = {name: partial(part, arguments.data, arguments.every) for name, part in PARTS.items()}
+    measure_parts(parts, arguments.output, arguments.only)
 
 
 if __name__ == "__main__":

@@ -137,8 +137,10 @@ def minutes(taken: Times) -> str:
         known = [value for value in values if value is not None]
         return f"{sum(known) / 60:.1f}" if len(known) == len(values) else NOT_RECORDED
 
-    several = f", {len(taken)} parts" if len(taken) > 1 else ""
-    return f"{total('wall')} ({total('processor')}){several}"
+    if total("wall") == NOT_RECORDED:
+        return NOT_RECORDED
+    parts = f", {len(taken)} part{'s' * (len(taken) > 1)}" if "whole" not in taken else ""
+    return f"{total('wall')} ({total('processor')}){parts}"
 
 
 # --- Files -----------------------------------------------------------------------------------------
