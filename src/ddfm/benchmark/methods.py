@@ -164,8 +164,8 @@ def find_methods(
     """Return the methods of those names in that order, then the baselines that were not named.
 
     Names are ``ddfm`` (defaults), ``ddfm:<form of the likelihood>``, ``mergemertens``, ``laplacian``, ``msx``
-    (the thermal cameras' own edge overlay), those in `BASELINES`, or the path of a folder with one output
-    for each of ``stems``.
+    and those in `BASELINES`. A path names a folder with one output for each of ``stems``. ``msx`` is the edge
+    overlay of thermal cameras.
 
     Raises InputError: an unknown name, a folder that lacks an output, an option that `ddfm.fuse` refuses.
     """
