@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddfm.demo.brackets import walked
 from ddfm.demo.scenes import night
 from ddfm.demo.thermogram import street_file
 from ddfm.formats.radiometric import thermogram_of
@@ -35,14 +34,6 @@ def night_strip(prior: Prior) -> Image.Image:
     return strip.resize((1280, round(strip.height * 1280 / strip.width)), Image.Resampling.LANCZOS)
 
 
-def walker_strip() -> Image.Image:
-    """Three exposures of a room that somebody walks through, and what is fused without and with --deghost."""
-    exposures = walked((0.25, 0.5, 0.75))
-    fused = [fuse(*exposures, task="exposure", steps=0, deghost=how).to_array() for how in ("off", "auto")]
-    strip = Image.fromarray(np.concatenate([np.asarray(picture) for picture in (*exposures, *fused)], 1))
-    return strip.resize((1600, round(strip.height * 1600 / strip.width)), Image.Resampling.LANCZOS)
-
-
 def thermal_strip(prior: Prior) -> Image.Image:
     """Draw temperatures, photograph, fused, and fused in colours by temperature, side by side."""
     file = thermogram_of(street_file(), "street")
@@ -60,7 +51,6 @@ def main() -> None:
     prior = load_prior("natural")
     IMAGES.mkdir(exist_ok=True)
     night_strip(prior).save(IMAGES / "night.jpg", quality=90)
-    walker_strip().save(IMAGES / "walker.jpg", quality=90)
     thermal_strip(prior).save(IMAGES / "thermal.jpg", quality=90)
     draw_samples(prior, IMAGES / "natural-samples.png", rows=3, steps=250)
 
