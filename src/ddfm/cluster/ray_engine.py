@@ -22,7 +22,8 @@ from ddfm.jobs.engine import AHEAD, GPU_BATCH
 from ddfm.jobs.manifest import Outcome
 from ddfm.jobs.work import Item, Job, Progress
 
-STORE = 100_000_000  # bytes: nothing but the job goes through it
+# A cluster of this machine alone: nobody else can reach it, and nothing but the job goes through its store.
+OWN = {"include_dashboard": False, "object_store_memory": 100_000_000, "_node_ip_address": "127.0.0.1"}
 LOOK = 5.0  # seconds between looks at whether the cluster has grown
 STARTS = 3  # workers in a row that may end before they are ready
 CONNECTING = "RAY_AUTH_MODE, RAY_AUTH_TOKEN and the address have to be those of the cluster"
@@ -69,6 +70,8 @@ class RayEngine:
         if cores < 1 or (workers is not None and workers < 1):
             raise InputError("--workers, --worker-cores: one or more are needed")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray warns otherwise
+        if address is None:  # else Ray takes 127.0.0.1 for a mistake, and listens on all interfaces
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         if address is None and "RAY_AUTH_MODE" not in os.environ:  # a cluster of this run alone
             os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         try:
@@ -87,7 +90,7 @@ class RayEngine:
         """Connect to the cluster, and have as many workers begin as it has room for."""
         ray = self._ray
         try:
-            own = {"include_dashboard": False, "object_store_memory": STORE} if self._address is None else {}
+            own = OWN if self._address is None else {}
             ray.init(self._address, log_to_driver=False, logging_level="error", **own)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             where = self._address or "this machine"
