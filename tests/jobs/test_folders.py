@@ -151,7 +151,7 @@ def test_a_budget_lets_in_who_fits_beside_the_others() -> None:
         (1024, 2, False, 0, "infrared"),
         (1024, 4, True, 0, "infrared"),
         (1024, 2, True, 0, "exposure"),
-        # At 512 a process's own spread, 40 MB, is a quarter of it. Grey pairs take .65 to .74 in float32.
+        (1024, 2, False, 2, "infrared"),  # at 512 a process's own spread, 40 MB, is a quarter of it
         (1024, 2, True, 2, "infrared"),
         (768, 2, True, 2, "infrared"),
     ],

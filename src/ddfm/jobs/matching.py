@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ddfm.errors import InputError
-from ddfm.formats.pictures import images_by_stem, suffix_for
+from ddfm.formats.pictures import images_by_stem
 from ddfm.formats.raster import PNG_MAGIC
 from ddfm.formats.tiff import MAGIC
 
@@ -69,11 +66,6 @@ def match_thermograms(listed: Mapping[str, Path]) -> list[Group]:
         else:
             groups[stem] = Group(stem, (listed[stem],))
     return [groups[name] for name in sorted(groups)]
-
-
-def output_name(group: Group, depth: np.dtype[Any]) -> str:
-    """Return the group's output: PNG as far as it holds the samples, TIFF for floats and signed ones."""
-    return group.stem + suffix_for(depth)
 
 
 def is_output(head: bytes) -> bool:

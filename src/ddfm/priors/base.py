@@ -16,7 +16,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.pictures.tiles import Padding, Tile
 
-BYTES_A_PIXEL = 480  # that an evaluation is reckoned with where nobody knows: the bundled prior's, in float32
+BYTES_A_PIXEL = 416  # that an evaluation is reckoned with where nobody knows: the bundled prior's, in float32
 
 
 class Prior(Protocol):

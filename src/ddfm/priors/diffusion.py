@@ -31,7 +31,8 @@ OVERLAP = 64
 LEAST_SAMPLE, MOST_SAMPLE = 256, 512  # side of the four samples of an image that its tiles are normalised by
 WHOLE = 2048  # pixels a side that are not worth tiles: those show the network much of an image twice
 TILES = (1024, 512, 256)  # to choose from beyond
-PLANES = 15  # of the finest layer's size that an evaluation holds at once: 11 to 14 for the bundled prior
+# Of the finest layer's size that an evaluation holds at once, in float32 and in two bytes a number.
+PLANES, PLANES_OF_TWO_BYTES = 13, 15
 WHOLE_SHARE, SHARE = (
     3,
     8,
@@ -94,7 +95,8 @@ class Prior:
         # Tiles are normalised in float32, whatever the network computes in.
         itemsize = 4 if in_tiles else self.network.dtype.itemsize
         side = (self.tile if in_tiles else None) or max(height, width)
-        return round(PLANES * channels * itemsize * min(height, side) * min(width, side))
+        planes = PLANES_OF_TWO_BYTES if itemsize == 2 else PLANES
+        return round(planes * channels * itemsize * min(height, side) * min(width, side))
 
     @property
     def device(self) -> torch.device:
