@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -20,6 +20,9 @@ from ddfm.pictures.tiles import LEAST_TILE, Tile
 from ddfm.registration.models import REGISTRATIONS, Registering
 from ddfm.sampling.loop import Sampler, sample
 from ddfm.sampling.schedulers import SCHEDULERS, SchedulerFactory
+
+if TYPE_CHECKING:
+    from ddfm.fusion.masks import Mask, MaskSource
 
 MAX_STEPS = 1000
 MOST_MAPPED = 255  # sources that a map of 8 bits tells apart
@@ -50,6 +53,7 @@ class Options:
     colour_from: int | None = None
     noise: NoiseLevels | None = None
     deblur: Blurs = "off"
+    masks: Sequence[MaskSource | None] | None = None
     stretch: str = "auto"
     balance: float = 0.5
     deghost: str = "auto"
@@ -106,6 +110,8 @@ class Options:
             raise InputError(f"balance {self.balance}: not within 0 (visible) to 1 (thermal)")
         self._check_noise()
         self._check_deblur()
+        if self.masks is not None:
+            object.__setattr__(self, "masks", self.read_masks)
         if self.backend == "openvino":
             from ddfm.priors.openvino import check_openvino
 
@@ -172,6 +178,15 @@ class Options:
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs: its device may be another."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def read_masks(self) -> tuple[Mask | None, ...] | None:
+        """Return the mask of each source, read; None if there are none."""
+        if self.masks is None:
+            return None
+        from ddfm.fusion.masks import as_masks
+
+        return as_masks(self.masks, self.sources)
 
     @property
     def likelihood_form(self) -> Form:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.ghosts import Still, without_ghosts
+from ddfm.fusion.masks import with_masks, with_stand_ins
 from ddfm.fusion.options import Blurs, NoiseLevels, Options
 from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
@@ -37,6 +38,7 @@ from ddfm.timing import RESTORE, stage
 from ddfm.version import own_version
 
 if TYPE_CHECKING:
+    from ddfm.fusion.masks import MaskSource
     from ddfm.priors.lazy import PriorSource
 
 Callback = Callable[[Step], None]
@@ -60,6 +62,7 @@ def fuse(
     colour_from: int | None = None,
     noise: NoiseLevels | None = None,
     deblur: Blurs = "off",
+    masks: Sequence[MaskSource | None] | None = None,
     stretch: str = "auto",
     balance: float = 0.5,
     deghost: str = "auto",
@@ -106,6 +109,10 @@ def fuse(
             other forms, which know of no noise.
         deblur: ``"off"``, or how far each source's lens blurs it: standard deviations of a Gaussian, in
             pixels, 0 for a sharp one (docs/degraded.md).
+        masks: which pixels of each source are missing, a path, a PIL image, or an array or tensor (H, W) of
+            the source's size: 0 where it shows something, another value where it does not. None for a
+            source that is whole, or for all. The other sources take the place; what none of them shows,
+            and holes of few pixels, the prior fills (docs/degraded.md).
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
             by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
@@ -194,6 +201,7 @@ class Fusion:
         Raises:
             InputError: they cannot be registered, or their sizes differ.
         """
+        scene = with_masks(scene, self.options.read_masks)
         if self.options.register is None:
             return match_sizes(scene, self.options.resize)
         if choice is None and not self.options.finds_task:
@@ -251,6 +259,7 @@ class _Run:
         self.options, self.choice, self.task = fusion.options, choice, fusion.rules(choice)
         self.form = self.options.likelihood_form
         self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
+        self.scenes = [with_stand_ins(scene) for scene in self.scenes]
         self.still: list[Still] | None = None
         if self.task.moving and self.form.tasks and self.options.deghost == "auto":
             self.still = [without_ghosts(scene) for scene in self.scenes]
@@ -269,6 +278,7 @@ class _Run:
         sampled = self.sampled(
             [stack.lumas for stack in stacks],
             [stack.residual_noise for stack in stacks],
+            [stack.shown for stack in stacks],
             self.options.seed,
             callback,
         )
@@ -299,14 +309,15 @@ class _Run:
         self,
         sources: Sequence[Sequence[Tensor]],
         residual_noise: Sequence[Sequence[Tensor]],
+        shown: Sequence[Sequence[Tensor] | None],
         seed: int,
         callback: Callback = no_callback,
     ) -> list[tuple[Tensor, Likelihood]]:
         """Return, for the luminances of each size, the fused one in [0, 1] and its likelihood."""
         with stage("likelihood"):
             likelihoods = [
-                self.form.likelihood(lumas, noise, self.task, whole=self.options.tile == "off")
-                for lumas, noise in zip(sources, residual_noise, strict=True)
+                self.form.likelihood(lumas, noise, self.task, self.options.tile == "off", parts)
+                for lumas, noise, parts in zip(sources, residual_noise, shown, strict=True)
             ]
             drawn = [start for likelihood in likelihoods if (start := likelihood.start) is not None]
         if self.options.evaluations or not drawn:
@@ -333,7 +344,7 @@ class _Run:
         """Return how far posterior samples spread, (B, 1, H, W)."""
 
         def fused(sources: Sequence[Tensor], seed: int) -> Tensor:
-            return self.sampled([sources], [stack.residual_noise], seed)[0][0]
+            return self.sampled([sources], [stack.residual_noise], [stack.shown], seed)[0][0]
 
         return posterior_std(stack.noisy, stack.cleaned, self.prior, fused, self.options.seed)
 
@@ -366,6 +377,10 @@ class _Run:
             "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
             "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
             "deblur": self.options.deblur,
+            "missing": [
+                0.0 if source.known is None else round(1 - float(source.known.mean()), 4)
+                for source in scene.given
+            ],
             "stretch": self.options.stretch,
             "balance": self.task.balance,
             "moving": self.still[scene.number].settings if self.still else None,

@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddfm.fusion.masks import as_plane, gone_from, known_of
+from ddfm.fusion.sources import as_tensor
 from ddfm.noise.camera import colour_noise
-from ddfm.noise.clean import Cleaned, clean_source, sharpen_source
+from ddfm.noise.clean import Cleaned, clean_source, fill_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL
+from ddfm.noise.missing import Holes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 
@@ -97,6 +100,17 @@ class PreparedScenes:
         """Return the standard deviation of the noise left in each, (B,)."""
         return [source.residual_noise for source in self.cleaned]
 
+    @property
+    def shown(self) -> list[Tensor] | None:
+        """Return how far each source shows a pixel, (B, 1, H, W); None if all show everything."""
+        holes = [source.holes for source in self.cleaned]
+        if all(each is None for each in holes):
+            return None
+        return [
+            torch.ones_like(source.luma) if source.holes is None else source.holes.shown
+            for source in self.cleaned
+        ]
+
 
 def thermal(given: Sequence[Image]) -> int:
     """Return which source is the thermal one: the first grey one beside any in colour, else the first."""
@@ -131,9 +145,14 @@ def prepare_scenes(
         torch.cat([colour_noise(scene.pixels[k]) for scene in scenes]) if level == "auto" else None
         for k, level in enumerate(levels)
     ]
+    holes = holes_of(scenes)
     cleaned = [
-        clean_source(luma, prior, level, colour)
-        for luma, level, colour in zip(noisy, levels, colours, strict=True)
+        clean_source(luma if absent is None else absent.painted(luma), prior, level, colour)
+        for luma, absent, level, colour in zip(noisy, holes, levels, colours, strict=True)
+    ]
+    cleaned = [
+        clean if absent is None else fill_source(luma, clean, prior, absent)
+        for luma, clean, absent in zip(noisy, cleaned, holes, strict=True)
     ]
     if deblur != "off":
         blurs = [torch.tensor([float(deblur[scene.order[k]]) for scene in scenes]) for k in range(len(noisy))]
@@ -144,14 +163,25 @@ def prepare_scenes(
     return PreparedScenes(scenes, noisy, levels, cleaned)
 
 
+def holes_of(scenes: Sequence[Scene]) -> list[Holes | None]:
+    """Return what is missing of each source of scenes of one size; None where nothing is."""
+    count, device = len(scenes[0].given), scenes[0].pixels[0].device
+    if all(source.known is None for scene in scenes for source in scene.given):
+        return [None] * count
+    known = [[known_of(scene.given[k]) for k in scene.order] for scene in scenes]
+    gone = [gone_from(each) for each in known]
+    return [
+        Holes(
+            torch.cat([as_plane(each[k]) for each in known]).to(device),
+            torch.cat([each[k].float() for each in gone]).to(device),
+        )
+        for k in range(count)
+    ]
+
+
 def order_of_contents(scene: Sequence[Image]) -> list[int]:
     """Return the sources' places in an order that depends on their pixels alone.
 
     Sums round the same then, in whatever order the sources were given.
     """
     return sorted(range(len(scene)), key=lambda k: zlib.crc32(np.ascontiguousarray(scene[k].pixels).data))
-
-
-def as_tensor(image: Image) -> Tensor:
-    """Return the pixels, (1, C, H, W) in [0, 1]."""
-    return torch.from_numpy(image.pixels).movedim(-1, 0)[None]

@@ -20,6 +20,8 @@ from ddfm.pictures.image import Image, first_colour, from_stack
 from ddfm.pictures.layouts import Layout, split
 from ddfm.timing import stage
 
+KNOWN = 0.98  # share of a resampled pixel that is known, from which on it counts as known
+
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
 
 
@@ -103,6 +105,11 @@ def as_array(source: Tensor, name: str) -> NDArray[Any]:
         raise InputError(f"{name}: a tensor of {source.dtype} cannot be read ({reason_of(error)})") from error
 
 
+def as_tensor(image: Image) -> Tensor:
+    """Return the pixels, (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(image.pixels).movedim(-1, 0)[None]
+
+
 def ordinal(k: int) -> str:
     """Return "first" for 0."""
     words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
@@ -133,4 +140,5 @@ def resampled(image: Image, size: tuple[int, int]) -> Image:
 
     pixels = np.dstack([plane(channel) for channel in np.moveaxis(image.pixels, -1, 0)])
     alpha = None if image.alpha is None else plane(image.alpha)
-    return replace(image, pixels=pixels, alpha=alpha, resolution=None)
+    known = None if image.known is None else plane(image.known.astype(np.float32)) > KNOWN
+    return replace(image, pixels=pixels, alpha=alpha, resolution=None, known=known)

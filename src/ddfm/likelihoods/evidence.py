@@ -25,6 +25,7 @@ FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike 
 LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
 LEANING = 6.0  # how firmly a balance prefers a source: at its ends, more than brightness does (eq. 5b)
 ENDS = 1e-3  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
+TINY = 1e-6  # weight by which sources are told apart where none of those that show a pixel has any
 PRESENT_POWER = 4.0  # how sharply what says something is told from what does not (eq. 3)
 
 
@@ -51,10 +52,15 @@ class Evidence(NamedTuple):
         return (1 - self.weight.amax(1, keepdim=True)) * (count / (count - 1))
 
     @classmethod
-    def of(cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is) -> Evidence:
-        """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1)."""
+    def of(
+        cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is, shown: Tensor | None = None
+    ) -> Evidence:
+        """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1).
+
+        ``shown`` says how far each source shows a pixel, (B, K, h, w); None for all, everywhere.
+        """
         found = structure(x, noise)
-        mean_root = steady(GlobalNumber.STRUCTURE, found.sqrt().mean((2, 3), keepdim=True))
+        mean_root = steady(GlobalNumber.STRUCTURE, mean_where(found.sqrt(), shown))
         overall = 2 * mean_root.add(LEAST).log()
         brightness = ((reduce(x) + 1) / 2) ** task.lit
         behind = task.overall * (overall.amax(1, keepdim=True) - overall)
@@ -62,7 +68,8 @@ class Evidence(NamedTuple):
         odds = task.local * (found + FAINT).log() + whole + task.bright * brightness
         if task.balance != EVEN:
             odds[:, task.thermal] += preference(task.balance, brightness[:, task.thermal])
-        return cls(odds.softmax(1), present_together(found, task.present), overall)
+        weight = among_shown(odds.softmax(1), shown)
+        return cls(weight, present_together(where_shown(found, shown), task.present), overall)
 
 
 def preference(balance: float, brightness: Tensor) -> Tensor:
@@ -95,6 +102,27 @@ def present_together(found: Tensor, present: float) -> Tensor:
     return second / (second + present**PRESENT_POWER)
 
 
+def where_shown(values: Tensor, shown: Tensor | None) -> Tensor:
+    """Return values, (B, K, h, w), as far as each source shows a pixel."""
+    return values if shown is None else values * shown
+
+
+def among_shown(weight: Tensor, shown: Tensor | None) -> Tensor:
+    """Return weights, (B, K, h, w), that sum to one over the sources, of those that show a pixel."""
+    if shown is None:
+        return weight
+    left = weight * shown + TINY * shown
+    return left / left.sum(1, keepdim=True)
+
+
+def mean_where(values: Tensor, shown: Tensor | None) -> Tensor:
+    """Return the mean of each source's values, (B, K, 1, 1), over what it shows."""
+    if shown is None:
+        return values.mean((2, 3), keepdim=True)
+    total = shown.sum((2, 3), keepdim=True)
+    return (values * shown).sum((2, 3), keepdim=True) / total.clamp_min(TINY)
+
+
 def smooth(x: Tensor) -> Tensor:
     """Average over a neighbourhood of some 8 pixels of the sources."""
     sizes = []
@@ -106,9 +134,10 @@ def smooth(x: Tensor) -> Tensor:
     return x
 
 
-def overall(found: Tensor, present: float) -> dict[GlobalNumber, Tensor]:
+def overall(found: Tensor, present: float, shown: Tensor | None = None) -> dict[GlobalNumber, Tensor]:
     """Sum up structures (B, K, h, w) for the whole picture: the mean root of each, and how far all speak."""
+    together = present_together(where_shown(found, shown), present)
     return {
-        GlobalNumber.STRUCTURE: found.sqrt().mean((2, 3), keepdim=True),
-        GlobalNumber.TOGETHER: present_together(found, present).mean((1, 2, 3), keepdim=True),
+        GlobalNumber.STRUCTURE: mean_where(found.sqrt(), shown),
+        GlobalNumber.TOGETHER: together.mean((1, 2, 3), keepdim=True),
     }

@@ -17,8 +17,8 @@ from ddfm.likelihoods.tasks import Task
 from ddfm.likelihoods.tiled import TiledLikelihood, is_large
 
 # Makes a likelihood from the luminances, (B, 1, H, W) in [-1, 1] each, the standard deviation of the noise
-# left in each, (B,), and the task.
-MakeLikelihood = Callable[[Sequence[Tensor], Sequence[Tensor], Task], Likelihood]
+# left in each, (B,), the task and, if the form says so, how far each source shows a pixel.
+MakeLikelihood = Callable[..., Likelihood]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Form:
         symmetric: whether the order of the sources does not matter, so that they may be sorted.
         denoises: whether noisy sources are denoised before, unless the user or the task says otherwise.
         tasks: whether it depends on the task, so that task "auto" has to be found out.
+        knows_holes: whether ``make`` takes ``shown``, (B, 1, H, W) in [0, 1] for each source; others take what
+            stands in for missing pixels for the source itself.
         in_parts: makes the likelihood of a large picture part by part; None if there is no such way.
     """
 
@@ -47,23 +49,35 @@ class Form:
     symmetric: bool = False
     denoises: bool = False
     tasks: bool = False
+    knows_holes: bool = False
     in_parts: MakeLikelihood | None = None
 
     def likelihood(
-        self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, whole: bool = False
+        self,
+        sources: Sequence[Tensor],
+        noise: Sequence[Tensor],
+        task: Task,
+        whole: bool = False,
+        shown: Sequence[Tensor] | None = None,
     ) -> Likelihood:
         """Return the likelihood of these sources; of large ones part by part, unless ``whole`` is asked."""
-        if self.in_parts and not whole and is_large(*sources[0].shape[-2:]):
-            return self.in_parts(sources, noise, task)
-        return self.make(sources, noise, task)
+        in_parts = self.in_parts if is_large(*sources[0].shape[-2:]) and not whole else None
+        make = in_parts or self.make
+        if shown is None or not self.knows_holes:
+            return make(sources, noise, task)
+        return make(sources, noise, task, shown=shown)
 
 
-def _hierarchical(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
-    return HierarchicalLikelihood(sources, noise, task, steady=held(task))
+def _hierarchical(
+    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
+) -> Likelihood:
+    return HierarchicalLikelihood(sources, noise, task, steady=held(task), shown=shown)
 
 
-def _tiled(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
-    return TiledLikelihood(sources, noise, task, steady=held(task))
+def _tiled(
+    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
+) -> Likelihood:
+    return TiledLikelihood(sources, noise, task, steady=held(task), shown=shown)
 
 
 def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
@@ -91,6 +105,7 @@ FORMS = {
             symmetric=True,
             denoises=True,
             tasks=True,
+            knows_holes=True,
             in_parts=_tiled,
         ),
         Form("paper", _paper),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ddfm.likelihoods.contrast import TINY, bounded, exposed_range, finished, with_room
-from ddfm.likelihoods.evidence import Evidence
+from ddfm.likelihoods.evidence import Evidence, among_shown, where_shown
 from ddfm.likelihoods.halos import spilled
 from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import MAX_GAIN, Task
@@ -50,7 +50,12 @@ class HierarchicalLikelihood:
     """
 
     def __init__(
-        self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, steady: Steady = as_it_is
+        self,
+        sources: Sequence[Tensor],
+        noise: Sequence[Tensor],
+        task: Task,
+        steady: Steady = as_it_is,
+        shown: Sequence[Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -58,13 +63,16 @@ class HierarchicalLikelihood:
             noise: standard deviation of what noise is left in each, in the same units, (B,).
             task: what kind of sources they are; see `TASKS`.
             steady: holds numbers about the whole picture over the frames of a video.
+            shown: how far each source shows a pixel, 0 to 1, (B, 1, H, W) each; some source has to. Where
+                one shows nothing it has no weight. None if all show everything.
         """
         self.task, self.steady = task, steady
         x = torch.cat(list(sources), 1)
         self.sources = x.shape[1]
         variance = torch.stack(list(noise), 1).square()[:, :, None, None].to(x)
         self.low, self.high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-        self.intensities, trust, together = Intensities.of(x, variance, task, steady)
+        seen = None if shown is None else reduce(torch.cat(list(shown), 1))
+        self.intensities, trust, together = Intensities.of(x, variance, task, steady, seen)
         self.together = steady(GlobalNumber.TOGETHER, together.mean((1, 2, 3), keepdim=True))
         self.bands = []
         self.levels = len(task.acutance)
@@ -147,9 +155,11 @@ class Intensities:
 
     @classmethod
     def of(
-        cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is
+        cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is, shown: Tensor | None = None
     ) -> tuple[Intensities, Tensor, Tensor]:
         """Weigh the sources (B, K, H, W), with noise of variance (B, K, 1, 1) left in them.
+
+        ``shown`` says how far each source shows a pixel, (B, K, h, w); None for all, everywhere.
 
         Returns:
             The intensities; how far each source's details are to be trusted, (B, K, h, w); and how far
@@ -161,8 +171,9 @@ class Intensities:
         scale = INTENSITY_SCALE * energy + TINY
         if task.union is None:
             weight, trust = salience(x, local, centre, noise, task)
+            weight, trust = among_shown(weight, shown), where_shown(trust, shown)
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
-        evidence = Evidence.of(x, noise, task, steady)
+        evidence = Evidence.of(x, noise, task, steady, shown)
         own = centre + steady(GlobalNumber.OWN_MEANS, x.mean((2, 3), keepdim=True) - centre)
         together = task.mixing * evidence.together
         share = task.union * together * evidence.undecided

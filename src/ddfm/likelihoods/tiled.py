@@ -45,6 +45,7 @@ class TiledLikelihood:
         task: Task,
         side: int = SIDE,
         steady: Steady = as_it_is,
+        shown: Sequence[Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -53,9 +54,10 @@ class TiledLikelihood:
             task: what kind of sources they are; see `ddfm.likelihoods.tasks.TASKS`.
             side: of the parts, without their margins.
             steady: as for `HierarchicalLikelihood`.
+            shown: likewise.
         """
-        self.sources, self.noise, self.task, self.side = sources, noise, task, side
-        numbers = whole_numbers(sources, noise, task)
+        self.sources, self.noise, self.task, self.side, self.shown = sources, noise, task, side, shown
+        numbers = whole_numbers(sources, noise, task, shown)
         self.numbers = {number: steady(number, value) for number, value in numbers.items()}
         self.start = self._stitched(lambda likelihood, part: likelihood.start)
 
@@ -89,6 +91,7 @@ class TiledLikelihood:
                 self.noise,
                 self.task,
                 steady=lambda number, value: self.numbers[number],
+                shown=self.shown and [shown[part] for shown in self.shown],
             )
             made = function(likelihood, part)
             if not len(result):
@@ -98,7 +101,7 @@ class TiledLikelihood:
 
 
 def whole_numbers(
-    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task
+    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
 ) -> dict[GlobalNumber, Tensor]:
     """The numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``."""
     means = torch.cat([source.mean((1, 2, 3), keepdim=True) for source in sources], 1)
@@ -114,5 +117,6 @@ def whole_numbers(
         return numbers
     variances = [sigma.square()[:, None, None, None].to(centre) for sigma in noise]
     found = [structure(source, variance) for source, variance in zip(sources, variances, strict=True)]
-    numbers |= overall(torch.cat(found, 1), task.present)
+    seen = None if shown is None else reduce(torch.cat(list(shown), 1))
+    numbers |= overall(torch.cat(found, 1), task.present, seen)
     return numbers | {GlobalNumber.TOGETHER: task.mixing * numbers[GlobalNumber.TOGETHER]}

@@ -26,6 +26,7 @@ from ddfm.noise.blur import sharpened
 from ddfm.noise.camera import CameraNoise, measure_camera_noise
 from ddfm.noise.compression import quantisation_step
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
+from ddfm.noise.missing import Holes
 from ddfm.noise.posterior import Denoiser, posterior_mean, posterior_mean_of_camera
 from ddfm.noise.stripes import remove_stripes
 from ddfm.timing import stage
@@ -44,6 +45,7 @@ class Cleaned(NamedTuple):
         residual_noise: of what is left of the noise; 0 where there was none above the gate.
         cameras: the noise of each image where it is not white and of one level, else None.
         blur: of the lens, taken out by `sharpen_source`, in pixels; None if nothing was.
+        holes: what was missing, filled by `fill_source`; None if nothing was.
     """
 
     luma: Tensor
@@ -52,6 +54,7 @@ class Cleaned(NamedTuple):
     residual_noise: Tensor
     cameras: tuple[CameraNoise | None, ...]
     blur: Tensor | None = None
+    holes: Holes | None = None
 
 
 @stage("noise")
@@ -108,6 +111,19 @@ def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) 
             measured[n] = assumed[n] = noise.level
     luma = images[0] if len(images) == 1 else torch.cat(images)
     return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, 0), cameras)
+
+
+def fill_source(source: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], holes: Holes) -> Cleaned:
+    """Fill what is missing of a source, as far as no other source takes its place.
+
+    Args:
+        source: as it came, with something in its holes, (B, 1, H, W).
+        clean: what `clean_source` made of ``holes.painted(source)``.
+        prior: called for the prior if there is anything to fill.
+        holes: what is missing.
+    """
+    luma = torch.where(holes.known > 0, clean.luma, source)
+    return clean._replace(luma=holes.fill(prior, luma), holes=holes)
 
 
 @stage("deblur")

@@ -47,6 +47,7 @@ class Image:
         range_from: why it is this range, in words.
         outside: how many samples lay outside a range that was asked for and were set to its ends.
         resolution: of a TIFF, pixels per unit across and down, and the unit's tag; or None.
+        known: which pixels show something, (H, W) bool; None for all. The others hold what fills them.
         exposure: the light that the camera gave it, time (s) x ISO / 100 / f-number^2; None if unknown.
     """
 
@@ -60,6 +61,7 @@ class Image:
     outside: int = 0
     resolution: Resolution | None = None
     exposure: float | None = None
+    known: NDArray[np.bool_] | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -14,6 +14,8 @@ from ddfm.pictures.image import Image, by_exposure, first_colour
 from ddfm.registration.models import Registering
 from ddfm.timing import stage
 
+KNOWN = 0.98  # share of a warped pixel that is known, from which on it counts as known
+
 if TYPE_CHECKING:
     from ddfm.registration.estimate import Registration
 
@@ -63,7 +65,15 @@ def brought(
     report(overlay(source.pixels, target.pixels, registration))
     registration.check(source.name, target.name)
     pixels = registration.warp(source.pixels, target.pixels)
-    return replace(source, pixels=pixels, alpha=None, resolution=None), registration
+    known = registration.shown
+    if source.known is not None:
+        own = registration.warp(source.known[..., None].astype(np.float32), target.pixels)
+        known = known & (own[..., 0] > KNOWN)
+    whole = bool(known.all())
+    return (
+        replace(source, pixels=pixels, alpha=None, resolution=None, known=None if whole else known),
+        registration,
+    )
 
 
 def middle(sources: Sequence[Image], by_brightness: bool) -> Image:

@@ -5,7 +5,7 @@ the prior, and fuses those. A diffusion process passes through noisy images on i
 draw starts at the source, at the level of its noise, and samples the rest of that way (Ho et al. 2020,
 algorithm 2). Noise that depends on intensity, or that neighbours share, is nowhere on that way: a draw is
 then the posterior mean of the clean picture with other noise like that (a parametric bootstrap). So it is for
-a picture that was blurred. In few steps draws vary too little, least where the prior is sure and wrong. So
+a picture that was blurred. What was missing is filled anew, with noise before each look. In few steps draws vary too little, least where the prior is sure and wrong. So
 they also get the residual noise that the likelihood assumes. The samples are few, so their variance is
 averaged over neighbours. The standard deviation is scaled so that the result of clean sources lies within two
 of it for 95 % of the pixels (benchmarks/uncertainty.py).
@@ -21,6 +21,7 @@ from torch import Tensor
 from ddfm.noise.blur import blurred, sharpened
 from ddfm.noise.clean import REMAINS, Cleaned, without_stripes
 from ddfm.noise.level import GREY_LEVEL
+from ddfm.noise.missing import VARIED
 from ddfm.noise.posterior import Denoiser, noise_like, posterior_mean_of_camera
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
@@ -88,6 +89,10 @@ def draw_source(
         again = blurred(clean.luma[n : n + 1], blur)
         again = (again + noise * _noise(again, generator)).clamp(-1, 1)
         drawn[n : n + 1] = sharpened(prior(), again, blur, noise)
+    if clean.holes is not None:
+        again = clean.holes.fill(prior, drawn, generator)
+        again = torch.lerp(clean.luma, again, VARIED)
+        drawn = torch.where(clean.holes.known > 0, drawn, again)
     residual_noise = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
     return drawn + residual_noise.reshape(-1, 1, 1, 1) * _noise(base, generator)
 
