@@ -11,6 +11,8 @@ ways and fused. Parts:
 - curve: how far the noise curve, found blind, is from the true one at the quartiles of intensity;
 - clean: in how many pictures of all sets noise is found as they are;
 - blur: the infrared source blurred by 1 to 3 pixels, with noise of 2 and 5, and a step edge: PSNR, overshoot;
+- missing: 10 % of the pixels missing at random, or in blocks of 16x16 pixels, of both sources: PSNR of the
+  filled source, beside OpenCV's inpainting with a radius of 3 pixels;
 - m3svd: frames with known degradation (degraded/m3svd), 256x256 pixels of their middle.
 
 A fusion is scored against that of the clean sources (VIF, Qabf, MI, SSIM). All are fused with 0 steps, so
@@ -27,6 +29,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ from ddfm.metrics import METRICS
 from ddfm.noise.camera import colour_noise, measure_camera_noise
 from ddfm.noise.clean import clean_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
+from ddfm.noise.missing import filled
 from ddfm.noise.posterior import posterior_mean
 from ddfm.pictures.colour import luminance
 from ddfm.priors.diffusion import Prior
@@ -55,6 +59,7 @@ SCORES = ("VIF", "Qabf", "MI", "SSIM_dr2")
 NO_NOISE = 1e-9  # gain of a camera that has none
 ALIKE = 8  # grey levels around an intensity, whose pixels tell its noise
 BLURS, NOISES = (1, 2, 3), (2, 5)  # pixels; grey levels
+MISSING, BLOCK = 0.1, 16  # share of the pixels; a side of the blocks, in pixels
 PENALTIES, AMOUNTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), (0.25, 0.5, 1.0, 2.0)
 FACTORS = (0.7, 1.0, 1.4, 2.0)  # times the rms error: what BM3D and non-local means may be told
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -341,6 +346,56 @@ def measure_blur(crops: Sequence[Crop], prior: Prior, blur: float, noise: float)
     }
 
 
+# --- Missing pixels --------------------------------------------------------------------------------------
+
+
+def at_random(shape: tuple[int, int], seed: int) -> NDArray[np.bool_]:
+    return np.random.default_rng(seed).random(shape) < MISSING
+
+
+def in_blocks(shape: tuple[int, int], seed: int) -> NDArray[np.bool_]:
+    cells = shape[0] // BLOCK, shape[1] // BLOCK
+    chosen = np.random.default_rng(seed).permutation(cells[0] * cells[1])[
+        : round(MISSING * cells[0] * cells[1])
+    ]
+    missing = np.zeros(cells, bool)
+    missing.flat[chosen] = True
+    return np.kron(missing, np.ones((BLOCK, BLOCK), bool)).astype(bool)
+
+
+def opencv_filled(y: Grey, missing: NDArray[np.bool_], method: str) -> Grey:
+    import cv2
+
+    flag = {"Telea": cv2.INPAINT_TELEA, "Navier-Stokes": cv2.INPAINT_NS}[method]
+    return cv2.inpaint(as_bytes(y), missing.astype(np.uint8), 3, flag).astype(np.float64)
+
+
+def ours_filled(y: Grey, missing: NDArray[np.bool_], prior: Prior) -> Grey:
+    luma = torch.from_numpy(y).float()[None, None] * GREY_LEVEL - 1
+    made = filled(prior, luma, torch.from_numpy(~missing).float()[None, None])
+    return (made[0, 0].numpy().astype(np.float64) + 1) / GREY_LEVEL
+
+
+def measure_missing(
+    crops: Sequence[Crop], source: int, holes: Callable[..., NDArray[np.bool_]], prior: Prior
+) -> dict[str, Any]:
+    """Return mean PSNR, and in how many pictures ours is above OpenCV's two, for one source of all crops."""
+    rows: dict[str, list[float]] = {}
+    for seed, crop in enumerate(crops):
+        clean, missing = grey(crop.clean[source]), holes((CROP, CROP), seed)
+        given = np.where(missing, 0, clean)
+        made = {name: opencv_filled(given, missing, name) for name in ("Telea", "Navier-Stokes")}
+        made["ours"] = ours_filled(given, missing, prior)
+        for name, picture in made.items():
+            rows.setdefault(name, []).append(psnr(np.where(missing, picture, clean), clean))
+    best = np.maximum(rows["Telea"], rows["Navier-Stokes"])
+    above = int((np.array(rows["ours"]) > best).sum())
+    return {name: round(float(np.mean(found)), 2) for name, found in rows.items()} | {
+        "pictures": len(crops),
+        "ours above both": above,
+    }
+
+
 # --- Frames with known degradation ---------------------------------------------------------------------
 
 
@@ -380,7 +435,7 @@ def measure_m3svd(data: Path, infrared: str, visible: str, prior: Prior) -> dict
 
 
 METHODS = ("nothing", BEFORE, "non-local means", "BM3D", OURS)
-PARTS = ("camera", "white", "curve", "clean", "blur", "m3svd")
+PARTS = ("camera", "white", "curve", "clean", "blur", "missing", "m3svd")
 CLEAN = (
     *(f"ivf/{name}/{kind}" for name in ("tno", "roadscene", "msrs") for kind in ("ir", "vi")),
     *("vifb/ir", "vifb/vi", "mef/mefb/under", "mef/mefb/over", "mff/mfifb/near", "mff/mfifb/far"),
@@ -417,6 +472,10 @@ def main() -> None:
                     for noise in NOISES:
                         row = f"blur {blur}, noise {noise}, {name}"
                         write(part, row, measure_blur(crops, prior, blur, noise))
+            if part == "missing":
+                for holes, source in product((at_random, in_blocks), range(2)):
+                    row = f"{holes.__name__}, {('infrared', 'visible')[source]}, {name}"
+                    write(part, row.replace("_", " "), measure_missing(crops, source, holes, prior))
         for name in CLEAN if part == "clean" else ():
             write(part, name, count_noisy(arguments.data / name))
         if part == "m3svd":

@@ -222,6 +222,8 @@ def test_mistakes_get_one_plain_line(
     (tmp_path / "cut.png").write_bytes(a.read_bytes()[:80])
     (tmp_path / "nothing").mkdir()
     PILImage.fromarray(picture(20, 30, 1, np.uint8)).save(tmp_path / "small.png")
+    masked = tmp_path / "mask.png"
+    PILImage.fromarray(np.eye(20, 30, dtype=np.uint8)).save(masked)
     PILImage.fromarray(picture(40, 56, 1, np.uint16)).save(tmp_path / "deep.png")
     broken = np.zeros((40, 56), np.float32)
     broken[1, :3] = np.nan
@@ -276,6 +278,12 @@ def test_mistakes_get_one_plain_line(
         ("fuse", a, b, "-o", out, "--deblur", "auto"): "--deblur auto: not off, or the blur of each",
         ("fuse", a, b, "-o", out, "--deblur", "2"): "deblur [2.0]: not off, or 2 standard deviations",
         ("fuse", a, b, "-o", out, "--deblur", "0,9"): "of 0 to 5 pixels",
+        ("fuse", a, b, "-o", out, "--mask", "m.png"): "--mask m.png: not the number of a source, 1 to 2",
+        ("fuse", a, b, "-o", out, "--mask", "3:m.png"): "--mask 3:m.png: not the number of a source, 1 to 2",
+        ("fuse", a, b, "-o", out, "--mask", "1:absent.png"): "absent.png: no such file",
+        ("fuse", a, b, "-o", out, "--mask", f"1:{b}"): "is in colour; a mask is black, and white",
+        ("fuse", a, b, "-o", out, "--mask", f"2:{masked}"): "mask.png: is 30x20 pixels and",
+        ("fuse", a, b, "-o", masked, "--mask", f"2:{masked}"): "mask.png: is one of the sources",
         ("fuse", a, b, "-o", out, "--tile", "small"): "--tile small: not auto, off or a number of pixels",
         ("fuse", a, b, "-o", out, "--tile", "-64"): "--tile -64: not auto, off or a number",
         ("fuse", a, b, "-o", out, "--tile", "32"): "tile 32: not auto, off or a side of at least 64",

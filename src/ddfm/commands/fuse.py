@@ -21,6 +21,7 @@ from ddfm.commands.options import (
     RangeOption,
     TaskOption,
     parse_deblur,
+    parse_masks,
     parse_noise,
     parse_ranges,
     parse_register,
@@ -107,6 +108,16 @@ def fuse(
             help="Blur of the sources' lenses to take out: standard deviations in pixels, 0 for a sharp one.",
         ),
     ] = "off",
+    masks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mask",
+            metavar="N:FILE",
+            help="Missing pixels of source number N: a picture of its size, white where they are. Other "
+            "sources take their place, or the prior fills them. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
     deghost: DeghostOption = "auto",
@@ -225,6 +236,7 @@ def fuse(
             noise=parse_noise(noise),
             source_map=source_map is not None,
             deblur=parse_deblur(deblur),
+            masks=parse_masks(masks or [], max(2, len(sources))),
             uncertainty=uncertainty is not None,
             tile=parse_tile(tile),
             register=parse_register(register, register_report),

@@ -105,6 +105,21 @@ def parse_deblur(text: str) -> Blurs:
         raise InputError(f"--deblur {text}: not off, or the blur of each source, as in 2,0") from None
 
 
+def parse_masks(texts: Sequence[str], sources: int) -> list[Path | None] | None:
+    """Return the mask of each source, of "2:mask.png"; None for one without, or if there is none at all."""
+    chosen: list[Path | None] = [None] * sources
+    for text in texts:
+        number, _, name = text.partition(":")
+        if not (name and is_count(number) and 1 <= int(number) <= sources):
+            raise InputError(
+                f"--mask {text}: not the number of a source, 1 to {sources}, and a file, as in 2:mask.png"
+            )
+        if chosen[int(number) - 1] is not None:
+            raise InputError(f"--mask {text}: source {number} has a mask already; join them in one picture")
+        chosen[int(number) - 1] = Path(name)
+    return chosen if texts else None
+
+
 def parse_tile(text: str) -> Tile:
     """Return auto and off as they are, "512" as a number."""
     if text in ("auto", "off"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -187,6 +188,11 @@ class Options:
         from ddfm.fusion.masks import as_masks
 
         return as_masks(self.masks, self.sources)
+
+    @property
+    def mask_paths(self) -> list[Path]:
+        """List the files that masks were read from."""
+        return [mask.path for mask in self.read_masks or () if mask is not None and mask.path is not None]
 
     @property
     def likelihood_form(self) -> Form:

@@ -110,7 +110,7 @@ def fuse_files(
     Raises:
         InputError: a source cannot be read or fused, or an output cannot be written.
     """
-    check_paths(paths, outputs.files(len(paths)))
+    check_paths([*paths, *fusion.options.mask_paths], outputs.files(len(paths)))
     fusion.check_prior()
     given = read_sources(paths, ranges, fusion, outputs, thermal)
     check_outputs(outputs, given.images, fusion.options.colour_from)
@@ -133,6 +133,8 @@ def read_sources(
     choices = [plain_range(path, wanted) for path, wanted in zip(paths, ranges, strict=False)]
     number = radiometric_source(paths)
     if number is not None:
+        if fusion.options.masks is not None:
+            raise InputError(f"{paths[number]}: masks are not for radiometric files; leave --mask out")
         return read_thermal(paths, number, choices, fusion.options, outputs, thermal)
     if len(paths) < 2:
         raise InputError(f"{paths[0]}: is not a radiometric JPEG of FLIR's or DJI's; name a second source")

@@ -174,7 +174,7 @@ def fuse_folders(
     wanted = tuple(ranges or [None] * len(sources))
     one = len(sources) == 1
     with closing[Groups](Thermograms(*sources) if one else Listing(sources)) as listing:
-        rounds = checked(listing.rounds(), sources, targets, rows)
+        rounds = checked(listing.rounds(), sources, targets, rows, options.mask_paths)
         first = next(rounds)
         if one:
             choice = Choice("infrared", "") if options.finds_task else fusion.chosen([])
@@ -220,11 +220,15 @@ def key_of(name: Name) -> object:
 
 
 def checked(
-    rounds: Iterator[list[Found]], sources: Sequence[Place], targets: Targets, table: Path | None
+    rounds: Iterator[list[Found]],
+    sources: Sequence[Place],
+    targets: Targets,
+    table: Path | None,
+    masks: Sequence[Path],
 ) -> Iterator[list[Found]]:
     """Yield rounds as they are; raises InputError if one would write over what it reads."""
     for found in rounds:
-        reads = [Path(place.name) for place in sources if isinstance(place, LocalFolder)]
+        reads = [*masks, *(Path(place.name) for place in sources if isinstance(place, LocalFolder))]
         for group, _ in found:
             pairs = zip(cycle(sources), group.files, strict=False)
             reads += [path for place, path in pairs if isinstance(place, LocalFolder)]

@@ -82,6 +82,8 @@ def fuse_volumes(
         raise InputError(f"{output}: the uncertainty of volumes is not written; leave --uncertainty out")
     if options.source_map:
         raise InputError(f"{output}: the source map of volumes is not written; leave --source-map out")
+    if options.masks is not None:
+        raise InputError(f"{output}: the pixels of volumes are not masked; leave --mask out")
     if options.register:
         raise InputError("--register: volumes are not registered; resample one to the other's grid first")
     folders = [path for path in paths if is_folder(path)]

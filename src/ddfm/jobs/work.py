@@ -285,7 +285,7 @@ class Worker:
         if self.options.evaluations:
             prior = self.fusion.prior().for_tiles(self.options.tile, *scene.size)
             evaluation = prior.evaluation_bytes(*scene.size)
-        elif self.options.noise != "off" or self.options.deblur != "off":
+        elif any(o != "off" for o in (self.options.noise, self.options.deblur, self.options.masks or "off")):
             # For a noisy source; of which prior, nobody has asked yet.
             evaluation = BYTES_A_PIXEL * math.prod(scene.size)
         in_colour = sum(image.is_colour for image in scene.images)

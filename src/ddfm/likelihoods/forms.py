@@ -35,8 +35,8 @@ class Form:
         symmetric: whether the order of the sources does not matter, so that they may be sorted.
         denoises: whether noisy sources are denoised before, unless the user or the task says otherwise.
         tasks: whether it depends on the task, so that task "auto" has to be found out.
-        knows_holes: whether ``make`` takes ``shown``, (B, 1, H, W) in [0, 1] for each source; others take what
-            stands in for missing pixels for the source itself.
+        knows_holes: whether ``make`` takes ``shown``, (B, 1, H, W) in [0, 1] for each source; others take
+            what stands in for missing pixels for the source itself.
         in_parts: makes the likelihood of a large picture part by part; None if there is no such way.
     """
 

@@ -20,14 +20,14 @@ from ddfm.pictures.holes import LEAST_SHARE, faded, filled_from_around, wide
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.timing import stage
 
-WHITE = 1.0  # that wide holes are painted with, where noise is measured: nothing is told by what is white
+WHITE = 1.0  # that wide holes are painted with: noise is not measured in what is white
 FINE = (15, 10, 7, 5, 3, 2)  # grey levels, of the looks at full resolution
 COARSE = (20, 10, 5)  # at every coarser one
 SCALES = 3  # coarser ones, at most
 KNOWN = 0.5  # share of a coarser pixel that is known, from which on it counts as known
 LEAST_SIDE = 16  # pixels, of the coarsest scale
-# Draws start at levels that leave more of the hole open. In so few looks they still vary too little: what they
-# differ by from the mean is multiplied.
+# Draws start at levels that leave more of the hole open. In so few looks they still vary too little: what
+# they differ by from the mean is multiplied.
 DRAWN_FINE, DRAWN_COARSE = (60, 30, 15, 8, 4, 2), (80, 40, 20, 10)
 VARIED = 1.8
 

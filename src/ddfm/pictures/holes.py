@@ -15,14 +15,15 @@ from ddfm.pictures.pyramid import expand, reduce, size
 WIDE = 5  # pixels both ways, from which on what is missing cannot be told from around
 TRUSTED = 0.25  # share of a neighbourhood that is known, from which on its mean counts in full
 FADING = 3  # halvings of the neighbourhoods by which what is present fades out
-AT_BORDER, LEAST_PRESENT = 0.5, 0.1  # their share that is present at a border, and where nothing is left of it
+AT_BORDER = 0.5  # their share that is present at a border
+LEAST_PRESENT = 0.1  # and where nothing is left of it
 LEAST_SHARE = 1e-6  # keeps a neighbourhood without any known pixel from dividing by 0
 
 
 def filled_from_around(image: Tensor, known: Tensor) -> Tensor:
     """Fill what is missing with the mean of the nearest known pixels; what is known stays as it is.
 
-    Means are taken over ever larger neighbourhoods, until all are filled (push and pull, Gortler et al. 1996).
+    Means over ever larger neighbourhoods are taken, until all is filled (push and pull, Gortler et al. 1996).
     A picture of which nothing is known becomes 0.
     """
     if bool((known == 1).all()):
@@ -41,7 +42,7 @@ def with_stand_in(image: Tensor, known: Tensor, other: Tensor) -> Tensor:
 
 
 def faded(present: Tensor) -> Tensor:
-    """Return the share of a neighbourhood that is present, (B, 1, H, W), 1 at a border and 0 ten pixels beyond."""
+    """Return what is present, (B, 1, H, W), 1 up to its border and 0 some ten pixels beyond."""
     coarse, sizes = present, []
     for _ in range(FADING):
         sizes.append(size(coarse))

@@ -13,10 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
 from ddfm.pictures.colour import WEIGHTS
+from ddfm.pictures.holes import with_stand_in
 from ddfm.registration.alignment import (
     SIDES,
     Floats,
@@ -46,11 +48,6 @@ CONFIRMED = 2  # parameters that one neighbourhood's vote can satisfy by itself:
 CELLS_A_VOTE = 4 * np.pi * NEIGHBOURHOOD**2  # a Gaussian averages as many as 4 pi sigma^2
 FRAME_BORDER = 5  # pixels, side of the square by which a frame is widened: warping mixed what lies next to it
 SHOWN_BORDER = 3  # pixels, side of the square by which what is shown is narrowed: interpolation mixes there
-FILL_SIDE = 256  # pixels of the longer side of the small picture that the missing brightness is found in
-FILL_STDS = (128, 32, 12)  # its pixels, of Gaussians from wide to narrow: the nearest parts decide at last
-FILL_TRUST = 0.05  # share of a Gaussian that shows something, from which on its mean counts in full
-LEAST_SHARE = 1e-6  # keeps a Gaussian that shows nothing from dividing by 0
-FEATHER = 6.0  # pixels over which a source gives way to what stands in for it
 PARAMETERS = {"affine": 6, "homography": 8}
 LARGEST = 32767  # pixels of a side, by OpenCV
 
@@ -213,20 +210,7 @@ def _sampled(pixels: Pixels, at: Floats) -> Pixels:
 
 
 def _completed(moved: Pixels, other: Pixels, shown: NDArray[np.bool_]) -> Pixels:
-    """Fill in ``other`` where nothing is shown, at the brightness of ``moved`` nearby, with a soft border."""
-    if not shown.any():
-        return other.copy()
-    height, width = shown.shape
-    factor = min(1.0, FILL_SIDE / max(height, width))
-    small = max(1, round(width * factor)), max(1, round(height * factor))
-    mask = shrunk(shown.astype(np.float32), small)
-    excess = shrunk((moved - other) * shown[..., None], small).reshape(small[1], small[0], -1)
-    offset = np.zeros_like(excess)
-    for sigma in FILL_STDS:
-        share = cv2.GaussianBlur(mask, (0, 0), sigma)[..., None]
-        mean = cv2.GaussianBlur(excess, (0, 0), sigma).reshape(excess.shape)
-        offset += np.clip(share / FILL_TRUST, 0, 1) * (mean / np.maximum(share, LEAST_SHARE) - offset)
-    whole = cv2.resize(offset, (width, height), interpolation=cv2.INTER_LINEAR).reshape(moved.shape)
-    distance = cv2.distanceTransform(shown.astype(np.uint8), cv2.DIST_L2, 3)
-    weight = np.clip(distance / FEATHER, 0, 1)[..., None]
-    return np.clip(weight * moved + (1 - weight) * (other + whole), 0, 1).astype(np.float32)
+    """Fill in ``other`` where nothing is shown, at the brightness of ``moved`` nearby."""
+    own, fixed = (torch.from_numpy(np.array(x)).movedim(-1, 0)[None] for x in (moved, other))
+    known = torch.from_numpy(shown.astype(np.float32))[None, None]
+    return with_stand_in(own, known, fixed)[0].movedim(0, -1).clamp(0, 1).contiguous().numpy()

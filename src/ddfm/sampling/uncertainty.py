@@ -5,9 +5,9 @@ the prior, and fuses those. A diffusion process passes through noisy images on i
 draw starts at the source, at the level of its noise, and samples the rest of that way (Ho et al. 2020,
 algorithm 2). Noise that depends on intensity, or that neighbours share, is nowhere on that way: a draw is
 then the posterior mean of the clean picture with other noise like that (a parametric bootstrap). So it is for
-a picture that was blurred. What was missing is filled anew, with noise before each look. In few steps draws vary too little, least where the prior is sure and wrong. So
-they also get the residual noise that the likelihood assumes. The samples are few, so their variance is
-averaged over neighbours. The standard deviation is scaled so that the result of clean sources lies within two
+a picture that was blurred. What was missing is filled anew, with noise before each look. In few steps draws
+vary too little, least where the prior is sure and wrong. So they also get the residual noise that the
+likelihood assumes. The samples are few, so their variance is averaged over neighbours. The standard deviation is scaled so that the result of clean sources lies within two
 of it for 95 % of the pixels (benchmarks/uncertainty.py).
 """
 

@@ -236,6 +236,7 @@ def check_video_options(options: Options) -> None:
         "register",
         "resize",
         "deblur",
+        "masks",
     ):
         if getattr(options, name) != getattr(plain, name):
             raise InputError(f"{name} {getattr(options, name)!r}: is not for videos; leave it out")
