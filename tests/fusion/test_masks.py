@@ -167,5 +167,5 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         ("mask.png", "masks: 2 are needed"),
     ):
         with pytest.raises(InputError, match=told) as error:
-            fuse(a, b, prior=no_prior, masks=masks, **PLAIN)  # type: ignore[arg-type]
+            fuse(a, b, prior=no_prior, masks=masks, **PLAIN)
         assert "\n" not in str(error.value)

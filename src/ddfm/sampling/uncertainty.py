@@ -7,8 +7,9 @@ algorithm 2). Noise that depends on intensity, or that neighbours share, is nowh
 then the posterior mean of the clean picture with other noise like that (a parametric bootstrap). So it is for
 a picture that was blurred. What was missing is filled anew, with noise before each look. In few steps draws
 vary too little, least where the prior is sure and wrong. So they also get the residual noise that the
-likelihood assumes. The samples are few, so their variance is averaged over neighbours. The standard deviation is scaled so that the result of clean sources lies within two
-of it for 95 % of the pixels (benchmarks/uncertainty.py).
+likelihood assumes. The samples are few, so their variance is averaged over neighbours. The standard deviation
+is scaled so that the result of clean sources lies within two of it for 95 % of the pixels
+(benchmarks/uncertainty.py).
 """
 
 from __future__ import annotations
