@@ -11,6 +11,8 @@ ways and fused. Parts:
 - curve: how far the noise curve, found blind, is from the true one at the quartiles of intensity;
 - clean: in how many pictures of all sets noise is found as they are;
 - blur: the infrared source blurred by 1 to 3 pixels, with noise of 2 and 5, and a step edge: PSNR, overshoot;
+- found blur: how near the blur found blind is to the true one, 1 to 3 pixels with noise of 2 and 5;
+- soft: in which pictures of all sets a blur is found as they are;
 - missing: 10 % of the pixels missing at random, or in blocks of 16x16 pixels, of both sources: PSNR of the
   filled source, beside OpenCV's inpainting with a radius of 3 pixels;
 - m3svd: frames with known degradation (degraded/m3svd), 256x256 pixels of their middle.
@@ -46,6 +48,7 @@ from ddfm.fusion.pipeline import fuse
 from ddfm.metrics import METRICS
 from ddfm.noise.camera import colour_noise, measure_camera_noise
 from ddfm.noise.clean import clean_source, sharpen_source
+from ddfm.noise.edges import MOST_FOUND, NEIGHBOURS, SHARPEST, edge_blurs, estimate_blur
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.missing import filled
 from ddfm.noise.posterior import posterior_mean
@@ -58,6 +61,7 @@ SETS = ("tno", "roadscene")
 SCORES = ("VIF", "Qabf", "MI", "SSIM_dr2")
 NO_NOISE = 1e-9  # gain of a camera that has none
 ALIKE = 8  # grey levels around an intensity, whose pixels tell its noise
+FOUND_BLURS = (1, 1.5, 2, 3)  # pixels
 BLURS, NOISES = (1, 2, 3), (2, 5)  # pixels; grey levels
 MISSING, BLOCK = 0.1, 16  # share of the pixels; a side of the blocks, in pixels
 PENALTIES, AMOUNTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), (0.25, 0.5, 1.0, 2.0)
@@ -346,6 +350,45 @@ def measure_blur(crops: Sequence[Crop], prior: Prior, blur: float, noise: float)
     }
 
 
+def as_luma(y: Grey) -> torch.Tensor:
+    return torch.from_numpy(y).float()[None, None] * GREY_LEVEL - 1
+
+
+def measure_found_blur(crops: Sequence[Crop], source: int, blur: float, noise: float) -> dict[str, Any]:
+    """Return in how many crops a blur is found, and how near it is to the one added and to that of both.
+
+    Both are the one added and what the edges of the picture as it is have: hypot of the two.
+    """
+    found, added, both = 0, [], []
+    for seed, crop in enumerate(crops):
+        clean = grey(crop.clean[source])
+        own = edge_blurs(as_luma(clean), 0)
+        estimate = estimate_blur(as_luma(soft(clean, blur, noise, seed)), noise * GREY_LEVEL)
+        if estimate and len(own):
+            found += 1
+            added.append(estimate / blur - 1)
+            both.append(
+                estimate / min(np.hypot(blur, NEIGHBOURS * float(own.quantile(SHARPEST))), MOST_FOUND) - 1
+            )
+    near = {
+        name: {"within 20 %": int((np.abs(errors) < 0.2).sum()), "worst": round(max(errors, key=abs), 2)}
+        for name, errors in (("added", added), ("both", both))
+        if errors
+    }
+    return {"pictures": len(crops), "found in": found, **near}
+
+
+def list_soft(folder: Path) -> dict[str, Any]:
+    """Return in which pictures a blur is found as they are, of how many."""
+    paths, found = list(images_by_stem(folder).values()), {}
+    for path in paths:
+        luma = 2 * luminance(torch.from_numpy(read_image(path).pixels).movedim(-1, 0)[None]) - 1
+        blur = estimate_blur(luma, float(estimate_noise(luma)))
+        if blur:
+            found[path.name] = round(blur, 2)
+    return {"pictures": len(paths), "soft": found}
+
+
 # --- Missing pixels --------------------------------------------------------------------------------------
 
 
@@ -435,7 +478,7 @@ def measure_m3svd(data: Path, infrared: str, visible: str, prior: Prior) -> dict
 
 
 METHODS = ("nothing", BEFORE, "non-local means", "BM3D", OURS)
-PARTS = ("camera", "white", "curve", "clean", "blur", "missing", "m3svd")
+PARTS = ("camera", "white", "curve", "clean", "blur", "found blur", "soft", "missing", "m3svd")
 CLEAN = (
     *(f"ivf/{name}/{kind}" for name in ("tno", "roadscene", "msrs") for kind in ("ir", "vi")),
     *("vifb/ir", "vifb/vi", "mef/mefb/under", "mef/mefb/over", "mff/mfifb/near", "mff/mfifb/far"),
@@ -472,12 +515,16 @@ def main() -> None:
                     for noise in NOISES:
                         row = f"blur {blur}, noise {noise}, {name}"
                         write(part, row, measure_blur(crops, prior, blur, noise))
+            if part == "found blur":
+                for (blur, noise), source in product(product(FOUND_BLURS, NOISES), range(2)):
+                    row = f"blur {blur}, noise {noise}, {('infrared', 'visible')[source]}, {name}"
+                    write(part, row, measure_found_blur(crops, source, blur, noise))
             if part == "missing":
                 for holes, source in product((at_random, in_blocks), range(2)):
                     row = f"{holes.__name__}, {('infrared', 'visible')[source]}, {name}"
                     write(part, row.replace("_", " "), measure_missing(crops, source, holes, prior))
-        for name in CLEAN if part == "clean" else ():
-            write(part, name, count_noisy(arguments.data / name))
+        for name in CLEAN if part in ("clean", "soft") else ():
+            write(part, name, (count_noisy if part == "clean" else list_soft)(arguments.data / name))
         if part == "m3svd":
             for infrared, visible in (
                 ("infrared_noise", "visible_Enhance"),

@@ -104,8 +104,9 @@ def fuse(
     deblur: Annotated[
         str,
         typer.Option(
-            metavar="off|S1,S2,...",
-            help="Blur of the sources' lenses to take out: standard deviations in pixels, 0 for a sharp one.",
+            metavar="auto|off|S1,S2,...",
+            help="Blur of the sources' lenses to take out: found out, left alone, or given as standard "
+            "deviations in pixels, 0 for a sharp one.",
         ),
     ] = "off",
     masks: Annotated[
@@ -368,6 +369,9 @@ def run_files(
     for image, level in zip(given.images, result.settings["denoised"], strict=True):
         if level:
             tell(f"{image.name}: noise of {level:.1f} grey levels taken out")
+    for image, blur in zip(given.images, result.settings["deblur"], strict=False):
+        if options.deblur == "auto" and blur:
+            tell(f"{image.name}: blur of {blur:.1f} pixels taken out")
     if given.placed is not None:
         tell_temperatures(given.placed)
     tell_moving([Path(image.name) for image in given.images], result.settings["moving"])

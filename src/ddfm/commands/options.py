@@ -96,13 +96,15 @@ def parse_noise(text: str | None) -> NoiseLevels | None:
 
 
 def parse_deblur(text: str) -> Blurs:
-    """Return off as it is, "2,0" as numbers."""
+    """Return auto and off as they are, "2,0" as numbers."""
+    if text == "auto":
+        return "auto"
     if text == "off":
         return "off"
     try:
         return [float(blur) for blur in text.split(",")]
     except ValueError:
-        raise InputError(f"--deblur {text}: not off, or the blur of each source, as in 2,0") from None
+        raise InputError(f"--deblur {text}: not auto, off or the blur of each source, as in 2,0") from None
 
 
 def parse_masks(texts: Sequence[str], sources: int) -> list[Path | None] | None:

@@ -31,7 +31,7 @@ MAX_GREY = 255  # grey levels: noise is less than that
 STRETCHES = ("auto", "none")
 DEGHOSTS = ("auto", "off")
 NoiseLevels = Literal["auto", "off"] | Sequence[float]
-Blurs = Literal["off"] | Sequence[float]
+Blurs = Literal["auto", "off"] | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +163,7 @@ class Options:
             )
 
     def _check_deblur(self) -> None:
-        if self.deblur == "off":
+        if self.deblur in ("auto", "off"):
             return
         if (
             isinstance(self.deblur, str)
@@ -172,8 +172,8 @@ class Options:
             or not all(isinstance(blur, Real) and 0 <= blur <= MOST_BLUR for blur in self.deblur)
         ):
             raise InputError(
-                f"deblur {self.deblur}: not off, or {self.sources} standard deviations, one for each source, "
-                f"of 0 to {MOST_BLUR:g} pixels"
+                f"deblur {self.deblur}: not auto, off or {self.sources} standard deviations, one for each "
+                f"source, of 0 to {MOST_BLUR:g} pixels"
             )
 
     def __getstate__(self) -> dict[str, Any]:

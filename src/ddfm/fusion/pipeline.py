@@ -107,8 +107,9 @@ def fuse(
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
-        deblur: ``"off"``, or how far each source's lens blurs it: standard deviations of a Gaussian, in
-            pixels, 0 for a sharp one (docs/degraded.md).
+        deblur: ``"off"``; ``"auto"`` to find out by its sharpest edges how far each source is blurred, and to
+            leave alone what is sharp or cannot be known; or how far each source's lens blurs it, standard
+            deviations of a Gaussian, in pixels, 0 for a sharp one (docs/degraded.md).
         masks: which pixels of each source are missing, a path, a PIL image, or an array or tensor (H, W) of
             the source's size: 0 where it shows something, another value where it does not. None for a
             source that is whole, or for all. The other sources take the place; what none of them shows,
@@ -376,7 +377,9 @@ class _Run:
             "colour_from": self.options.colour_from,
             "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
             "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
-            "deblur": self.options.deblur,
+            "deblur": scene.blurs_in_given_order(stack.cleaned, n)
+            if self.options.deblur == "auto"
+            else self.options.deblur,
             "missing": [
                 0.0 if source.known is None else round(1 - float(source.known.mean()), 4)
                 for source in scene.given

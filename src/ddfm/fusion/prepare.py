@@ -15,6 +15,7 @@ from ddfm.fusion.masks import as_plane, gone_from, known_of
 from ddfm.fusion.sources import as_tensor
 from ddfm.noise.camera import colour_noise
 from ddfm.noise.clean import Cleaned, clean_source, fill_source, sharpen_source
+from ddfm.noise.edges import estimate_blur
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.noise.missing import Holes
 from ddfm.pictures.colour import luminance
@@ -68,6 +69,11 @@ class Scene:
             for k, source in enumerate(self.order)
             if self.given[source].is_colour and colour_from in (None, source + 1)
         ]
+
+    def blurs_in_given_order(self, cleaned: Sequence[Cleaned], n: int) -> list[float]:
+        """Return the blur taken out of each source of the n-th scene, in pixels and the given order."""
+        found = [0.0 if source.blur is None else round(source.blur[n].item(), 2) for source in cleaned]
+        return [found[self.order.index(k)] for k in range(len(found))]
 
     def in_given_order(self, levels: Sequence[Tensor]) -> list[float]:
         """Return levels of noise, one a source here, in grey levels and the given order."""
@@ -155,12 +161,25 @@ def prepare_scenes(
         for luma, clean, absent in zip(noisy, cleaned, holes, strict=True)
     ]
     if deblur != "off":
-        blurs = [torch.tensor([float(deblur[scene.order[k]]) for scene in scenes]) for k in range(len(noisy))]
+        blurs = [
+            blur_of(luma, clean)
+            if deblur == "auto"
+            else torch.tensor([float(deblur[scene.order[k]]) for scene in scenes])
+            for k, (luma, clean) in enumerate(zip(noisy, cleaned, strict=True))
+        ]
         cleaned = [
             sharpen_source(luma, clean, prior, blur)
             for luma, clean, blur in zip(noisy, cleaned, blurs, strict=True)
         ]
     return PreparedScenes(scenes, noisy, levels, cleaned)
+
+
+def blur_of(luma: Tensor, clean: Cleaned) -> Tensor:
+    """Return the blur of each picture as its edges tell it, in pixels, (B,); 0 for those that are sharp."""
+    noise = torch.maximum(clean.measured_noise, clean.residual_noise).tolist()
+    return torch.tensor(
+        [estimate_blur(image, sigma) for image, sigma in zip(luma.split(1), noise, strict=True)]
+    )
 
 
 def holes_of(scenes: Sequence[Scene]) -> list[Holes | None]:

@@ -82,6 +82,8 @@ def fuse_volumes(
         raise InputError(f"{output}: the uncertainty of volumes is not written; leave --uncertainty out")
     if options.source_map:
         raise InputError(f"{output}: the source map of volumes is not written; leave --source-map out")
+    if options.deblur == "auto":
+        raise InputError("--deblur auto: slices would differ; give the blur of each volume, as in 2,0")
     if options.masks is not None:
         raise InputError(f"{output}: the pixels of volumes are not masked; leave --mask out")
     if options.register:
