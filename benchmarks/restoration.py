@@ -367,9 +367,8 @@ def measure_found_blur(crops: Sequence[Crop], source: int, blur: float, noise: f
         if estimate and len(own):
             found += 1
             added.append(estimate / blur - 1)
-            both.append(
-                estimate / min(np.hypot(blur, NEIGHBOURS * float(own.quantile(SHARPEST))), MOST_FOUND) - 1
-            )
+            total = np.hypot(blur, NEIGHBOURS * float(own.quantile(SHARPEST)))
+            both.append(estimate / min(total, MOST_FOUND) - 1)
     near = {
         name: {"within 20 %": int((np.abs(errors) < 0.2).sum()), "worst": round(max(errors, key=abs), 2)}
         for name, errors in (("added", added), ("both", both))

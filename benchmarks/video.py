@@ -145,6 +145,42 @@ def sampled(folder: Path, count: int, steps: int) -> dict[str, float]:
     return row
 
 
+def degraded(folder: Path, count: int) -> dict[str, float]:
+    """At half the size: the visible source whole, with missing pixels, and behind a lens of 2 pixels.
+
+    Missing are 1 % of the pixels, two columns and a block of 40x40, in every frame.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    global PATH_OF_TARGET
+    a, b, out = (folder / name for name in ("a.mkv", "b.mkv", "out.mp4"))
+    thermal, visible = (list(frames) for frames in street(count, 2.0, 0.0, scale=2))
+    kept, PATH_OF_TARGET = PATH_OF_TARGET, slice(90, 150)
+    missing = np.random.default_rng(0).random(visible[0].shape[:2]) < 0.01
+    missing[:, 200:202] = missing[20:60, 40:80] = True
+    holed = [np.where(missing[..., None], 0, frame).astype(np.uint8) for frame in visible]
+    noise = [frame.astype(np.float32) - visible[0] for frame in visible]
+    soft = gaussian_filter(visible[0].astype(np.float32), (2, 2, 0))
+    blurred = [(soft + each).round().clip(0, 255).astype(np.uint8) for each in noise]
+    cases: dict[str, tuple[list[Array], dict[str, Any]]] = {
+        "whole": (visible, {}),
+        "missing, masked": (holed, {"masks": [None, missing]}),
+        "blurred": (blurred, {}),
+        "blurred, --deblur 0,2": (blurred, {"deblur": [0, 2]}),
+        "blurred, --deblur auto": (blurred, {"deblur": "auto"}),
+    }
+    prior, row = load_prior(), {}
+    for name, (frames, options) in cases.items():
+        for path, pictures in ((a, thermal), (b, frames)):
+            write(path, iter(pictures))
+        result = fuse_videos(a, b, out, Options(steps=0, **options), prior=prior)
+        row[name] = change(lumas(out))
+        if name.endswith("auto"):
+            row["found, thermal and visible"] = result.settings["deblur"]
+    PATH_OF_TARGET = kept
+    return row
+
+
 def trail(folder: Path, count: int) -> dict[str, float]:
     """What the target leaves behind it: the result less that of clean sources, mean over its height."""
     a, b, out = (folder / name for name in ("a.mkv", "b.mkv", "out.mp4"))
@@ -245,7 +281,8 @@ FLICKER = {
     "flicker, noise 4, H.264": (4, 0.0, "libx264"),
 }
 SAMPLED = "flicker with --steps 2, 240x320, noise 2"
-PARTS = (*FLICKER, SAMPLED, "trail", "speed at 480x640", "memory", "crash")
+DEGRADED = "missing pixels, and a lens of 2 pixels, 240x320"
+PARTS = (*FLICKER, SAMPLED, DEGRADED, "trail", "speed at 480x640", "memory", "crash")
 
 
 def apart(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -265,6 +302,7 @@ def parts_of(folder: Path, quick: bool) -> dict[str, Callable[[], Any]]:
     }
     return parts | {
         SAMPLED: partial(apart, sampled, folder, 3 if quick else 8, 2),
+        DEGRADED: partial(apart, degraded, folder, 3 if quick else 8),
         "trail": partial(apart, trail, folder, 10 if quick else 40),
         "speed at 480x640": partial(apart, speed, folder, count),
         "memory": partial(apart, memory, folder, 60 if quick else 5000),

@@ -14,9 +14,11 @@ from ddfm.commands.importing import importing
 from ddfm.commands.options import (
     BackendOption,
     BalanceOption,
+    DeblurOption,
     DeghostOption,
     DeviceOption,
     DtypeOption,
+    MaskOption,
     PriorOption,
     RangeOption,
     TaskOption,
@@ -101,24 +103,8 @@ def fuse(
             show_default="auto; off for task medical and the other forms",
         ),
     ] = None,
-    deblur: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|off|S1,S2,...",
-            help="Blur of the sources' lenses to take out: found out, left alone, or given as standard "
-            "deviations in pixels, 0 for a sharp one.",
-        ),
-    ] = "off",
-    masks: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--mask",
-            metavar="N:FILE",
-            help="Missing pixels of source number N: a picture of its size, white where they are. Other "
-            "sources take their place, or the prior fills them. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    deblur: DeblurOption = "off",
+    masks: MaskOption = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the form does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
     deghost: DeghostOption = "auto",

@@ -29,6 +29,24 @@ DeghostOption = Annotated[
     str,
     typer.Option(help="Exposures: auto takes what moves from one of them; off leaves it as it is."),
 ]
+DeblurOption = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|S1,S2,...",
+        help="Blur of the sources' lenses to take out: found out, left alone, or given as standard "
+        "deviations in pixels, 0 for a sharp one.",
+    ),
+]
+MaskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask",
+        metavar="N:FILE",
+        help="Missing pixels of source number N: a picture of its size, white where they are. Other "
+        "sources take their place, or the prior fills them. Repeatable.",
+        show_default=False,
+    ),
+]
 DtypeOption = Annotated[
     str, typer.Option(help="Of the network: float32, bfloat16, float16 or auto (what the device is fast at).")
 ]

@@ -11,10 +11,14 @@ import typer
 from ddfm.commands.options import (
     BackendOption,
     BalanceOption,
+    DeblurOption,
     DeviceOption,
     DtypeOption,
+    MaskOption,
     PriorOption,
     TaskOption,
+    parse_deblur,
+    parse_masks,
     parse_noise,
 )
 from ddfm.commands.terminal import progress_bars, say, tell, tell_task
@@ -40,6 +44,8 @@ def video(
             show_default="auto; off for task medical",
         ),
     ] = None,
+    deblur: DeblurOption = "off",
+    masks: MaskOption = None,
     stretch: Annotated[str, typer.Option(help="Contrast: auto (what the task does) or none.")] = "auto",
     balance: BalanceOption = 0.5,
     prior: PriorOption = "natural",
@@ -56,7 +62,12 @@ def video(
     from ddfm.video import fuse_videos, partial_paths
 
     began = time.perf_counter()
-    options = Options.among(locals(), noise=parse_noise(noise))
+    options = Options.among(
+        locals(),
+        noise=parse_noise(noise),
+        deblur=parse_deblur(deblur),
+        masks=parse_masks(masks or [], 2),
+    )
     try:
         with progress_bars() as bars:
             bar = bars.add_task("frames", total=None)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.formats.pictures import from_pil, read_image
 from ddfm.fusion.sources import as_array, as_path, as_tensor, ordinal
+from ddfm.noise.missing import Holes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.holes import filled_from_around, wide, with_stand_in
 from ddfm.pictures.image import Image
@@ -100,6 +101,26 @@ def as_masks(given: Any, sources: int) -> tuple[Mask | None, ...] | None:
     return masks if any(masks) else None
 
 
+def check_masks(masks: Sequence[Mask | None], names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> None:
+    """Raise InputError if a mask has another size than its source, or all of all sources is hidden."""
+    for mask, name, size in zip(masks, names, sizes, strict=True):
+        if mask is not None and mask.missing.shape != size:
+            height, width = mask.missing.shape
+            raise InputError(
+                f"{mask.name}: is {width}x{height} pixels and {name}, which it is for, {size[1]}x{size[0]}; "
+                "make them alike"
+            )
+    if all(mask is not None and mask.missing.all() for mask in masks):
+        raise InputError("the masks hide all of every source; white is what is missing")
+
+
+def holes_of_masks(masks: Sequence[Mask | None]) -> list[Holes]:
+    """Return what is missing of each source of one scene by its mask; some source has one."""
+    size = next(mask.missing.shape for mask in masks if mask is not None)
+    known = [np.ones(size, bool) if mask is None else ~mask.missing for mask in masks]
+    return [Holes(as_plane(shown), gone.float()) for shown, gone in zip(known, gone_from(known), strict=True)]
+
+
 @stage("mask")
 def with_masks(scene: Sequence[Image], masks: Sequence[Mask | None] | None) -> list[Image]:
     """Return the sources with what their masks hide filled from around, and known to be missing.
@@ -109,15 +130,7 @@ def with_masks(scene: Sequence[Image], masks: Sequence[Mask | None] | None) -> l
     """
     if masks is None:
         return list(scene)
-    for source, mask in zip(scene, masks, strict=True):
-        if mask is not None and mask.missing.shape != source.size:
-            (height, width), (own_height, own_width) = mask.missing.shape, source.size
-            raise InputError(
-                f"{mask.name}: is {width}x{height} pixels and {source.name}, which it is for, "
-                f"{own_width}x{own_height}; make them alike"
-            )
-    if all(mask is not None and mask.missing.all() for mask in masks):
-        raise InputError("the masks hide all of every source; white is what is missing")
+    check_masks(masks, [source.name for source in scene], [source.size for source in scene])
     return [
         source if mask is None or not mask.missing.any() else hidden(source, mask)
         for source, mask in zip(scene, masks, strict=True)

@@ -51,6 +51,10 @@ class Holes(NamedTuple):
         """
         return faded(1 - self.gone)
 
+    def to(self, like: Tensor) -> Holes:
+        """Return the same on the device of a picture."""
+        return Holes(self.known.to(like), self.gone.to(like))
+
     @property
     def to_fill(self) -> bool:
         """Tell whether there is anything for the prior to fill."""

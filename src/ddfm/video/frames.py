@@ -13,7 +13,9 @@ from ddfm.fusion.restore import chroma_weights, fused_chroma
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.level import GREY_LEVEL
+from ddfm.noise.missing import Holes
 from ddfm.pictures.colour import chroma_kept
+from ddfm.pictures.holes import filled_from_around
 from ddfm.video.planes import RED_AND_BLUE, RED_AND_BLUE_BT601, Planes, is_coloured
 from ddfm.video.steady import NoiseLevels, Prepared, SteadyFusion, TimeFilter
 
@@ -65,6 +67,8 @@ class FrameFusion:
             for k, source in enumerate(sources)
             if source.chroma is not None and is_coloured(source.chroma)
         }
+        if self.steady.holes is not None:
+            chroma = {k: chroma_completed(part, self.steady.holes[k]) for k, part in chroma.items()}
         if self.steady.noise != "off":
             chroma = {
                 k: self.colours.setdefault(k, SteadyColour())(part, seconds, recoded[k])
@@ -94,6 +98,12 @@ class SteadyColour:
 
     def __call__(self, chroma: Tensor, seconds: float, recoded: bool) -> Tensor:
         return self.filter(chroma, self.levels(chroma, seconds), [recoded])
+
+
+def chroma_completed(chroma: Tensor, holes: Holes) -> Tensor:
+    """Return Cb and Cr, (1, 2, h, w), with what is missing filled from around."""
+    missing = F.adaptive_max_pool2d(1 - holes.known.to(chroma), chroma.shape[-2:])
+    return filled_from_around(chroma, 1 - missing)
 
 
 def blended(

@@ -20,6 +20,7 @@ from ddfm.devices import threads, use_threads
 from ddfm.errors import InputError
 from ddfm.formats.atomic import check_target, prepare_folder
 from ddfm.formats.paths import check_paths
+from ddfm.fusion.masks import check_masks, holes_of_masks
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
 from ddfm.fusion.task import Choice, choose_task
@@ -87,11 +88,12 @@ def fuse_videos(
         b: the second source, the visible one, of the same size once both are upright.
         output: .mp4, .m4v, .mov or .mkv. H.264, upright, YUV 4:2:0 (4:4:4 if height or width is odd,
             which 4:2:0 cannot hold), with the audio of the first source that has any.
-        options: task, steps, seed, noise, stretch, device, dtype and backend as for `ddfm.fuse`; the
-            others are not for videos. None for the defaults with 0 steps, which load no network. The task
-            is chosen by the first frames. Noise is averaged over time; if there are steps, sources above
-            the gate are denoised by the prior first.
-        prior: as for `ddfm.fuse`; not loaded for 0 steps.
+        options: task, steps, seed, noise, deblur, masks, stretch, device, dtype and backend as for
+            `ddfm.fuse`; the others are not for videos. None for the defaults with 0 steps, which load no
+            network. The task is chosen by the first frames. Noise is averaged over time; if there are steps,
+            sources above the gate are denoised by the prior first. A mask holds for every frame; deblur
+            "auto" looks at the first frame of each scene.
+        prior: as for `ddfm.fuse`; for 0 steps only loaded to sharpen, or to fill what no source shows.
         every: fuse every n-th frame only.
         start: seconds to leave out at the start.
         duration: seconds to fuse; None for all.
@@ -107,11 +109,14 @@ def fuse_videos(
     options = Options(steps=0) if options is None else options
     check_video_options(options)
     check_cut(every, start, duration)
-    check_output(output, paths)
+    check_output(output, [*paths, *options.mask_paths])
     fusion = Fusion(options, prior)
     fusion.check_prior()
     readers = [Reader(path) for path in paths]
     check_sizes(readers)
+    masks = options.read_masks
+    if masks is not None:
+        check_masks(masks, [str(reader.path) for reader in readers], [reader.size for reader in readers])
     check_start(readers, start)
     choice = choose_for_videos(readers, start) if options.finds_task else fusion.chosen([])
     task = fusion.rules(choice)
@@ -124,6 +129,8 @@ def fuse_videos(
         noise=options.noise_for(task),
         stretch=options.stretch == "auto",
         seed=options.seed,
+        holes=None if masks is None else holes_of_masks(masks),
+        deblur=options.deblur,
     )
     frames = FrameFusion(task, steady)
     cut = Cut(every, start, math.inf if duration is None else start + duration)
@@ -135,12 +142,13 @@ def fuse_videos(
         size=readers[0].size,
         notes=notes,
         settings={
-            "prior": fusion.prior().name if options.evaluations else None,
+            "prior": fusion.prior.asked.name if fusion.prior.asked else None,
             "steps": options.evaluations,
             "seed": options.seed,
             "task": choice.task,
             "why": choice.why,
             "noise": frames.noise,
+            "deblur": "off" if options.deblur == "off" else steady.blurs,
             "stretch": options.stretch,
             "device": str(options.torch_device),
             "dtype": str(options.torch_dtype).removeprefix("torch."),
@@ -235,8 +243,6 @@ def check_video_options(options: Options) -> None:
         "tile",
         "register",
         "resize",
-        "deblur",
-        "masks",
     ):
         if getattr(options, name) != getattr(plain, name):
             raise InputError(f"{name} {getattr(options, name)!r}: is not for videos; leave it out")

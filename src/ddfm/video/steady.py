@@ -6,6 +6,7 @@ The sampler starts anew for every frame. So
 
 - `TimeFilter` averages each source over time where it did not change;
 - `Smoother` does so with the numbers, which `ddfm.likelihoods.hierarchical` hands it;
+- the blur of a lens is found once a scene, and what fills missing pixels depends on the frame alone;
 - the sampler starts with the same noise for every frame, from the frame before where nothing moved.
 
 What is kept from frame to frame is a few pictures; it does not grow. Pictures are in [-1, 1], standard
@@ -25,10 +26,14 @@ from torch.nn import functional as F
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.numbers import GlobalNumber
 from ddfm.likelihoods.tasks import Task
+from ddfm.noise.blur import sharpened
 from ddfm.noise.clean import REMAINS, clean_source
+from ddfm.noise.edges import estimate_blur
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
+from ddfm.noise.missing import Holes
 from ddfm.noise.stripes import remove_stripes
 from ddfm.pictures.colour import luminance
+from ddfm.pictures.holes import filled_from_around, with_stand_in
 from ddfm.pictures.pyramid import expand, reduce, size
 from ddfm.sampling.draw import draw
 
@@ -58,6 +63,7 @@ RMS_OF_BLOCK = 0.897  # that quantile for second differences of white noise of v
 GATE_CLOSES = 0.8  # share of the gate below which a source that was noisy is no longer
 
 VideoNoise = Literal["auto", "off"] | Sequence[float]
+VideoBlur = Literal["auto", "off"] | Sequence[float]
 
 
 class Prepared(NamedTuple):
@@ -96,6 +102,8 @@ class SteadyFusion:
         noise: VideoNoise = "auto",
         stretch: bool = True,
         seed: int = 3407,
+        holes: Sequence[Holes] | None = None,
+        deblur: VideoBlur = "off",
     ) -> None:
         """Start before the first frame.
 
@@ -107,9 +115,13 @@ class SteadyFusion:
                 each source, in 8-bit grey levels.
             stretch: whether the task's stretch of the contrast is wanted.
             seed: of the starting noise, which is the same for every frame.
+            holes: what is missing of each source in every frame; None if nothing is.
+            deblur: "off"; how far each source is blurred, in pixels; or "auto" to find that out in the first
+                frame of a scene, and to keep to it.
         """
         self.task, self.model, self.steps, self.stretch, self.seed = task, model, steps, stretch, seed
-        self.noise = noise
+        self.noise, self.holes, self.deblur = noise, holes, deblur
+        self.blurs: list[float] | None = None if isinstance(deblur, str) else list(deblur)
         self.smoother, self.stripes = Smoother(), TimeMean()
         self.levels = NoiseLevels(None if isinstance(noise, str) else noise)
         self.filter = TimeFilter()
@@ -132,11 +144,14 @@ class SteadyFusion:
             seconds: time since the frame before; of the first frame it is ignored.
             recoded: whether a keyframe came since then, of each source or of all.
         """
+        sources = self.completed(sources)
         is_cut, light = self.another_scene(sources), self.change_of_light(sources)
         if is_cut:
             self.stripes = TimeMean()
+            self.blurs = None if self.deblur == "auto" else self.blurs
         self.stripes.advance(seconds)
         cleaned, residual_noise = self.cleaned(sources, seconds, recoded)
+        cleaned = self.sharpened(sources, cleaned, residual_noise)
         return Prepared(cleaned, residual_noise, self.filter.still, seconds, light, is_cut)
 
     def combine(self, frame: Prepared) -> tuple[Tensor, HierarchicalLikelihood]:
@@ -149,7 +164,11 @@ class SteadyFusion:
             self.smoother.reset()
         self.smoother.advance(frame.seconds, frame.light)
         likelihood = HierarchicalLikelihood(
-            frame.sources.split(1, 1), frame.noise.split(1), self.task, steady=self.smoother
+            frame.sources.split(1, 1),
+            frame.noise.split(1),
+            self.task,
+            steady=self.smoother,
+            shown=self.shown(frame.sources),
         )
         f = likelihood.start
         if self.steps:
@@ -160,13 +179,57 @@ class SteadyFusion:
             f = self.before = luminance(drawn)
         return likelihood.finish(f, self.stretch), likelihood
 
+    def completed(self, sources: Tensor) -> Tensor:
+        """Return the sources with other ones, or what the prior expects, where they show nothing.
+
+        What fills a hole depends on the frame alone: it is as steady as what lies around it.
+        """
+        if self.holes is None:
+            return sources
+        holes = [each.to(sources) for each in self.holes]
+        present = torch.cat([1 - each.gone for each in holes], 1)
+        others = (present * sources).sum(1, keepdim=True) / present.sum(1, keepdim=True)
+        made = []
+        for source, each in zip(sources.split(1, 1), holes, strict=True):
+            around = filled_from_around(source, each.known)
+            stand_in = with_stand_in(source, each.known, others) if each.gone.any() else around
+            made.append(each.fill(self.model, torch.where(each.gone > 0, stand_in.clamp(-1, 1), around)))
+        return torch.cat(made, 1)
+
+    def shown(self, sources: Tensor) -> list[Tensor] | None:
+        """Return how far each source shows a pixel; None if all show everything."""
+        if self.holes is None:
+            return None
+        return [each.to(sources).shown for each in self.holes]
+
+    def sharpened(self, sources: Tensor, cleaned: Tensor, noise: Tensor) -> Tensor:
+        """Return the cleaned sources without the blur of their lenses, which stays the same in a scene."""
+        if self.deblur == "off":
+            return cleaned
+        if self.blurs is None:
+            level = noise if self.levels.level is None else self.levels.level
+            images = zip(sources.split(1, 1), level.tolist(), strict=True)
+            self.blurs = [estimate_blur(image, sigma) for image, sigma in images]
+        images = zip(cleaned.split(1, 1), self.blurs, noise.tolist(), strict=True)
+        return torch.cat(
+            [sharpened(self.model(), image, blur, sigma) if blur else image for image, blur, sigma in images],
+            1,
+        )
+
+    def measured_in(self, sources: Tensor) -> Tensor:
+        """Return the sources as noise is measured in them: without their wide holes."""
+        if self.holes is None:
+            return sources
+        holes = zip(sources.split(1, 1), self.holes, strict=True)
+        return torch.cat([each.to(source).painted(source) for source, each in holes], 1)
+
     def cleaned(self, sources: Tensor, seconds: float, recoded: Sequence[bool]) -> tuple[Tensor, Tensor]:
         """Return the sources without noise, and the standard deviation of the residual noise, (K,)."""
         if self.noise == "off":
             if self.steps:  # the sampler has to know what moved
                 self.filter(sources, sources.new_zeros(sources.shape[1]))
             return sources, sources.new_zeros(sources.shape[1])
-        level = self.levels(sources, seconds)
+        level = self.levels(self.measured_in(sources), seconds)
         if self.steps:
             sources, level = self.denoised(sources, level)
         sources = self.filter(sources, level, recoded)
