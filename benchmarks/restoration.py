@@ -515,9 +515,9 @@ def main() -> None:
                         row = f"blur {blur}, noise {noise}, {name}"
                         write(part, row, measure_blur(crops, prior, blur, noise))
             if part == "found blur":
-                for (blur, noise), source in product(product(FOUND_BLURS, NOISES), range(2)):
-                    row = f"blur {blur}, noise {noise}, {('infrared', 'visible')[source]}, {name}"
-                    write(part, row, measure_found_blur(crops, source, blur, noise))
+                for (width, noise), source in product(product(FOUND_BLURS, NOISES), range(2)):
+                    row = f"blur {width}, noise {noise}, {('infrared', 'visible')[source]}, {name}"
+                    write(part, row, measure_found_blur(crops, source, width, noise))
             if part == "missing":
                 for holes, source in product((at_random, in_blocks), range(2)):
                     row = f"{holes.__name__}, {('infrared', 'visible')[source]}, {name}"

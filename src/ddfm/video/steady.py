@@ -208,13 +208,12 @@ class SteadyFusion:
             return cleaned
         if self.blurs is None:
             level = noise if self.levels.level is None else self.levels.level
-            images = zip(sources.split(1, 1), level.tolist(), strict=True)
-            self.blurs = [estimate_blur(image, sigma) for image, sigma in images]
-        images = zip(cleaned.split(1, 1), self.blurs, noise.tolist(), strict=True)
-        return torch.cat(
-            [sharpened(self.model(), image, blur, sigma) if blur else image for image, blur, sigma in images],
-            1,
-        )
+            measured = zip(sources.split(1, 1), level.tolist(), strict=True)
+            self.blurs = [estimate_blur(image, sigma) for image, sigma in measured]
+        made = []
+        for image, blur, sigma in zip(cleaned.split(1, 1), self.blurs, noise.tolist(), strict=True):
+            made.append(sharpened(self.model(), image, blur, sigma) if blur else image)
+        return torch.cat(made, 1)
 
     def measured_in(self, sources: Tensor) -> Tensor:
         """Return the sources as noise is measured in them: without their wide holes."""
