@@ -1,4 +1,4 @@
-"""Make the pictures of docs/service.md: the page of `ddfm serve`, with the project's own scenes.
+"""Make the pictures of docs/use/service.md: the page of `ddfm serve`, with the project's own scenes.
 
 python docs/service_pictures.py [FOLDER]
 

@@ -305,7 +305,9 @@ def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) 
 def test_the_example_of_the_docs(
     server: Served, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "service.md").read_text(), re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "use" / "service.md").read_text(), re.DOTALL
+    )
     for path, name in zip(pair, ("thermal.png", "visible.png"), strict=True):
         path.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)

@@ -168,7 +168,8 @@ def fuse(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Folders: what does the work, local (this process) or ray (docs/scale.md).")
+        str,
+        typer.Option(help="Folders: what does the work, local (this process) or ray (docs/use/folders.md)."),
     ] = "local",
     address: Annotated[
         str | None,

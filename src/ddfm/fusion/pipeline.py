@@ -80,14 +80,15 @@ def fuse(
     Args:
         a: the first source, the infrared image i of the paper: a path, an `Image`, a PIL image, an
             array or tensor (H, W), (H, W, C) or (C, H, W), or a batch (B, C, H, W) of them; 8 or 16
-            bits, or floats, in any units (docs/formats.md). What comes back has the same layout.
+            bits, or floats, in any units (docs/reference/formats.md). What comes back has the same layout.
         b: the second source, the visible image v of the paper.
         more: further sources, for forms that take them.
         prior: name, folder, a loaded prior, or a function without arguments that loads one. It is only
             loaded for steps other than 0, for noisy sources and for their uncertainty.
         form: of the likelihood: ``"ddfm"`` (ours: it knows what each source has to say),
             ``"released"`` (what the authors' code computes), ``"paper"`` (the published equations,
-            which have no opinion between two sources: see docs/algorithm.md), or a `Form` of your own.
+            which have no opinion between two sources: see docs/research/algorithm.md), or a `Form` of
+            your own.
         task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible), ``"medical"`` (MRI
             with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene),
             ``"focus"`` (on its parts), or a `Task` with constants of your own. ``"auto"`` finds out:
@@ -105,7 +106,7 @@ def fuse(
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
             other forms, which know of no noise.
         deblur: ``"off"``, or how far each source's lens blurs it: standard deviations of a Gaussian, in
-            pixels, 0 for a sharp one (docs/degraded.md).
+            pixels, 0 for a sharp one (docs/use/noisy.md).
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
             by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
@@ -119,7 +120,7 @@ def fuse(
         uncertainty: whether to find out how far posterior samples spread (`ddfm.sampling.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 where
-            the device is fast at it, in form ``"ddfm"``, and float32 elsewhere (docs/speed.md).
+            the device is fast at it, in form ``"ddfm"``, and float32 elsewhere (docs/reference/speed.md).
         backend: what evaluates the network: ``"torch"``, or ``"openvino"`` on the CPU.
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
             ``"auto"`` for none up to 2048 pixels a side and 1024 beyond, or less where there is little
@@ -127,7 +128,7 @@ def fuse(
             pictures is computed part by part, too.
         register: bring the other sources, of whatever size and view, onto the first colour source, or for
             tasks exposure and focus onto the middle one: ``"affine"``, ``"homography"`` or ``"dense"``
-            (docs/registration.md, docs/brackets.md). None for sources that are aligned.
+            (docs/use/registration.md, docs/use/brackets.md). None for sources that are aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.

@@ -1,4 +1,4 @@
-"""A likelihood that knows what each source has to say: docs/algorithm.md, "form ddfm".
+"""A likelihood that knows what each source has to say: docs/research/algorithm.md, "form ddfm".
 
 The paper's hierarchical model (Gaussians whose variances are latent, EM) with two changes. It is laid
 on the intensities *and* on the bands of a Laplacian pyramid, instead of the intensities alone; and the

@@ -4,7 +4,7 @@
     registration.check("thermal.png", "visible.png")  # InputError if it is doubtful
     aligned = registration.warp(thermal, visible)
 
-`alignment` finds the alignment, and `orientation` says what it compares. docs/registration.md has
+`alignment` finds the alignment, and `orientation` says what it compares. docs/use/registration.md has
 measurements.
 """
 

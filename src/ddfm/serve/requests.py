@@ -39,7 +39,7 @@ class FusionOptions(BaseModel):
         None, description="Noise of the sources: found out, left alone, or a level for each, in grey levels."
     )
     deblur: Literal["off"] | list[Level] = Field(
-        "off", description="How far each source's lens blurs it, in pixels: docs/degraded.md."
+        "off", description="How far each source's lens blurs it, in pixels: docs/use/noisy.md."
     )
     deghost: Literal["auto", "off"] = Field("auto", description="What to do about motion between exposures.")
     stretch: Literal["auto", "none"] = Field("auto", description="Contrast.")

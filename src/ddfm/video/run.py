@@ -1,4 +1,4 @@
-"""Two videos of one scene fused into one. docs/video.md.
+"""Two videos of one scene fused into one. docs/use/video.md.
 
 Frames are taken as they are stored, a plane of luma and two of chroma. Luma is fused. Chroma is copied where
 one source alone is in colour. Only a few frames are in memory at a time.
