@@ -33,7 +33,7 @@ from ddfm.fusion.pipeline import fuse
 from ddfm.fusion.result import FusionResult
 from ddfm.jobs.matching import match_folders
 from ddfm.metrics import evaluate, metric_names
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
 REFERENCE = ("torch", "float32")

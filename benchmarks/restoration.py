@@ -46,7 +46,7 @@ from ddfm.noise.clean import clean_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.posterior import posterior_mean
 from ddfm.pictures.colour import luminance
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
 CROP = 256

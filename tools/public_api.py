@@ -32,6 +32,7 @@ PUBLIC: dict[str, tuple[str, ...]] = {
     "ddfm.metrics": (),
     "ddfm.pictures.image": ("Image",),
     "ddfm.priors": (),
+    "ddfm.priors.diffusion": ("DiffusionPrior",),
     "ddfm.registration": (),
     "ddfm.sampling.loop": ("Sampler", "Step", "sample"),
     "ddfm.sampling.schedulers": ("DDIM", "DDPM", "DPMSolver2M", "Scheduler"),

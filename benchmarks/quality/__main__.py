@@ -28,7 +28,7 @@ from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from quality.noise import noise
 from quality.sheets import sheets

@@ -32,7 +32,7 @@ from ddfm.jobs.matching import Group
 from ddfm.metrics import evaluate
 from ddfm.pictures.colour import chroma, luminance, well_exposed
 from ddfm.pictures.image import Image
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from tasks.stacks import cost, stacks
 

@@ -14,7 +14,7 @@ from ddfm.downstream.boxes import make_boxes
 from ddfm.downstream.detection import Detected, Detections
 from ddfm.downstream.pages import detection_page
 from ddfm.downstream.report import render
-from ddfm.downstream.scenes import Scene
+from ddfm.downstream.scenes import LabelledScene
 
 pytest.importorskip("faster_coco_eval")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -25,7 +25,7 @@ INPUTS = ("visible", "infrared", "mean", "max", "ddfm", "NamedByItsUser")
 def detected() -> Detected:
     """Two scenes with one person each, found by every second input."""
     file = Path("unused.png")
-    scenes = [Scene(f"0000{n}D", file, file, file, "day") for n in range(2)]
+    scenes = [LabelledScene(f"0000{n}D", file, file, file, "day") for n in range(2)]
     truth = [make_boxes([[20, 10, 50, 80]], [0]), make_boxes([[60, 10, 90, 80]], [0])]
     beside = [make_boxes([[90, 10, 120, 80]], [0], [0.9])] * 2
     found = [make_boxes(boxes.xyxy.tolist(), [0], [0.8]) for boxes in truth]

@@ -25,7 +25,7 @@ from ddfm.jobs import files, work
 from ddfm.jobs.memory import Budget, peak_bytes
 from ddfm.likelihoods.tiled import SIDE
 from ddfm.pictures.image import from_array
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from tests.conftest import Command, check_refusals, examples, picture, seen
 

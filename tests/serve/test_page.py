@@ -131,7 +131,7 @@ WATCH = """bar => {
 def test_drop_fuse_look_and_download(
     server: Served, opened: Any, pair: list[Path], ddfm: Command, tmp_path: Path
 ) -> None:
-    from ddfm.devices import threads
+    from ddfm.threads import threads
 
     page = opened(f"{server.address}/")
     drop(page, *pair)

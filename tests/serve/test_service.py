@@ -56,7 +56,7 @@ def test_result_is_what_the_command_writes(
 
 
 def with_one_thread(ddfm: Command, *arguments: str | int | float | Path) -> None:
-    from ddfm.devices import threads
+    from ddfm.threads import threads
 
     with threads(1):
         done = ddfm(*arguments)

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddfm.devices import use_threads
 from ddfm.errors import InputError, visible
 from ddfm.formats.atomic import write_whole
 from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
@@ -25,6 +24,7 @@ from ddfm.formats.pictures import images_by_stem
 from ddfm.formats.tables import cell
 from ddfm.jobs.files import read_8_bits
 from ddfm.metrics import METRICS, Convention, check_convention, check_metrics, evaluate
+from ddfm.threads import use_threads
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
 Result = TypeVar("Result")

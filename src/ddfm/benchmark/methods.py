@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,9 +27,11 @@ from ddfm.likelihoods.forms import FORMS
 from ddfm.pictures.colour import blend_chroma, combine, luminance
 from ddfm.pictures.image import Image
 from ddfm.pictures.pyramid import compose, decompose
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
+GreyOrRgb = NDArray[np.uint8]
+"""A picture without alpha, (H, W, 1) or (H, W, 3)."""
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """Two luminances (1, H, W) in [0, 1] and a seed to a fused luminance, to be clipped to [0, 1]."""
 
@@ -142,7 +145,7 @@ def merge_mertens(a: Image, b: Image) -> Image:
     return Image(fused.reshape(*a.size, channels).clip(0, 1), a.depth)
 
 
-def as_bytes(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def as_bytes(image: Image) -> GreyOrRgb:
     """Return pixels as uint8, (H, W, 1) or (H, W, 3), without alpha: metrics are defined on them."""
     return np.rint(image.pixels * 255).astype(np.uint8)
 

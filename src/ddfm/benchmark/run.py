@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.benchmark.datasets import Dataset
 from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values
-from ddfm.benchmark.methods import Method, as_bytes
+from ddfm.benchmark.methods import GreyOrRgb, Method, as_bytes
 from ddfm.benchmark.published import published_for
 from ddfm.devices import ITEM_FAILURES, is_items_fault
 from ddfm.errors import InputError, reason_of
@@ -33,7 +32,6 @@ from ddfm.metrics import evaluate as measure
 from ddfm.pictures.image import Image
 from ddfm.version import own_version
 
-Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
 EXAMPLES = 4  # pairs kept for the report's contact sheet
 
 
@@ -63,9 +61,9 @@ class Example:
     """One pair's pictures for the contact sheet."""
 
     stem: str
-    a: Picture
-    b: Picture
-    outputs: dict[str, Picture]
+    a: GreyOrRgb
+    b: GreyOrRgb
+    outputs: dict[str, GreyOrRgb]
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ class Comparison:
             for method in self.methods:
                 self.progress(method.name)
             return None
-        outputs: dict[str, Picture] = {}
+        outputs: dict[str, GreyOrRgb] = {}
         for method in self.methods:
             try:
                 picture, fused = self.fused(method, pair, sources)
@@ -210,7 +208,7 @@ class Comparison:
             self.progress(method.name)
         return Example(pair.stem, as_bytes(sources[0]), as_bytes(sources[1]), outputs)
 
-    def fused(self, method: Method, pair: Group, sources: Sequence[Image]) -> tuple[Picture, Tensor]:
+    def fused(self, method: Method, pair: Group, sources: Sequence[Image]) -> tuple[GreyOrRgb, Tensor]:
         """Return a method's output for a pair, as a picture and as a tensor; note down what it cost."""
         if method.fuse is None:
             stored = read_8_bits(method.outputs[pair.stem])
@@ -240,7 +238,7 @@ def summarise(
     return Evaluation(convention, results, mean_ranks(results))
 
 
-def to_tensor(picture: Picture) -> Tensor:
+def to_tensor(picture: GreyOrRgb) -> Tensor:
     """Convert (H, W, C) to (1, C, H, W), uint8."""
     return torch.from_numpy(picture).movedim(-1, 0)[None]
 

@@ -14,7 +14,7 @@ from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.ghosts import Still, without_ghosts
 from ddfm.fusion.options import Blurs, NoiseLevels, Options
-from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
+from ddfm.fusion.prepare import OrderedScene, PreparedScenes, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
 from ddfm.fusion.result import FusionResult, merged_settings
 from ddfm.fusion.sources import Source, as_sources, match_sizes
@@ -199,7 +199,7 @@ class Fusion:
             return match_sizes(scene, self.options.resize)
         if choice is None and not self.options.finds_task:
             choice = self.chosen([])
-        task = self.rules(choice or likely_task(match_sizes(scene, resize=True)))
+        task = self.task_of(choice or likely_task(match_sizes(scene, resize=True)))
         onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
         return registered(scene, self.options.register, report, onto)
 
@@ -237,7 +237,7 @@ class Fusion:
             return choose_for_all(scenes)
         return Choice(task if isinstance(task, str) else task.name, "")
 
-    def rules(self, choice: Choice) -> Task:
+    def task_of(self, choice: Choice) -> Task:
         """Return the constants of that task; forms that know of no tasks get those of infrared."""
         task = self.options.task
         if not isinstance(task, Task):
@@ -249,7 +249,7 @@ class _Run:
     """Fuse scenes of one kind: what `Fusion.of` does, step by step."""
 
     def __init__(self, fusion: Fusion, scenes: Sequence[Sequence[Image]], choice: Choice) -> None:
-        self.options, self.choice, self.task = fusion.options, choice, fusion.rules(choice)
+        self.options, self.choice, self.task = fusion.options, choice, fusion.task_of(choice)
         self.form = self.options.likelihood_form
         self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
         self.still: list[Still] | None = None
@@ -290,7 +290,9 @@ class _Run:
     def prepared(self) -> list[PreparedScenes]:
         """Return the scenes, stacked by size, their luminances without noise."""
         scenes = [
-            Scene.of(number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device)
+            OrderedScene.of(
+                number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device
+            )
             for number, given in enumerate(self.scenes)
         ]
         noise = self.options.noise_for(self.task)

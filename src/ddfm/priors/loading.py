@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.formats.files import read_json
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.network import WEIGHTS, UNet, check_finite, current_names, misfits
 from ddfm.priors.network_config import Foreign, read_unet_config
 from ddfm.priors.plain import CLASS_NAME, PlainUNet, read_plain_config
@@ -57,7 +57,7 @@ logger = logging.getLogger("ddfm")
 
 
 @stage("load prior")
-def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
+def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> DiffusionPrior:
     """Load a prior by whatever names it.
 
     Args:
@@ -75,7 +75,7 @@ def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
     return prior
 
 
-def _read_prior(name: str, path: Path) -> Prior:
+def _read_prior(name: str, path: Path) -> DiffusionPrior:
     if name in bundled_priors():
         with as_file(files("ddfm") / "assets" / name) as folder:
             return _load_folder(folder, name)
@@ -161,7 +161,7 @@ def _cached() -> list[str]:
     return sorted(hub_ids)
 
 
-def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
+def _load_folder(folder: Path, name: str, weights: str | None = None) -> DiffusionPrior:
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     schedule = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
     for needed in (unet / "config.json", schedule / "scheduler_config.json"):
@@ -170,7 +170,7 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
     network = _load_network(unet, weights)
     unshuffle = _pixel_unshuffle(folder / "prior.json")
     noise = NoiseSchedule.read(schedule / "scheduler_config.json")
-    prior = Prior(network, noise, unshuffle, name, folder=folder)
+    prior = DiffusionPrior(network, noise, unshuffle, name, folder=folder)
     _check(prior, folder)
     return prior
 
@@ -245,7 +245,7 @@ def _pixel_unshuffle(path: Path) -> int:
     return value
 
 
-def _check(prior: Prior, folder: Path) -> None:
+def _check(prior: DiffusionPrior, folder: Path) -> None:
     config = prior.network.config
     if config.in_channels not in (prior.pixel_unshuffle**2, 3 * prior.pixel_unshuffle**2):
         raise InputError(
