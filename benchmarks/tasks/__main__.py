@@ -267,9 +267,8 @@ PARTS: dict[str, Part] = {
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "tasks.json", data=True, parts=tuple(PARTS))
+    parser = script_parser(__doc__, "tasks.json", data=True, parts=tuple(PARTS), every="pair")
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()
     if arguments.sheets is not None:
         arguments.sheets.mkdir(parents=True, exist_ok=True)
