@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -62,13 +61,6 @@ def small(tmp_path: Path) -> DiffusionPrior:
     return load_prior(tmp_path / "small")
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def noise(*shape: int) -> torch.Tensor:
     return 0.5 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
@@ -116,7 +108,7 @@ def test_a_network_with_attention_in_colour(tiny_checkpoint: Path, tmp_path: Pat
     assert len(exports(tmp_path / "openvino")) == 4  # for one piece and for tiles
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("kept_threads")
 def test_threads_share_it(natural: DiffusionPrior, exported: DiffusionPrior) -> None:
     """Several threads at once, with sizes of their own, in one piece and in tiles; torch's hooks, too."""
     images = [noise(1, 1, 32 + 16 * (n % 3), 112) for n in range(6)]
@@ -128,7 +120,7 @@ def test_threads_share_it(natural: DiffusionPrior, exported: DiffusionPrior) -> 
         assert all(torch.equal(a, b) for a, b in zip(map(denoised, images), together, strict=True))
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("kept_threads")
 def test_requests_have_the_callers_number_of_threads(small: DiffusionPrior) -> None:
     prior = small.to("cpu", torch.float32, "openvino")
     for number in (1, 2, 1):

@@ -21,14 +21,13 @@ from ddfm.priors.loading import load_prior
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.sampling.loop import Step, sample, spaced_timesteps
 from ddfm.sampling.schedulers import DDIM, SCHEDULERS, Generators
+from ddfm.threads import threads
 
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
+    with threads(2):
+        yield
 
 
 # At t = 999 an error of the network is 157 times as large in x_0, so that in float32 the order of

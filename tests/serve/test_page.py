@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +15,12 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tests.browser import PATIENCE
 from tests.conftest import ROOT, Command, picture
 from tests.serve.served import Served, served, until, write_pair
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(os.environ.get("DDFM_AXE", ROOT / ".axe-core" / "package" / "axe.min.js"))
-PATIENCE = 240_000  # milliseconds: for a machine with much other work
 TOKEN = "a-token-for-the-tests"
 
 DROP = """files => {
@@ -40,49 +36,10 @@ DROP = """files => {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
+def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A running service; without a browser there is no use for one."""
     with served(tmp_path_factory.mktemp("page"), "--threads", "1") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser(server: Served) -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
-    """Open a page; any request elsewhere, and any complaint, fails the test."""
-    requests, complaints, pages = [], [], []
-
-    def open_page(address: str, expected: str = "") -> Any:
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda request: requests.append((address, request.url)))
-        page.on(
-            "console",
-            lambda message: (
-                None if expected and expected in message.text else complaints.append(message.text)
-            ),
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    elsewhere = [url for home, url in requests if not url.startswith((home, "blob:", "data:"))]
-    assert elsewhere == []
-    assert complaints == []
 
 
 @pytest.fixture
@@ -199,6 +156,8 @@ def test_drop_fuse_look_and_download(
 
 
 def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
     files = []
     for k in range(3):
         for source, made in zip(("ir", "vis"), write_pair(tmp_path, 48, 64, seed=k), strict=True):
@@ -211,7 +170,7 @@ def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> No
     assert page.locator("#fuse").inner_text() == "Fuse 3 sets"
     fused(page)
     states = page.locator("#jobs .state")
-    sync_api.expect(states).to_have_text(["done"] * 3, timeout=PATIENCE)
+    expect(states).to_have_text(["done"] * 3, timeout=PATIENCE)
     data = saved(page, page.locator("#zip").click)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert sorted(archive.namelist()) == ["scene0_ir.png", "scene1_ir.png", "scene2_ir.png"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import EVEN, Task
-from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.pictures.pyramid import reduce, smooth
 
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
@@ -82,8 +82,8 @@ def preference(balance: float, brightness: Tensor) -> Tensor:
 def structure(x: Tensor, noise: Tensor) -> Tensor:
     """Measure the mean absolute contrast in a neighbourhood, less what noise contributes (eq. 1)."""
     half = reduce(x)
-    contrast = (half - smooth(half)).abs_()
-    return (smooth(contrast).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
+    contrast = (half - smooth(half, SCALES)).abs_()
+    return (smooth(contrast, SCALES).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
 
 
 def present_together(found: Tensor, present: float) -> Tensor:
@@ -93,17 +93,6 @@ def present_together(found: Tensor, present: float) -> Tensor:
     """
     second = found.topk(2, 1).values[:, 1:] ** PRESENT_POWER
     return second / (second + present**PRESENT_POWER)
-
-
-def smooth(x: Tensor) -> Tensor:
-    """Average over a neighbourhood of some 8 pixels of the sources."""
-    sizes = []
-    for _ in range(SCALES):
-        sizes.append(size(x))
-        x = reduce(x)
-    for before in reversed(sizes):
-        x = expand(x, before)
-    return x
 
 
 def overall(found: Tensor, present: float) -> dict[GlobalNumber, Tensor]:
