@@ -2,6 +2,7 @@
 
 python docs/gallery.py                    # the page and the pictures, docs/images/gallery
 python docs/gallery.py --sources FOLDER   # the sources alone, for the page's commands
+python docs/gallery.py --page             # the page alone, after a change of its words
 
 Every picture is what its command wrote, beside the sources it was given.
 """
@@ -343,6 +344,21 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def make_pictures(only: Sequence[str] | None) -> None:
+    """Run the commands in a folder of their own, and keep their strips."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        write_sources(Path())
+        for entry in ENTRIES:
+            if only and entry.name not in only:
+                continue
+            print(entry.command, flush=True)
+            if app(shlex.split(entry.command)[1:], standalone_mode=False):
+                sys.exit(f"{entry.name}: failed")
+            strip([Path(name) for name in entry.shown]).save(PICTURES / f"{entry.name}.jpg", quality=82)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -350,23 +366,15 @@ def main() -> None:
     parser.add_argument(
         "--sources", type=Path, metavar="FOLDER", help="write the sources there, and nothing else"
     )
+    parser.add_argument("--page", action="store_true", help="write the page, and no picture")
     parser.add_argument("--only", nargs="*", help="names of pictures")
     arguments = parser.parse_args()
     if arguments.sources:
         arguments.sources.mkdir(parents=True, exist_ok=True)
         write_sources(arguments.sources)
         return
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        write_sources(Path())
-        for entry in ENTRIES:
-            if arguments.only and entry.name not in arguments.only:
-                continue
-            print(entry.command, flush=True)
-            if app(shlex.split(entry.command)[1:], standalone_mode=False):
-                sys.exit(f"{entry.name}: failed")
-            strip([Path(name) for name in entry.shown]).save(PICTURES / f"{entry.name}.jpg", quality=82)
+    if not arguments.page:
+        make_pictures(arguments.only)
     (DOCS / "gallery.md").write_text(page(), encoding="utf-8")
 
 

@@ -102,10 +102,10 @@ def page_of(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return text
-    name = path.relative_to(ROOT).as_posix()
+    head = f"---\nhide: [navigation]\n---\n# {path.relative_to(ROOT).as_posix()}\n\n"  # code needs the width
     if path.suffix != ".py":
-        return f"# {name}\n\n````{LANGUAGES.get(path.suffix, 'text')}\n{text}````\n"
-    return f"# {name}\n\n" + "\n\n".join(sections(text))
+        return f"{head}````{LANGUAGES.get(path.suffix, 'text')}\n{text}````\n"
+    return head + "\n\n".join(sections(text))
 
 
 def sections(source: str) -> list[str]:
