@@ -133,8 +133,8 @@ def test_a_picture_alone_is_refused(server: Served, tmp_path: Path) -> None:
 
 def send_series(server: Served, *folders: Path, **options: Any) -> httpx.Response:
     """Send folders' files as a browser does, mixed up."""
-    files = [("files", (f"{path.parent.name}/{path.name}", path.read_bytes()))
-             for pair in zip(*(sorted(f.iterdir()) for f in folders), strict=True) for path in pair]  # fmt: skip
+    mixed = [path for pair in zip(*(sorted(f.iterdir()) for f in folders), strict=True) for path in pair]
+    files = [("files", (f"{path.parent.name}/{path.name}", path.read_bytes())) for path in mixed]
     return server.client.post("/v1/fusions", files=files, data={"options": json.dumps(options)})
 
 
