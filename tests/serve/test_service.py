@@ -290,7 +290,9 @@ def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) 
         ]
         server.client.delete(blocking)
         for place in places:
-            assert server.over(place)["state"] == "done"
+            job = server.over(place)
+            assert job["state"] == "done"
+            assert job["result"]["settings"]["fused_at_once"] == 3
         starts = [server.client.get(f"{place}/result").content for place in places]
     assert starts[0] == starts[2]
     with served(tmp_path / "data2", "--threads", "1") as server:

@@ -133,8 +133,8 @@ def test_a_picture_alone_is_refused(server: Served, tmp_path: Path) -> None:
 
 def send_series(server: Served, *folders: Path, **options: Any) -> httpx.Response:
     """Send folders' files as a browser does, mixed up."""
-    files = [("files", (f"{path.parent.name}/{path.name}", path.read_bytes()))
-             for pair in zip(*(sorted(f.iterdir()) for f in folders), strict=True) for path in pair]  # fmt: skip
+    mixed = [path for pair in zip(*(sorted(f.iterdir()) for f in folders), strict=True) for path in pair]
+    files = [("files", (f"{path.parent.name}/{path.name}", path.read_bytes())) for path in mixed]
     return server.client.post("/v1/fusions", files=files, data={"options": json.dumps(options)})
 
 
@@ -202,7 +202,9 @@ def test_a_patients_data_leaves_by_no_answer_and_no_log(tmp_path: Path) -> None:
                         job = server.over(answer.headers["location"])
                         said.append(json.dumps(job))
                         if job["state"] == "done":
-                            said.append(client.get(answer.headers["location"] + "/result").content.decode("latin-1"))
+                            said.append(
+                                client.get(answer.headers["location"] + "/result").content.decode("latin-1")
+                            )
                 said += [client.get("/metrics").text]
         finally:
             process.terminate()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Method:
         fuse: two sources of one size to the fused image; None if the outputs lie in files.
         outputs: those files by the pair's stem.
         baseline: whether it is one of the trivial ones.
-        settings: what a run was made with; ours fill it in.
+        settings: what a run was made with; ours fill in what all pairs had in common.
     """
 
     name: str
@@ -245,10 +246,16 @@ def _diffusion(
     )
     fusion = Fusion(options, prior)
     settings: dict[str, Any] = {}
+    first, lock = [True], Lock()
 
     def run(a: Image, b: Image) -> Image:
         (result,) = fusion.of([[a, b]])
-        settings.update(result.settings)
+        with lock:
+            if first:
+                first.clear()
+                settings.update(result.settings)
+            for key in [key for key, value in settings.items() if result.settings.get(key) != value]:
+                del settings[key]  # of a pair, not of the run
         return result.image
 
     return Method(name, run, settings=settings)

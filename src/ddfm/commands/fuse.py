@@ -111,7 +111,7 @@ def fuse(
     balance: BalanceOption = 0.5,
     deghost: DeghostOption = "auto",
     source_map: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="OUT",
             help="Write which source each pixel came from (counts most): a PNG with a palette, or a TIFF.",
@@ -119,7 +119,7 @@ def fuse(
         ),
     ] = None,
     uncertainty: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="OUT",
             help="Write how far the luminance can be relied on: a 16-bit TIFF, with a picture beside it.",
@@ -149,7 +149,7 @@ def fuse(
         ),
     ] = None,
     register_report: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="PNG", help="Write a picture to judge the registration by.", show_default=False),
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
@@ -232,8 +232,8 @@ def fuse(
             sources=max(2, len(sources)),
         )
         paths = [Path(source) for source in sources]
-        warmth = [None if name is None else Path(name) for name in (temperatures, table)]
-        outputs = Outputs(Path(output), uncertainty, register_report, source_map, *warmth)
+        others = (uncertainty, register_report, source_map, temperatures, table)
+        outputs = Outputs(Path(output), *(None if name is None else Path(name) for name in others))
         if kind == "volumes":
             check_no_thermal(thermal, outputs)
             run_volumes(paths, Path(output), options, prior, wanted, copy_patient)

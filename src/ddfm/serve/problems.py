@@ -76,7 +76,7 @@ def install(app: FastAPI) -> None:
 def validation_detail(errors: Any) -> str:
     """Return the first error of pydantic's list in one line: where, and what.
 
-    Of a value that may be of several kinds there is an error for each; the deepest is of the kind that was meant.
+    A value that may be of several kinds has an error for each. The deepest is of the kind that was meant.
     """
     at = [part for part in errors[0]["loc"] if part not in ROOTS]
     alike = [error for error in errors if not at or at[0] in error["loc"]]
