@@ -2,9 +2,9 @@
 
     python benchmarks training_time DATA [--steps N]
 
-Reads natural/bsds500 under DATA, and writes results/training_time.json: seconds a step of the default recipe on this
-machine's CPU, one thread, the median of N steps after one to warm up. What other workers could take over is
-the drawing alone, for each step needs the weights that the one before has left.
+Reads natural/bsds500 under DATA, and writes results/training_time.json: seconds a step of the default
+recipe on this machine's CPU, one thread, the median of N steps after one to warm up. What other workers
+could take over is the drawing alone, for each step needs the weights that the one before has left.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def by_its_command(ddfm: Command, job: dict[str, Any], folder: Path, monkeypatch
 def test_a_cameras_file_alone_is_both_sources(
     server: Served, camera: Path, ddfm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {
+    options: dict[str, Any] = {
         "steps": 1, "palette": "iron", "annotate": True, "isotherm": [20, 30], "range": [[0, 36.5]],
         "temperatures": True, "emissivity": 0.9, "source_map": True,
     }  # fmt: skip
@@ -97,7 +97,8 @@ def test_options_of_exposures_and_lenses(
     server: Served, tmp_path: Path, ddfm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = write_pair(tmp_path)
-    options = {"task": "exposure", "steps": 0, "deghost": "off", "deblur": [1.25, 0], "source_map": True,
+    options: dict[str, Any] = {"task": "exposure", "steps": 0, "deghost": "off", "deblur": [1.25, 0],
+                               "source_map": True,
                "range": ["data", [5, 250.5]]}  # fmt: skip
     place = server.fuse(*pair, **options).headers["location"]
     job = server.over(place)

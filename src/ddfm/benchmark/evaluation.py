@@ -27,7 +27,8 @@ from ddfm.metrics import METRICS, Convention, check_convention, check_metrics, e
 from ddfm.threads import use_threads
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)

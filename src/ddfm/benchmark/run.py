@@ -6,7 +6,7 @@ import hashlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -143,10 +143,11 @@ def run(
         pairs[i].stem for i in np.linspace(0, len(pairs) - 1, min(EXAMPLES, len(pairs))).round().astype(int)
     }
     examples = []
-    if workers is None:
-        measured = map(comparison.measured, pairs)
-    else:
-        measured = side_by_side(comparison.measured, pairs, workers)
+    measured: Iterator[Measured] = (
+        map(comparison.measured, pairs)
+        if workers is None
+        else side_by_side(comparison.measured, pairs, workers)
+    )
     for pair, found in zip(pairs, measured, strict=True):
         comparison.keep(pair, found)
         if found.example and pair.stem in shown:
