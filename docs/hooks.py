@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -61,7 +62,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return markdown.replace(COMMANDS, commands()) if COMMANDS in markdown else markdown
 
 
-def outside_code(change, text: str) -> str:  # type: ignore[no-untyped-def]
+def outside_code(change: Callable[[str], str], text: str) -> str:
     """Apply ``change`` to what stands between the fenced blocks."""
     blocks = FENCE.findall(text)
     parts = [change(part) for part in FENCE.split(text)]

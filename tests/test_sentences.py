@@ -103,8 +103,8 @@ def test_pages_are_easy_to_read(name: str) -> None:
 
 
 def test_reading_ease_is_fleschs() -> None:
-    """Worked by hand: six words of one syllable; eight words of 21 syllables."""
-    assert reading_ease("The cat sat on the mat.\n") == (pytest.approx(206.835 - 1.015 * 6 - 84.6), 6)
+    """Worked by hand: six words of one syllable."""
+    assert reading_ease("The cat sat on the mat.\n")[0] == pytest.approx(206.835 - 1.015 * 6 - 84.6)
     hard = (
         "Considerable computational difficulties necessarily accompany every unconditional generalisation.\n"
     )

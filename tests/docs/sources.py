@@ -15,17 +15,16 @@ from ddfm.demo.thermogram import flir_file
 from ddfm.downstream.night_drive import draw
 from tests.conftest import picture
 
-SIZE = (96, 72)  # of most pictures
-LARGER = (320, 240)  # of those that are registered
+SMALL, LARGE = (96, 72), (320, 240)  # large ones can be registered
 SCENE = (3407, 11)  # a seed whose drawn road has much to see
 
 
-def write_sources(folder: Path) -> None:
-    """Write all sources into an empty folder."""
+def write_sources(folder: Path, size: tuple[int, int]) -> None:
+    """Write all sources into an empty folder; most pictures have that width and height."""
     road = draw(np.random.default_rng(SCENE), night=False)
     thermal, visible = Image.fromarray(road.infrared), Image.fromarray(road.visible)
-    write_pairs(folder, thermal.resize(SIZE), visible.resize(SIZE))
-    write_brackets(folder, visible.resize(LARGER))
+    write_pairs(folder, thermal.resize(size), visible.resize(size))
+    write_brackets(folder, visible.resize(LARGE))
     write_thermograms(folder, thermal, visible)
     write_volumes(folder)
     write_videos(folder)
@@ -35,7 +34,7 @@ def write_pairs(folder: Path, thermal: Image.Image, visible: Image.Image) -> Non
     """Write pictures of one street as cameras see it, and folders of such pairs."""
     thermal.save(folder / "thermal.png")
     thermal.save(folder / "near-infrared.png")
-    thermal.resize((SIZE[0] // 2, SIZE[1] // 2)).save(folder / "half-thermal.png")
+    thermal.resize((thermal.width // 2, thermal.height // 2)).save(folder / "half-thermal.png")
     thermal.filter(ImageFilter.GaussianBlur(2)).save(folder / "blurred-thermal.png")
     visible.save(folder / "visible.png")
     clean = np.asarray(thermal, np.float64)
@@ -62,7 +61,7 @@ def write_brackets(folder: Path, visible: Image.Image) -> None:
     for name, light in (("short", 0.3), ("middle", 1.0), ("long", 2.5)):
         save_jpeg(sharp * light, folder / f"{name}.jpg")
     soft = np.asarray(visible.filter(ImageFilter.GaussianBlur(3)), np.float64)
-    third = LARGER[0] // 3
+    third = LARGE[0] // 3
     for k, name in enumerate(("near", "halfway", "far")):
         made = soft.copy()
         made[:, k * third : (k + 1) * third] = sharp[:, k * third : (k + 1) * third]
@@ -77,12 +76,12 @@ def save_jpeg(values: NDArray[np.float64], path: Path) -> None:
 def write_thermograms(folder: Path, thermal: Image.Image, visible: Image.Image) -> None:
     """Write a thermal camera's file, two more in a folder, and a turned thermal picture."""
     warmth = np.asarray(thermal.resize((120, 90)), np.float64) / 8
-    visible.resize(LARGER).save(folder / "photograph.jpg", quality=92)
+    visible.resize(LARGE).save(folder / "photograph.jpg", quality=92)
     file = flir_file(warmth, (folder / "photograph.jpg").read_bytes(), real_to_ir=1.0, offset=(0, 0))
     (folder / "inspection").mkdir()
     for name in ("FLIR0123.jpg", "inspection/1.jpg", "inspection/2.jpg"):
         (folder / name).write_bytes(file)
-    thermal.resize(LARGER).rotate(3, Image.Resampling.BICUBIC).save(folder / "turned-thermal.png")
+    thermal.resize(LARGE).rotate(3, Image.Resampling.BICUBIC).save(folder / "turned-thermal.png")
 
 
 def write_volumes(folder: Path) -> None:

@@ -6,7 +6,6 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
-from shutil import copytree
 from typing import Any
 
 import pytest
@@ -16,15 +15,17 @@ from typer.main import get_command
 from ddfm.cli import app
 from tests.conftest import ROOT, Command
 from tests.docs.pages import NEEDS, PAGES, Block, blocks, inline
-from tests.docs.sources import write_sources
+from tests.docs.sources import LARGE, SMALL, write_sources
 
 # Their code takes long: whole scenes are drawn, or hundreds; pictures are registered, or fused many times.
 LONG = {
     "docs/compare/benchmark.md",
     "docs/compare/datasets.md",
     "docs/compare/index.md",
+    "docs/faq.md",
     "docs/install.md",
     "docs/use/brackets.md",
+    "docs/use/folders.md",
     "docs/use/registration.md",
     "docs/use/thermal.md",
     "docs/use/uncertainty.md",
@@ -141,14 +142,6 @@ def all_help() -> str:
     return " ".join(found)
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of sources; tests take a copy."""
-    folder = tmp_path_factory.mktemp("sources")
-    write_sources(folder)
-    return folder
-
-
 def runnable(page: str) -> list[Block]:
     """Return the blocks of a page that run by themselves."""
     return [block for block in blocks(page) if block.language in ("bash", "python")]
@@ -160,11 +153,10 @@ RUN = [page for page in PAGES if page not in ELSEWHERE and runnable(page)]
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=pytest.mark.slow if page in LONG else ()) for page in RUN]
 )
-def test_pages_run(
-    page: str, drawn: Path, tmp_path: Path, ddfm: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pages_run(page: str, tmp_path: Path, ddfm: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks of a page, in order, in one folder."""
-    monkeypatch.chdir(copytree(drawn, tmp_path / "work"))
+    monkeypatch.chdir(tmp_path)
+    write_sources(tmp_path, LARGE if page in LONG else SMALL)
     names: dict[str, Any] = {}
     for block in runnable(page):
         if block.language == "python":

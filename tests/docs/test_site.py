@@ -102,14 +102,17 @@ def test_pages_stand_alone_and_fit(site: Path, address: str, browser: Any, scree
     page.set_default_timeout(PATIENCE)
     faults: list[str] = []
     name = ""
-    page.on(
-        "request",
-        lambda request: (
-            request.url.startswith((address, "data:", "blob:"))
-            or faults.append(f"{name}: asked for {request.url}")
-        ),
-    )
-    page.on("response", lambda answer: answer.ok or faults.append(f"{name}: {answer.status} {answer.url}"))
+
+    def on_request(request: Any) -> None:
+        if not request.url.startswith((address, "data:", "blob:")):
+            faults.append(f"{name}: asked for {request.url}")
+
+    def on_response(answer: Any) -> None:
+        if not answer.ok:
+            faults.append(f"{name}: {answer.status} {answer.url}")
+
+    page.on("request", on_request)
+    page.on("response", on_response)
     page.on("console", lambda message: faults.append(f"{name}: {message.text}"))
     page.on("pageerror", lambda error: faults.append(f"{name}: {error}"))
     names = pages_of(site)
