@@ -14,13 +14,7 @@ from tests.conftest import ROOT
 
 MOST_WORDS = 25  # 20 are the aim
 # Sentences there are still to be shortened.
-LONG = ("jobs", "likelihoods", "noise", "priors", "registration", "training")
-LATER = (
-    "README.md",
-    "docs/research/algorithm.md",
-    "docs/reference/tasks.md",
-    *(f"src/ddfm/{name}/" for name in LONG),
-)
+LATER = ("README.md", "docs/research/algorithm.md", "docs/reference/tasks.md")
 PAGES = ("*.md", "docs/**/*.md", "benchmarks/*.md", "src/ddfm/**/*.md", "src/ddfm/**/*.py")
 FOUND = sorted(path.relative_to(ROOT).as_posix() for pattern in PAGES for path in ROOT.glob(pattern))
 MEASURED = [name for name in FOUND if not name.startswith(LATER)]

@@ -202,7 +202,9 @@ def test_a_patients_data_leaves_by_no_answer_and_no_log(tmp_path: Path) -> None:
                         job = server.over(answer.headers["location"])
                         said.append(json.dumps(job))
                         if job["state"] == "done":
-                            said.append(client.get(answer.headers["location"] + "/result").content.decode("latin-1"))
+                            said.append(
+                                client.get(answer.headers["location"] + "/result").content.decode("latin-1")
+                            )
                 said += [client.get("/metrics").text]
         finally:
             process.terminate()
