@@ -84,7 +84,7 @@ def finished(
 
 
 def stretched(f: Tensor, most: Tensor | float, steady: Steady = as_it_is) -> Tensor:
-    """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
+    """Return f, (B, 1, H, W), its contrast raised as far as the range allows, by ``most`` at most (eq. 14).
 
     About the mean, unless that would push what is bright or dark out of the range.
     """

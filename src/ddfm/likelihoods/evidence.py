@@ -1,8 +1,8 @@
 """Find out where a source has something to say, and where several have: its local structure (eq. 1 to 3).
 
 Absence is no evidence. Where nothing is warm, an infrared picture is dark and flat; that says nothing about
-a road that the visible camera shows. So a source counts as far as it has structure, and as far as it is
-bright, since both cameras show darkness where they receive nothing.
+a road that the visible camera shows. Both cameras show darkness where they receive nothing. So a source
+counts as far as it has structure, and as far as it is bright.
 
 Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and width.
 """
@@ -43,7 +43,7 @@ class Evidence(NamedTuple):
 
     @property
     def undecided(self) -> Tensor:
-        """How far the weights leave the choice open: 0 where one source has it all, 1 if all are equal.
+        """Return how far the choice is open: 0 where one source has all the weight, 1 if all are equal.
 
         A lit sky and a dark one are not explained by their sum.
         """

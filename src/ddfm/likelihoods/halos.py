@@ -1,6 +1,6 @@
 """Find where an unfocused light spills over what another source shows sharply.
 
-A lamp that is out of focus is a disc, whose border is sharper than the dark around the lamp that is in focus.
+A lamp out of focus is a disc. Its border is sharper than the dark around the lamp that is in focus.
 By sharpness alone the disc would win there, as a ring around the lamp. But lamps are brighter than white:
 what is clipped where they are sharp comes to light where they are spread. So around what is white, a source
 that is the brighter one on the whole, and here, spills.

@@ -86,8 +86,8 @@ class FlatLoader(yaml.SafeLoader):
 def network_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the `UNetConfig` with the given guided-diffusion configuration.
 
-    Raises InputError for class-conditional networks and for attention given by a number of heads
-    instead of channels a head, which diffusers' format has no field for, and for malformed values.
+    Raises InputError for class-conditional networks and for malformed values. Attention given by a number of
+    heads instead of channels a head is refused, too: diffusers' format has no field for it.
     """
     if config["class_cond"]:
         raise InputError("class_cond: true; a class-conditional network cannot serve as a prior")

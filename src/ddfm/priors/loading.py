@@ -61,10 +61,11 @@ def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> DiffusionPri
     """Load a prior by whatever names it.
 
     Args:
-        name_or_path: a bundled prior's name, a folder in diffusers' format, a .safetensors file in such
-            a folder, an OpenAI guided-diffusion checkpoint (.pt, with its configuration beside it as
-            .json, .yaml or .yml, or else taken for the 256x256 unconditional one), or the id of a
-            model on the Hugging Face hub ("google/ddpm-church-256"), fetched once and then cached.
+        name_or_path: a bundled prior's name, a folder in diffusers' format, or a .safetensors file in such
+            a folder. It may also be an OpenAI guided-diffusion checkpoint, .pt, with its configuration
+            beside it as .json, .yaml or .yml. Without one it is taken for the 256x256 unconditional model.
+            Last, it may be the id of a model on the Hugging Face hub ("google/ddpm-church-256"), which is
+            fetched once and then cached.
 
     Raises:
         InputError: naming what is missing, damaged or of a kind that cannot serve as a prior. Weights
