@@ -1,4 +1,4 @@
-"""A release in one command: checked, built twice, locked, listed, installed without a network, and shown to work.
+"""Make a release in one command: check, build twice, lock, list, install without a network, show that it works.
 
     python -m tools.release [-o FOLDER]
 
