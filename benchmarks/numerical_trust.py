@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ddfm import Prior
 from ddfm.demo.scenes import scenes
 from ddfm.devices import use_threads
 from ddfm.errors import InputError
@@ -41,7 +42,6 @@ from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import TiledLikelihood
 from ddfm.metrics import METRICS
 from ddfm.pictures.colour import luminance
-from ddfm.priors.diffusion import Prior
 from ddfm.priors.loading import load_prior
 
 SETS = ("tno", "msrs", "roadscene")
@@ -247,16 +247,21 @@ def unsound_metrics(images: Sequence[Tensor], names: Iterable[str]) -> list[str]
 
 
 def extreme_fusions(side: int) -> Iterator[tuple[list[NDArray[Any]], Row]]:
-    """Yield every two extremes with the options that they are to be fused with: forms, tasks, steps."""
+    """Yield pairs of extremes with the options that they are to be fused with.
+
+    Every two are fused for task infrared; each one with itself and with noise by all forms and tasks.
+    """
     pictures = extremes(side)
-    options: list[Row] = [{"task": task, "steps": 0} for task in TASKS]
-    options += [
-        {"task": "infrared", "steps": 2},
-        {"form": "paper", "steps": 2},
-        {"form": "released", "steps": 2},
+    every = list(itertools.combinations_with_replacement(pictures, 2))
+    some = [pair for pair in every if pair[0] == pair[1] or "noise, 8 bit" in pair]
+    jobs: list[tuple[list[tuple[str, str]], Row]] = [
+        (every, {"task": "infrared", "steps": n}) for n in (0, 2)
     ]
-    for pair, chosen in itertools.product(itertools.combinations_with_replacement(pictures, 2), options):
-        yield [pictures[name] for name in pair], {"names": " and ".join(pair), **chosen}
+    jobs += [(some, {"task": task, "steps": 0}) for task in TASKS if task != "infrared"]
+    jobs += [(some, {"form": form, "steps": 2}) for form in ("paper", "released")]
+    for pairs, options in jobs:
+        for pair in pairs:
+            yield [pictures[name] for name in pair], {"names": " and ".join(pair), **options}
 
 
 def fault_of(sources: Sequence[NDArray[Any]], prior: Prior, **options: Any) -> str:
@@ -300,7 +305,7 @@ def fused(pair: Pair, prior: Prior, **options: Any) -> NDArray[np.float32]:
 
 
 def same_picture(pair: Pair, prior: Prior) -> dict[str, float]:
-    """Return the largest differences from a picture alone, in one piece, on one thread, by torch in float32."""
+    """Return the largest differences from a picture alone, in one piece, on one thread, in float32."""
     threads = torch.get_num_threads()
     use_threads(1)
     reference = fused(pair, prior)
@@ -411,7 +416,7 @@ def main() -> None:
     prior = load_prior()
     drawn = drawn_pairs()
     pairs = {**drawn, **measured_pairs(arguments.data)}
-    one_each = dict(list(pairs.items())[: len(drawn)] + list(pairs.items())[len(drawn) :: PAIRS])
+    one_each = dict([*list(drawn.items())[:1], *list(pairs.items())[len(drawn) :: PAIRS]])
     noise = {f"{name}, noisy": noisy(pair) for name, pair in one_each.items() if name.startswith(SETS[0])}
     parts: dict[str, Callable[[], object]] = {
         "em": lambda: worst({name: em_differences(lumas(pair)) for name, pair in pairs.items()}),

@@ -1,4 +1,4 @@
-"""Make a release in one command: check, build twice, lock, list, install without a network, show that it works.
+"""Make a release in one command: check, build twice, lock, list, install without a network, demonstrate.
 
     python -m tools.release [-o FOLDER]
 
