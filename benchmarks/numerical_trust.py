@@ -30,7 +30,7 @@ from torch.overrides import TorchFunctionMode
 
 from ddfm import Prior
 from ddfm.demo.scenes import scenes
-from ddfm.devices import use_threads
+from ddfm.threads import use_threads
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse

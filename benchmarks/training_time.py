@@ -19,14 +19,14 @@ import torch
 from common import measure_parts, script_parser
 
 from ddfm.training.crops import Crops, find_images
-from ddfm.training.recipe import Recipe
+from ddfm.training.recipe import PriorRecipe
 from ddfm.training.run import Run
 
 
 def steps(data: Path, count: int) -> dict[str, Any]:
     """Measure so many steps."""
     torch.set_num_threads(1)
-    recipe = Recipe()
+    recipe = PriorRecipe()
     run = Run(recipe, "cpu")
     crops = Crops(find_images([data / "natural" / "bsds500"]), recipe, run.prior.sigmas)
     drawn, stepped = [], []

@@ -42,7 +42,7 @@ def by_its_command(ddfm: Command, job: dict[str, Any], folder: Path, monkeypatch
     """Run the command that the service shows, in the folder of the sources."""
     import shlex
 
-    from ddfm.devices import threads
+    from ddfm.threads import threads
 
     monkeypatch.chdir(folder)
     number, *words = shlex.split(job["command"])

@@ -15,7 +15,7 @@ SAMPLES = 2**13  # pixels that tell the tails
 AT_ENDS = 3  # times as far from black as the brightest source is, at most; from white likewise
 FINER = 6  # bands, of 1 to 32 pixels, that stay as they are where there is no room (eq. 22)
 ROUNDS = 4  # of making room: a fifth changes less than a grey level (eq. 22)
-LIFTED = 0.25  # share of what is still too dark then that is lifted, details or not (eq. 22)
+LIFTED = 0.2  # share of what is still too dark then that is lifted, details or not (eq. 22)
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
 
