@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all site lint clean
 
 # One test process a core; a process that has finished takes tests over from the others.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal --durations 10
@@ -17,6 +17,9 @@ test: $(INSTALLED) lint
 # The long and rare tests that `make test` leaves out.
 test-all: $(INSTALLED)
 	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile slow
+
+site: $(INSTALLED)
+	$(BIN)/mkdocs build
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

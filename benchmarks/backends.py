@@ -20,7 +20,7 @@ import torch
 from common import script_parser, write_result
 from speed.released_way import by_diffusers
 
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
 SIZES = ((256, 320), (480, 640), (1024, 1024))

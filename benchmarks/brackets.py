@@ -199,8 +199,7 @@ PARTS = {"registration": registration, "static": static}
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "brackets.json", data=True, parts=tuple(PARTS))
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
+    parser = script_parser(__doc__, "brackets.json", data=True, parts=tuple(PARTS), every="pair")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

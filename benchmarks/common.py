@@ -26,7 +26,12 @@ Times = dict[str, dict[str, float | None]]
 
 
 def script_parser(
-    about: str | None, result: str | None = None, *, data: bool = False, parts: Sequence[str] | None = None
+    about: str | None,
+    result: str | None = None,
+    *,
+    data: bool = False,
+    parts: Sequence[str] | None = None,
+    every: str | None = None,
 ) -> ArgumentParser:
     """Return a parser with the arguments that scripts have in common.
 
@@ -35,6 +40,7 @@ def script_parser(
         result: name of the file in `RESULTS` that ``--output`` stands for; None for a script without one.
         data: whether it needs DATA, the folder of development data.
         parts: names that ``--only`` takes; None for a script that is measured as a whole.
+        every: what ``--every K`` takes each K-th of, such as "pair"; None for a script without it.
     """
     parser = ArgumentParser(description=about, formatter_class=RawDescriptionHelpFormatter)
     if data:
@@ -45,6 +51,9 @@ def script_parser(
     if parts is not None:
         known = f"parts to measure anew: {', '.join(parts)}"
         parser.add_argument("--only", nargs="+", choices=parts, metavar="PART", help=known)
+    if every is not None:
+        thinned = f"take every K-th {every} only, for a trial"
+        parser.add_argument("--every", type=int, default=1, metavar="K", help=thinned)
     return parser
 
 
@@ -157,5 +166,6 @@ def write_json(path: Path, value: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, whole or not at all."""
+    """Write a text, whole or not at all; what took hours is not lost for want of a folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, text.encode())

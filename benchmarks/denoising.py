@@ -86,9 +86,8 @@ def measure(denoise: Denoiser, images: list[Path]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "denoising.json")
+    parser = script_parser(__doc__, "denoising.json", every="photograph")
     parser.add_argument("images", type=Path, help="folder of held-out photographs")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th photograph only")
     parser.add_argument("methods", nargs="+", help=f"priors, and any of {', '.join(REFERENCES)}")
     arguments = parser.parse_args()
     images = find_images([arguments.images])[:: arguments.every]

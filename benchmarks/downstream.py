@@ -35,7 +35,7 @@ from ddfm.downstream.pages import (
     segmentation_page,
 )
 from ddfm.downstream.report import Page, Table, markdown, write
-from ddfm.downstream.scenes import DetectionSet, Picture, as_picture
+from ddfm.downstream.scenes import DetectionSet, RgbPixels, as_picture
 from ddfm.formats.atomic import prepare_folder
 from ddfm.fusion.pipeline import fuse
 from ddfm.likelihoods.tasks import TASKS
@@ -140,7 +140,7 @@ def altered(**fields: Any) -> FusePairs:
     """Fuse by the likelihood alone, with other fields of its infrared task."""
     task = replace(TASKS["infrared"], **fields)
 
-    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:
+    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[RgbPixels]:
         result = fuse(stacked(infrared), stacked(visible), task=task, steps=0, noise="off", device="cpu")
         return [as_picture(image) for image in result.images]
 
@@ -150,7 +150,7 @@ def altered(**fields: Any) -> FusePairs:
 def contrasted(fusion: FusePairs, factor: float) -> FusePairs:
     """Change the contrast of fused luminances about their means; the chroma stays as it is."""
 
-    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[Picture]:
+    def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[RgbPixels]:
         pictures = []
         for picture in fusion(infrared, visible):
             luma = picture @ np.array(WEIGHTS)

@@ -34,12 +34,13 @@ from typing import Any, NamedTuple
 import torch
 from common import script_parser, write_result
 
-from ddfm.devices import pick_dtype, use_threads
+from ddfm.devices import pick_dtype
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group, match_folders
 from ddfm.likelihoods.forms import FORMS
 from ddfm.priors.loading import load_prior
+from ddfm.threads import use_threads
 
 BATCHES = (1, 4, 8)
 # The first run, of one pair, loads what is loaded once.

@@ -36,7 +36,7 @@ from ddfm.fusion.options import Options
 from ddfm.jobs.folders import fuse_folders
 from ddfm.jobs.manifest import NAME
 from ddfm.jobs.volumes import fuse_volumes
-from ddfm.training.recipe import Recipe
+from ddfm.training.recipe import PriorRecipe
 from ddfm.training.run import train
 from ddfm.video import fuse_videos
 from tests.conftest import picture
@@ -120,7 +120,9 @@ def jobs(sources: Path) -> list[Job]:
     """All runs, each a function of the folder to write."""
     options = Options(steps=0, task="infrared", noise="off", device="cpu")
     medical = options.but(task="medical")
-    recipe = Recipe(channels=(8, 16), norm_groups=4, crop=16, batch=2, steps=6, warmup_steps=1, bf16=False)
+    recipe = PriorRecipe(
+        channels=(8, 16), norm_groups=4, crop=16, batch=2, steps=6, warmup_steps=1, bf16=False
+    )
     ir, vi = sources / "ir", sources / "vi"
     photographs = sorted(ir.iterdir())
 

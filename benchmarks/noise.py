@@ -154,8 +154,7 @@ def measure(paths: list[Path]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "noise.json", data=True)
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th picture only")
+    parser = script_parser(__doc__, "noise.json", data=True, every="picture")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = {}

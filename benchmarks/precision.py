@@ -33,7 +33,7 @@ from ddfm.fusion.pipeline import fuse
 from ddfm.fusion.result import FusionResult
 from ddfm.jobs.matching import match_folders
 from ddfm.metrics import evaluate, metric_names
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
 REFERENCE = ("torch", "float32")
@@ -160,8 +160,7 @@ def worst(sets: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "precision.json", data=True)
-    parser.add_argument("--every", type=int, default=1, help="take every K-th pair of each set only")
+    parser = script_parser(__doc__, "precision.json", data=True, every="pair")
     parser.add_argument("--sheets", type=Path, help="folder for pictures of the differences")
     arguments = parser.parse_args()
     prior, sets = load_prior(), {}

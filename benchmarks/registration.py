@@ -441,8 +441,7 @@ PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "registration.json", data=True, parts=tuple(PARTS))
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="take every K-th pair only")
+    parser = script_parser(__doc__, "registration.json", data=True, parts=tuple(PARTS), every="pair")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

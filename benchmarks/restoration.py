@@ -1,13 +1,13 @@
 """What becomes of degraded sources, and of their fusion: camera noise, white noise, blur, missing pixels.
 
-    python benchmarks restoration DATA [--only PART ...] [--methods NAME ...] [--crops N] [--output FILE]
+    python benchmarks restoration DATA [--only PART ...] [--crops N] [--output FILE]
 
 Crops of 256x256 pixels from the middle of N pairs each of TNO and RoadScene are degraded, restored in several
 ways and fused. Parts:
 
-- camera: photographs of the visible source by a camera (camera_model.py) at three gains, or of both
-  sources;
-- white: noise of standard deviation 10, 20 and 30 on both;
+- camera, METHOD: photographs of the visible source by a camera (camera_model.py) at three gains, or of both
+  sources, restored by that method;
+- white, METHOD: noise of standard deviation 10, 20 and 30 on both, likewise;
 - curve: how far the noise curve, found blind, is from the true one at the quartiles of intensity;
 - clean: in how many pictures of all sets noise is found as they are;
 - blur: the infrared source blurred by 1 to 3 pixels, with noise of 2 and 5, and a step edge: PSNR, overshoot;
@@ -21,16 +21,16 @@ A fusion is scored against that of the clean sources (VIF, Qabf, MI, SSIM). All 
 that they differ by what was done to the sources alone. BM3D and non-local means are told the level that is
 best for them: of `FACTORS` times the rms error, by the PSNR of the first crop of each set. So are unsharp
 masking and least squares (with a penalty on the gradient), by all crops of a set. Ours is told the blur, and
-no noise. Rows are merged into results/restoration.json, so that slow references need to run once.
+no noise. Written to results/restoration.json; each method is a part, so that slow ones need to run once.
 """
 
 from __future__ import annotations
 
-import json
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 import torch
 from camera_model import GAINS, Bytes, Values, photograph
-from common import read_json, script_parser, write_json
+from common import measure_parts, script_parser
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
@@ -53,11 +53,12 @@ from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.missing import filled
 from ddfm.noise.posterior import posterior_mean
 from ddfm.pictures.colour import luminance
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
 CROP = 256
 SETS = ("tno", "roadscene")
+SOURCES = ("infrared", "visible")
 SCORES = ("VIF", "Qabf", "MI", "SSIM_dr2")
 NO_NOISE = 1e-9  # gain of a camera that has none
 ALIKE = 8  # grey levels around an intensity, whose pixels tell its noise
@@ -477,7 +478,11 @@ def measure_m3svd(data: Path, infrared: str, visible: str, prior: Prior) -> dict
 
 
 METHODS = ("nothing", BEFORE, "non-local means", "BM3D", OURS)
-PARTS = ("camera", "white", "curve", "clean", "blur", "found blur", "soft", "missing", "m3svd")
+M3SVD = (("infrared_noise", "visible_Enhance"), ("infrared_Enhance", "visible_Blur"))  # degraded, and not
+PARTS = (
+    *(f"{part}, {method}" for part in NOISY for method in METHODS),
+    *("curve", "clean", "blur", "found blur", "soft", "missing", "m3svd"),
+)
 CLEAN = (
     *(f"ivf/{name}/{kind}" for name in ("tno", "roadscene", "msrs") for kind in ("ir", "vi")),
     *("vifb/ir", "vifb/vi", "mef/mefb/under", "mef/mefb/over", "mff/mfifb/near", "mff/mfifb/far"),
@@ -485,51 +490,54 @@ CLEAN = (
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "restoration.json", data=True)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, metavar="NAME")
+    parser = script_parser(__doc__, "restoration.json", data=True, parts=PARTS)
     parser.add_argument("--crops", type=int, default=3, help="pairs a set, 6 at most")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    prior = load_prior()
-    sets = {name: make_crops(arguments.data, name, arguments.crops) for name in SETS}
+    data, prior = arguments.data, load_prior()
+    sets = {name: make_crops(data, name, arguments.crops) for name in SETS}
 
-    def write(part: str, row: str, found: dict[str, Any]) -> None:
-        table = read_json(arguments.output, {})
-        table.setdefault(part, {}).setdefault(row, {}).update(found)
-        write_json(arguments.output, table)
-        print(part, row, json.dumps(found), flush=True)
+    def noisy(part: str, method: str) -> dict[str, Any]:
+        return {
+            f"{case.name}, {name}": measure(case, crops, method, prior)
+            for case in NOISY[part]
+            for name, crops in sets.items()
+        }
 
-    for part in arguments.only:
-        for case in NOISY.get(part, ()):
-            for name, crops in sets.items():
-                for method in arguments.methods:
-                    write(part, f"{case.name}, {name}", {method: measure(case, crops, method, prior)})
-        for name, crops in sets.items():
-            if part == "curve":
-                for case in NOISY["camera"][::2]:
-                    write(part, f"{case.name}, {name}", measure_curves(case, crops))
-            if part == "blur":
-                for blur in BLURS:
-                    for noise in NOISES:
-                        row = f"blur {blur}, noise {noise}, {name}"
-                        write(part, row, measure_blur(crops, prior, blur, noise))
-            if part == "found blur":
-                for (width, noise), source in product(product(FOUND_BLURS, NOISES), range(2)):
-                    row = f"blur {width}, noise {noise}, {('infrared', 'visible')[source]}, {name}"
-                    write(part, row, measure_found_blur(crops, source, width, noise))
-            if part == "missing":
-                for holes, source in product((at_random, in_blocks), range(2)):
-                    row = f"{holes.__name__}, {('infrared', 'visible')[source]}, {name}"
-                    write(part, row.replace("_", " "), measure_missing(crops, source, holes, prior))
-        for name in CLEAN if part in ("clean", "soft") else ():
-            write(part, name, (count_noisy if part == "clean" else list_soft)(arguments.data / name))
-        if part == "m3svd":
-            for infrared, visible in (
-                ("infrared_noise", "visible_Enhance"),
-                ("infrared_Enhance", "visible_Blur"),
-            ):
-                write(part, f"{infrared}, {visible}", measure_m3svd(arguments.data, infrared, visible, prior))
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        f"{part}, {method}": partial(noisy, part, method) for part in NOISY for method in METHODS
+    }
+    parts["curve"] = lambda: {
+        f"{case.name}, {name}": measure_curves(case, crops)
+        for name, crops in sets.items()
+        for case in NOISY["camera"][::2]
+    }
+    parts["clean"] = lambda: {name: count_noisy(data / name) for name in CLEAN}
+    parts["blur"] = lambda: {
+        f"blur {blur}, noise {noise}, {name}": measure_blur(crops, prior, blur, noise)
+        for name, crops in sets.items()
+        for blur in BLURS
+        for noise in NOISES
+    }
+    parts["found blur"] = lambda: {
+        f"blur {blur}, noise {noise}, {SOURCES[source]}, {name}": measure_found_blur(
+            crops, source, blur, noise
+        )
+        for name, crops in sets.items()
+        for blur, noise, source in product(FOUND_BLURS, NOISES, range(2))
+    }
+    parts["soft"] = lambda: {name: list_soft(data / name) for name in CLEAN}
+    parts["missing"] = lambda: {
+        f"{holes.__name__.replace('_', ' ')}, {SOURCES[source]}, {name}": measure_missing(
+            crops, source, holes, prior
+        )
+        for name, crops in sets.items()
+        for holes, source in product((at_random, in_blocks), range(2))
+    }
+    parts["m3svd"] = lambda: {
+        f"{infrared}, {visible}": measure_m3svd(data, infrared, visible, prior) for infrared, visible in M3SVD
+    }
+    measure_parts(parts, arguments.output, arguments.only)
 
 
 if __name__ == "__main__":

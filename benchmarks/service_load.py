@@ -1,6 +1,6 @@
 """What the service does under load: 200 clients at once for a minute, and a kill in the middle.
 
-    python benchmarks/service_load.py [--clients N] [--seconds S] [--output FILE]
+    python benchmarks service_load [--only PART ...] [--clients N] [--seconds S] [--output FILE]
 
 Each client sends small pairs (96 x 96, the street of `ddfm demo`, cut elsewhere for each request), one
 after another, and asks once a second until the job is over. The queue holds 100 jobs; who is answered 429
@@ -9,7 +9,8 @@ the server is killed (SIGKILL) halfway and started anew on the same folder; clie
 answered, with the same key. Counted are: requests by answer, jobs accepted, done, lost (accepted and never
 done) and doubled (one key, two jobs), seconds until a result, and memory of the server and its workers
 together, every half second. Results are compared with `ddfm fuse` for some of the jobs, byte by byte.
-Written to results/service_load.json.
+
+The parts are the two runs. Written to results/service_load.json.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import psutil
-from common import script_parser, write_json
+from common import measure_parts, script_parser
 from PIL import Image
 
 from ddfm.demo.scenes import night
@@ -248,29 +250,37 @@ def summary(tally: Tally, clients: int, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def measure(clients: int, seconds: float, kill: bool) -> dict[str, Any]:
+    """Return the numbers of one run, on a server of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder) / "data")
+        started = server.start()
+        try:
+            tally = asyncio.run(load(server, clients, seconds, kill))
+            same = check_bytes(server, tally, Path(folder))
+            slider = slider_seconds(server)
+        finally:
+            server.stop()
+    return summary(tally, clients, seconds) | {
+        "seconds_to_ready": round(started, 2),
+        "seconds_to_move_the_slider": slider,
+        "same_bytes_as_the_command": f"{same} of {CHECKED}",
+    }
+
+
 def main() -> None:
-    parser = script_parser(__doc__, "service_load.json")
+    runs = {"undisturbed": False, "killed halfway": True}
+    parser = script_parser(__doc__, "service_load.json", parts=tuple(runs))
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
     arguments = parser.parse_args()
-    report: dict[str, Any] = {"cores": os.cpu_count(), "load_of_others": round(os.getloadavg()[0], 1)}
-    for name, kill in (("undisturbed", False), ("killed halfway", True)):
-        with tempfile.TemporaryDirectory() as folder:
-            server = Server(Path(folder) / "data")
-            started = server.start()
-            try:
-                tally = asyncio.run(load(server, arguments.clients, arguments.seconds, kill))
-                same = check_bytes(server, tally, Path(folder))
-                slider = slider_seconds(server)
-            finally:
-                server.stop()
-        report[name] = summary(tally, arguments.clients, arguments.seconds) | {
-            "seconds_to_ready": round(started, 2),
-            "seconds_to_move_the_slider": slider,
-            "same_bytes_as_the_command": f"{same} of {CHECKED}",
-        }
-        print(name, report[name], flush=True)
-        write_json(arguments.output, report)
+    others = round(os.getloadavg()[0], 1)  # before any run adds to it
+    measure_parts(
+        {name: partial(measure, arguments.clients, arguments.seconds, kill) for name, kill in runs.items()},
+        arguments.output,
+        arguments.only,
+        facts=lambda: {"cores": os.cpu_count(), "load_of_others": others},
+    )
 
 
 if __name__ == "__main__":

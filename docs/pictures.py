@@ -14,7 +14,7 @@ from ddfm.formats.radiometric import thermogram_of
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion, fuse
 from ddfm.fusion.task import Choice
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.thermal.draw import drawn
 from ddfm.thermal.options import ThermalOptions

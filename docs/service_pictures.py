@@ -1,4 +1,4 @@
-"""Make the pictures of docs/service.md: the page of `ddfm serve`, with the project's own scenes.
+"""Make the pictures of docs/use/service.md: the page of `ddfm serve`, with the project's own scenes.
 
 python docs/service_pictures.py [FOLDER]
 
@@ -24,6 +24,7 @@ import numpy as np
 import tifffile
 
 from ddfm.demo.scenes import exposure, focus, night
+from ddfm.demo.thermogram import street_file
 
 IMAGES = Path(__file__).parent / "images"
 WIDE, PHONE = {"width": 1280, "height": 940}, {"width": 390, "height": 844}
@@ -52,11 +53,12 @@ def service(data: Path) -> Iterator[str]:
 
 
 def draw_sources(folder: Path) -> None:
-    """Write the sources: a pair, two more for a batch, and two volumes."""
+    """Write the sources: a pair, two more for a batch, a thermal camera's file, and two volumes."""
     for scene, names in ((night(), ("thermal", "visible")), (focus(), ("near", "far")),
                          (exposure(), ("under", "over"))):  # fmt: skip
         for picture, name in zip((scene.a, scene.b), names, strict=True):
             picture.save(folder / f"{scene.name}_{name}.png")
+    (folder / "FLIR0001.jpg").write_bytes(street_file())
     thermal, visible = (np.asarray(picture.convert("L")) for picture in (night().a, night().b))
     for name, picture in (("stack_thermal", thermal), ("stack_visible", visible)):
         pages = [np.roll(picture, 24 * k, 1)[:240, :320] for k in range(SLICES)]
@@ -128,6 +130,22 @@ def take(page: Any, sources: Path, images: Path) -> None:
     page.locator("#slices").wait_for(state="visible", timeout=300_000)
     page.evaluate("scrollTo(0, 0)")
     shot("volume")
+    page.get_by_label("Find out which source").check()
+    choose(page, sources / "focus_near.png", sources / "focus_far.png")
+    page.locator("#fuse").click()
+    page.locator("#download-source-map").wait_for(state="visible", timeout=300_000)
+    page.locator("#modes").get_by_text("Source map").click()
+    page.evaluate("scrollTo(0, 0)")
+    shot("source-map")
+    page.get_by_label("Find out which source").uncheck()
+    choose(page, sources / "FLIR0001.jpg")
+    page.locator("[name=palette]").select_option("iron", force=True)
+    page.get_by_label("Draw scale").check(force=True)
+    page.locator("#fuse").click()
+    page.locator("#command", has_text="--annotate").wait_for(timeout=300_000)
+    page.get_by_text("Compare", exact=True).click()
+    page.evaluate("scrollTo(0, 0)")
+    shot("camera")
     page.set_viewport_size(PHONE)
     page.locator("#jobs .open", has_text="night_thermal").first.click()
     finished(page)

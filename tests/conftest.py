@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ddfm.cli import main
 from ddfm.priors.guided_diffusion import convert_guided_diffusion, read_config
+from tests.browser import OpenPage, chromium, watched_pages
 from tests.priors.checkpoints import TINY, random_checkpoint
 
 # How many examples hypothesis tries at most: few in `make test`, more in `make test-all`.
@@ -82,6 +83,27 @@ def golden_prior(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     config = read_config(golden / "guided_diffusion_tiny.json")
     convert_guided_diffusion(golden / "guided_diffusion_tiny.pt", folder, config)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[OpenPage]:
+    """Open pages; any request elsewhere, and any complaint, fails the test."""
+    with watched_pages(browser) as open_page:
+        yield open_page
+
+
+@pytest.fixture
+def kept_threads() -> Iterator[None]:
+    """Whatever number of threads a test sets, as many afterwards as before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)

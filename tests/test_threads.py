@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 import ddfm
-from ddfm import devices, threads
-from ddfm.priors.diffusion import Prior
+from ddfm import threads
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling.loop import Step
 from ddfm.threads import (
@@ -186,7 +186,7 @@ def test_numbers_of_threads_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_number_of_threads_is_the_calling_ones_alone() -> None:
-    with devices.threads(2), ThreadPoolExecutor(1) as other:
+    with threads.threads(2), ThreadPoolExecutor(1) as other:
         assert torch.get_num_threads() == 2
         assert other.submit(torch.get_num_threads).result() == 4
     assert torch.get_num_threads() == 4

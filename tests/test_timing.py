@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 
 import ddfm as package
 from ddfm import timing as stages
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.timing import Times, profile, stage
 from tests.conftest import Command, check_refusals, picture, seen

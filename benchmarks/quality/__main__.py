@@ -28,7 +28,7 @@ from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from quality.noise import noise
 from quality.sheets import sheets
@@ -323,10 +323,9 @@ PARTS: dict[str, Part] = {
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "quality.json", data=True, parts=tuple(PARTS))
+    parser = script_parser(__doc__, "quality.json", data=True, parts=tuple(PARTS), every="pair")
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
     parser.add_argument("--released-steps", type=int, default=100, help="of the released form on TNO")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()
     everything = [part for part in PARTS if part != "sheets" or arguments.sheets]
     job = Job(arguments.data, load_prior(), arguments.released_steps, arguments.every, arguments.sheets)

@@ -18,7 +18,7 @@ from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group
 from ddfm.pictures.image import Image, from_array
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from quality.tables import CEILING, LIKELIHOOD, OURS, Job, Measured, Row, Table, measure, ours
 
 Bytes = NDArray[np.uint8]

@@ -15,7 +15,7 @@ from ddfm.benchmark.report.sheet import most_different
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from quality.tables import FEW, LIKELIHOOD, OURS, Job, Table
 
 WIDTH, CAPTION = 360, 18  # of a picture, and the height of its caption, in pixels

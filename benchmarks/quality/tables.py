@@ -19,7 +19,7 @@ from ddfm.benchmark.methods import Method, find_methods
 from ddfm.fusion.pipeline import fuse
 from ddfm.jobs.matching import Group
 from ddfm.metrics import METRICS, Convention
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 
 Row = dict[str, float | str]
 Results = dict[str, MethodResult]

@@ -47,7 +47,7 @@ from ddfm.formats.pictures import from_pil
 from ddfm.fusion.pipeline import fuse
 from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.pictures.image import Image
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.guided_diffusion import OPENAI_256_UNCONDITIONAL, network_config, read_guided_diffusion
 from ddfm.priors.loading import load_prior
 from ddfm.priors.network import UNet
@@ -87,19 +87,21 @@ def lumas(sources: tuple[Image, Image], device: torch.device) -> list[Tensor]:
     return [torch.from_numpy(2 * image.pixels.mean(-1) - 1)[None, None].to(device) for image in sources]
 
 
-def load(network: str) -> Prior:
+def load(network: str) -> DiffusionPrior:
     """A prior by what stands in the tables: a file, a bundled one's name, or "OpenAI"."""
     if network == "OpenAI":
         torch.manual_seed(0)
         unet = UNet(UNetConfig(**network_config(OPENAI_256_UNCONDITIONAL))).prepare_for_inference()
-        return Prior(unet, NoiseSchedule(), name=network)
+        return DiffusionPrior(unet, NoiseSchedule(), name=network)
     return read_guided_diffusion(Path(network)) if network.endswith(".pt") else load_prior(network)
 
 
 # --- The two ways --------------------------------------------------------------------------------
 
 
-def prepared(prior: Prior, device: torch.device, dtype: str = "auto", backend: str = "torch") -> Prior:
+def prepared(
+    prior: DiffusionPrior, device: torch.device, dtype: str = "auto", backend: str = "torch"
+) -> DiffusionPrior:
     """As `fuse` would have it, so that it is not made ready anew for every image."""
     return prior.to(device, pick_dtype(dtype, device, warm=True), backend)
 
@@ -109,7 +111,7 @@ class Way:
     """The released way, or ours with options of `fuse`; the prior is ready where and how it computes."""
 
     name: str
-    prior: Prior
+    prior: DiffusionPrior
     options: dict[str, Any]
 
     def run(

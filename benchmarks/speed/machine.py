@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ddfm.devices import is_fast_at_bfloat16
 from ddfm.pictures.tiles import Padding
-from ddfm.priors.diffusion import Prior, predict
+from ddfm.priors.diffusion import DiffusionPrior, predict
 from ddfm.sampling.loop import Step
 
 LARGE = {"cpu": (2048, 2**26), "cuda": (8192, 2**30)}  # side of the matrices, floats of the copy
@@ -66,7 +66,7 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-def cost(prior: Prior, height: int, width: int) -> tuple[int, int]:
+def cost(prior: DiffusionPrior, height: int, width: int) -> tuple[int, int]:
     """Floating-point operations of an evaluation, and numbers read and written."""
     network = copy.deepcopy(prior.network).to("meta")
     padding = Padding.to_multiple(height, width, prior.multiple)

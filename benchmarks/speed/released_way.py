@@ -18,7 +18,7 @@ from skimage.color import rgb2ycbcr, ycbcr2rgb
 from torch import Tensor
 
 from ddfm.likelihoods.released import ReleasedLikelihood
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.foreign import DiffusersUNet, Network
 from ddfm.priors.network import UNet
 from ddfm.sampling.loop import Step, sample, spaced_timesteps
@@ -46,7 +46,7 @@ def by_diffusers(network: Network) -> DiffusersUNet:
     return DiffusersUNet(model.to(network.device, network.dtype)).prepare_for_inference()
 
 
-def released_prior(prior: Prior) -> Prior:
+def released_prior(prior: DiffusionPrior) -> DiffusionPrior:
     """The prior as the released code has it: diffusers' layers, the default layout, pictures in one piece."""
     network = by_diffusers(prior.network)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's types lack it
@@ -66,7 +66,7 @@ class HostLikelihood(ReleasedLikelihood):
 
 
 def run(
-    prior: Prior, infrared: Tensor, visible: Tensor, steps: int, callback: Callable[[Step], None]
+    prior: DiffusionPrior, infrared: Tensor, visible: Tensor, steps: int, callback: Callable[[Step], None]
 ) -> Tensor:
     """The first ``steps`` of `STEPS` steps on a pair, (1, 1, H, W) each, in [-1, 1]; the last sample."""
     timesteps = spaced_timesteps(len(prior.alphas_cumprod) - 1, 0, STEPS)[:steps]

@@ -32,7 +32,7 @@ from ddfm.jobs.matching import Group
 from ddfm.metrics import evaluate
 from ddfm.pictures.colour import chroma, luminance, well_exposed
 from ddfm.pictures.image import Image
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from tasks.stacks import cost, stacks
 
@@ -267,9 +267,8 @@ PARTS: dict[str, Part] = {
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "tasks.json", data=True, parts=tuple(PARTS))
+    parser = script_parser(__doc__, "tasks.json", data=True, parts=tuple(PARTS), every="pair")
     parser.add_argument("--sheets", type=Path, help="folder for the contact sheets")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th pair only, for a trial")
     arguments = parser.parse_args()
     if arguments.sheets is not None:
         arguments.sheets.mkdir(parents=True, exist_ok=True)

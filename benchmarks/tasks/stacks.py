@@ -21,7 +21,7 @@ from ddfm.fusion.pipeline import fuse
 from ddfm.metrics import mef_ssim, to_grey
 from ddfm.pictures.image import Image
 
-Picture = NDArray[np.uint8]  # (H, W, 3)
+RgbPixels = NDArray[np.uint8]  # (H, W, 3)
 
 COUNTS = (2, 3, 5, 7, 9)
 SCENES = {"exposure": ("AirBellowsGap", "Mask", "Venice"), "focus": ("lytro_06", "lytro_10", "mffw_11")}
@@ -40,7 +40,7 @@ def pair_of(data: Path, task: str, name: str) -> list[Image]:
     return [read_image(next((root / kind).glob(f"{name}.*"))) for kind in kinds]
 
 
-def bracket(pair: Sequence[Image], count: int) -> list[Picture]:
+def bracket(pair: Sequence[Image], count: int) -> list[RgbPixels]:
     """The pair, and exposures between: the radiance that both tell of, exposed, clipped and rounded.
 
     Both are linearised with a gamma curve; the ratio of their exposures is the median where both are well
@@ -55,7 +55,7 @@ def bracket(pair: Sequence[Image], count: int) -> list[Picture]:
     return [as_picture(image) for image in (pair[0].pixels, *between, pair[1].pixels)]
 
 
-def planes(pair: Sequence[Image], count: int) -> tuple[Picture, list[Picture]]:
+def planes(pair: Sequence[Image], count: int) -> tuple[RgbPixels, list[RgbPixels]]:
     """The scene in focus everywhere, as the pair tells of it, and stripes of it in focus, one a source."""
     scene = fuse(pair[0], pair[1], task="focus", steps=0).image.pixels
     blurred = cv2.GaussianBlur(scene, (0, 0), BLUR, borderType=cv2.BORDER_REPLICATE)
@@ -63,22 +63,22 @@ def planes(pair: Sequence[Image], count: int) -> tuple[Picture, list[Picture]]:
     return as_picture(scene), [as_picture(np.where(place == n, scene, blurred)) for n in range(count)]
 
 
-def as_picture(pixels: NDArray[np.float32]) -> Picture:
+def as_picture(pixels: NDArray[np.float32]) -> RgbPixels:
     return np.rint(255 * pixels).astype(np.uint8)
 
 
-def stack(data: Path, task: str, name: str, count: int) -> tuple[Picture | None, list[Picture]]:
+def stack(data: Path, task: str, name: str, count: int) -> tuple[RgbPixels | None, list[RgbPixels]]:
     """What is to come out, if that is known, and the sources."""
     if task == "exposure":
         return None, bracket(pair_of(data, task, name), count)
     return planes(pair_of(data, task, name), count)
 
 
-def grey(picture: Picture) -> torch.Tensor:
+def grey(picture: RgbPixels) -> torch.Tensor:
     return to_grey(torch.from_numpy(picture).movedim(-1, 0)[None]).double()
 
 
-def psnr(picture: Picture, truth: Picture) -> float:
+def psnr(picture: RgbPixels, truth: RgbPixels) -> float:
     error = np.square(picture.astype(float) - truth.astype(float)).mean()
     return float(10 * np.log10(255**2 / error))
 
@@ -158,7 +158,7 @@ def cost(job: Job) -> list[Table]:
     return tables
 
 
-def one_cost(sources: Sequence[Picture], task: str, steps: int) -> tuple[float, float]:
+def one_cost(sources: Sequence[RgbPixels], task: str, steps: int) -> tuple[float, float]:
     """Seconds and MiB; the network, Python and what is imported included."""
     torch.set_num_threads(1)
     fuse(*(source[:64, :64] for source in sources), task=task, steps=steps)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ddfm.jobs.volumes import fuse_volumes
     from ddfm.likelihoods.forms import Form
     from ddfm.likelihoods.tasks import Task
-    from ddfm.priors.diffusion import Prior
+    from ddfm.priors.base import Prior
     from ddfm.priors.loading import load_prior
     from ddfm.timing import profile
     from ddfm.video.run import fuse_videos
@@ -50,7 +50,7 @@ _HOME = {
     "Form": "ddfm.likelihoods.forms",
     "FusionResult": "ddfm.fusion.result",
     "Options": "ddfm.fusion.options",
-    "Prior": "ddfm.priors.diffusion",
+    "Prior": "ddfm.priors.base",
     "Task": "ddfm.likelihoods.tasks",
     "fuse": "ddfm.fusion.pipeline",
     "fuse_folders": "ddfm.jobs.folders",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
@@ -16,7 +15,6 @@ from ddfm.errors import InputError, reason_of
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BACKENDS = ("torch", "openvino")
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu")  # kinds that compute: "meta" holds no numbers
-setting_threads = Lock()
 _dtypes: list[torch.dtype] = []  # the caller's default type first, then one for each that is within
 _dtypes_lock = Lock()
 
@@ -63,29 +61,6 @@ def is_fast_at_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-
-
-def use_threads(count: int) -> None:
-    """Let torch compute on so many threads wherever the calling thread asks it to, and nowhere else."""
-    if count == torch.get_num_threads():
-        return
-    # A thread takes over the number that any thread set last when it first needs one. So another one puts
-    # back what it finds.
-    with setting_threads, ThreadPoolExecutor(1) as other:
-        before = other.submit(torch.get_num_threads).result()
-        torch.set_num_threads(count)
-        other.submit(torch.set_num_threads, before).result()
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Set the number of threads within the context, as `use_threads` does."""
-    before = torch.get_num_threads()
-    use_threads(count)
-    try:
-        yield
-    finally:
-        use_threads(before)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Have the threads of a fusion sleep while they wait for each other, unless each has a core to itself.
+"""Set how many threads torch computes on, and let them sleep while they wait where cores are scarce.
 
 OpenMP's threads wait for each other at every operation. They spin, which is quickest while each has a core.
 With other busy processes beside them, they spin for one that is not running, time and again.
@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,13 +24,35 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from ddfm.devices import use_threads
-
 LEAST, OLDEST = 0.1, 2.0  # seconds that a look at the load covers
 GLANCE = 0.03  # seconds that one takes when the last is too old
 KEEPER = "ddfm sleepers"
 SHARED = 2**17  # samples, so many that torch shares the work on them
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_setting = threading.Lock()
+
+
+def use_threads(count: int) -> None:
+    """Let torch compute on so many threads wherever the calling thread asks it to, and nowhere else."""
+    if count == torch.get_num_threads():
+        return
+    # A thread takes over the number that any thread set last when it first needs one. So another one puts
+    # back what it finds.
+    with _setting, ThreadPoolExecutor(1) as other:
+        before = other.submit(torch.get_num_threads).result()
+        torch.set_num_threads(count)
+        other.submit(torch.set_num_threads, before).result()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Set the number of threads within the context, as `use_threads` does."""
+    before = torch.get_num_threads()
+    use_threads(count)
+    try:
+        yield
+    finally:
+        use_threads(before)
 
 
 class Reading(NamedTuple):

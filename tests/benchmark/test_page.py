@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,17 @@ import pytest
 
 from ddfm.benchmark.report import render
 from tests.benchmark.made_up import benchmark
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.browser import OpenPage
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Any]:
-    """The report, open; anything it asks of the network or complains about fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
+def page(opened: OpenPage, tmp_path: Path) -> Iterator[Any]:
+    """The report, open."""
     path = tmp_path / "report.html"
     path.write_text(render(benchmark()), encoding="utf-8")
-    requests, complaints = [], []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1300, "height": 900})
-        opened.on("request", lambda request: requests.append(request.url))
-        opened.on("console", lambda message: complaints.append(message.text))
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.goto(path.as_uri())
-        yield opened
-        opened.wait_for_load_state("networkidle")
-        browser.close()
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
-    assert complaints == []
+    report = opened(path.as_uri())
+    yield report
+    report.wait_for_load_state("networkidle")
 
 
 def order(page: Any) -> list[str]:

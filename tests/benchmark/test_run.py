@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from ddfm.metrics import METRICS, Convention, mef_ssim, qcb, to_grey
 from ddfm.pictures.image import Image
 from tests.conftest import picture
 
-FOLDER = DATASETS["folder"]
+FOLDER, TNO = DATASETS["folder"], DATASETS["tno"]
 
 
 @pytest.fixture
@@ -173,3 +175,24 @@ def test_published_numbers_name_known_sets_and_metrics() -> None:
     assert paper["mri-ct"] == paper["mri-spect"]
     assert [row.values["SD"] for row in published_for("tno")] == [51.42, 34.55]
     assert published_for("folder") == []
+
+
+def test_pairs_at_once_give_the_same_values_and_pictures(tmp_path: Path, pairs: list[Group]) -> None:
+    """One worker or three: the same but for the date, though pairs end in another order."""
+
+    def results(workers: int) -> Any:
+        methods = find_methods(["ddfm", "laplacian"], TNO, [pair.stem for pair in pairs], steps=1)
+        result = run(TNO, tmp_path, pairs, methods, workers=workers)
+        made = result.as_dict()
+        made["about"] = {key: value for key, value in result.about.items() if key != "date"}
+        return made, result.examples, [method.settings for method in methods]
+
+    one, three = results(1), results(3)
+    assert json.dumps(one[0]) == json.dumps(three[0])
+    assert one[0]["methods"]["ddfm"]["seconds"] is None
+    assert one[2] == three[2]
+    assert one[2][0]["task"] == "infrared"
+    for first, second in zip(one[1], three[1], strict=True):
+        assert first.stem == second.stem
+        for name in first.outputs:
+            assert np.array_equal(first.outputs[name], second.outputs[name]), name

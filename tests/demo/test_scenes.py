@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ddfm.demo.scenes import Scene, exposure, focus, night, overview, scenes
+from ddfm.demo.scenes import DrawnScene, exposure, focus, night, overview, scenes
 
 Box = tuple[int, int, int, int]
 
@@ -25,7 +25,7 @@ CROSSING: Box = (255, 306, 312, 316)
 
 
 @pytest.fixture(scope="module")
-def pairs() -> dict[str, Scene]:
+def pairs() -> dict[str, DrawnScene]:
     return {scene.name: scene for scene in scenes()}
 
 
@@ -39,7 +39,7 @@ def edges(image: Image.Image, box: Box | None = None) -> NDArray[np.float64]:
     return steepness
 
 
-def test_sizes_and_modes(pairs: dict[str, Scene]) -> None:
+def test_sizes_and_modes(pairs: dict[str, DrawnScene]) -> None:
     shown = {name: (p.a.mode, p.b.mode, p.a.size, p.b.size) for name, p in pairs.items()}
     assert shown == {
         "night": ("L", "RGB", (640, 480), (640, 480)),
@@ -50,7 +50,7 @@ def test_sizes_and_modes(pairs: dict[str, Scene]) -> None:
 
 @pytest.mark.slow
 def test_same_bytes_each_time_and_no_network(
-    pairs: dict[str, Scene], monkeypatch: pytest.MonkeyPatch
+    pairs: dict[str, DrawnScene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: Any) -> None:
         raise AssertionError("the demo used the network")
@@ -62,26 +62,26 @@ def test_same_bytes_each_time_and_no_network(
         assert again.b.tobytes() == first.b.tobytes()
 
 
-def test_only_thermal_shows_the_person_under_the_tree(pairs: dict[str, Scene]) -> None:
+def test_only_thermal_shows_the_person_under_the_tree(pairs: dict[str, DrawnScene]) -> None:
     thermal, visible = pairs["night"].a, pairs["night"].b
     for beside in BESIDE_HIDDEN:
         assert grey(thermal, HIDDEN).mean() > grey(thermal, beside).mean() + 90
         assert abs(grey(visible, HIDDEN).mean() - grey(visible, beside).mean()) < 6
 
 
-def test_both_show_the_person_at_the_shop(pairs: dict[str, Scene]) -> None:
+def test_both_show_the_person_at_the_shop(pairs: dict[str, DrawnScene]) -> None:
     thermal, visible = pairs["night"].a, pairs["night"].b
     assert grey(thermal, AT_SHOP).mean() > grey(thermal, BESIDE_AT_SHOP).mean() + 70
     assert grey(visible, AT_SHOP).mean() < grey(visible, BESIDE_AT_SHOP).mean() - 40
 
 
 @pytest.mark.parametrize("box", [SIGN, CROSSING], ids=["sign", "crossing"])
-def test_only_visible_shows_paint_and_letters(pairs: dict[str, Scene], box: Box) -> None:
+def test_only_visible_shows_paint_and_letters(pairs: dict[str, DrawnScene], box: Box) -> None:
     assert grey(pairs["night"].b, box).std() > 30
     assert grey(pairs["night"].a, box).std() < 10
 
 
-def test_night_pictures_are_aligned(pairs: dict[str, Scene]) -> None:
+def test_night_pictures_are_aligned(pairs: dict[str, DrawnScene]) -> None:
     # the houses' upper storeys, which both cameras see: their edges match best unshifted
     upper = (430, 0, 640, 165)
     thermal, visible = edges(pairs["night"].a, upper), edges(pairs["night"].b, upper)
@@ -93,20 +93,20 @@ def test_night_pictures_are_aligned(pairs: dict[str, Scene]) -> None:
     assert max(match, key=lambda shift: match[shift]) == (0, 0)
 
 
-def test_each_focus_is_sharper_in_its_own_depth(pairs: dict[str, Scene]) -> None:
+def test_each_focus_is_sharper_in_its_own_depth(pairs: dict[str, DrawnScene]) -> None:
     ball, shelf = (120, 220, 270, 390), (480, 30, 700, 130)
     near, far = pairs["focus"].a, pairs["focus"].b
     assert (edges(near, ball) ** 2).mean() > 4 * (edges(far, ball) ** 2).mean()
     assert (edges(far, shelf) ** 2).mean() > 4 * (edges(near, shelf) ** 2).mean()
 
 
-def test_refocusing_leaves_no_holes(pairs: dict[str, Scene]) -> None:
+def test_refocusing_leaves_no_holes(pairs: dict[str, DrawnScene]) -> None:
     # a pixel whose depth is unknown would stay black
     for picture in (pairs["focus"].a, pairs["focus"].b):
         assert (np.asarray(picture).max(-1) == 0).mean() < 0.001
 
 
-def test_exposures_crush_shadows_and_clip_highlights(pairs: dict[str, Scene]) -> None:
+def test_exposures_crush_shadows_and_clip_highlights(pairs: dict[str, DrawnScene]) -> None:
     under, over = np.asarray(pairs["exposure"].a), np.asarray(pairs["exposure"].b)
     assert (under.max(-1) < 16).mean() > 0.08
     assert (over.max(-1) < 16).mean() < 0.01
@@ -121,9 +121,9 @@ def test_the_scenes_need_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_overview_holds_every_picture() -> None:
-    def scene(name: str, size: tuple[int, int]) -> Scene:
+    def scene(name: str, size: tuple[int, int]) -> DrawnScene:
         a, b = Image.new("L", size, 10), Image.new("RGB", size, "blue")
-        return Scene(name, name, a, b, ("p", "q"), "infrared")
+        return DrawnScene(name, name, a, b, ("p", "q"), "infrared")
 
     wide, square = scene("wide", (400, 200)), scene("square", (90, 90))
     red = Image.new("RGB", (400, 200), "red")

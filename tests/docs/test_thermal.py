@@ -1,4 +1,4 @@
-"""The code of docs/thermal.md runs, and names options that exist."""
+"""The code of docs/use/thermal.md runs, and names options that exist."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ddfm.pictures.palettes import PALETTES
 from tests.conftest import ROOT, Command
 from tests.formats.test_radiometric import photograph, warmth
 
-PAGE = (ROOT / "docs" / "thermal.md").read_text()
+PAGE = (ROOT / "docs" / "use" / "thermal.md").read_text()
 
 
 def test_the_code_runs(tmp_path: Path) -> None:

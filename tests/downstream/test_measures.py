@@ -16,7 +16,7 @@ from ddfm.downstream.average_precision import Matches
 from ddfm.downstream.boxes import Boxes, make_boxes, suppressed
 from ddfm.downstream.confusion import accuracies, class_iou, class_recall, confusion_matrix, mean_iou
 from ddfm.downstream.detection import Detected, Detections
-from ddfm.downstream.scenes import Scene
+from ddfm.downstream.scenes import LabelledScene
 from ddfm.errors import InputError
 
 CLASSES = 4
@@ -165,7 +165,7 @@ def test_average_precisions_are_compared_on_the_same_resamples() -> None:
     truth, found = random_case(3)
     _, others = random_case(4)
     inputs = {"a": Detections([found, others]), "b": Detections([others])}
-    scenes = [Scene("", Path(), Path(), Path())] * len(truth)
+    scenes = [LabelledScene("", Path(), Path(), Path())] * len(truth)
     detected = Detected("set", tuple("abcd"), scenes, truth, inputs)
     runs = [Matches(truth, boxes, CLASSES) for boxes in (found, others)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,17 @@ from ddfm.downstream.boxes import make_boxes
 from ddfm.downstream.detection import Detected, Detections
 from ddfm.downstream.pages import detection_page
 from ddfm.downstream.report import render
-from ddfm.downstream.scenes import Scene
+from ddfm.downstream.scenes import LabelledScene
+from tests.browser import OpenPage
 
 pytest.importorskip("faster_coco_eval")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 INPUTS = ("visible", "infrared", "mean", "max", "ddfm", "NamedByItsUser")
 
 
 def detected() -> Detected:
     """Two scenes with one person each, found by every second input."""
     file = Path("unused.png")
-    scenes = [Scene(f"0000{n}D", file, file, file, "day") for n in range(2)]
+    scenes = [LabelledScene(f"0000{n}D", file, file, file, "day") for n in range(2)]
     truth = [make_boxes([[20, 10, 50, 80]], [0]), make_boxes([[60, 10, 90, 80]], [0])]
     beside = [make_boxes([[90, 10, 120, 80]], [0], [0.9])] * 2
     found = [make_boxes(boxes.xyxy.tolist(), [0], [0.8]) for boxes in truth]
@@ -39,25 +37,13 @@ def detected() -> Detected:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Any]:
-    """The report, open; anything it asks of the network or complains about fails the test."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
+def page(opened: OpenPage, tmp_path: Path) -> Iterator[Any]:
+    """The report, open."""
     path = tmp_path / "report.html"
     path.write_text(render(detection_page("T", {"whole": detected()}, "ddfm ... " * 30, [])), "utf-8")
-    requests, complaints = [], []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1300, "height": 900})
-        opened.on("request", lambda request: requests.append(request.url))
-        opened.on("console", lambda message: complaints.append(message.text))
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.goto(path.as_uri())
-        yield opened
-        opened.wait_for_load_state("networkidle")
-        browser.close()
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
-    assert complaints == []
+    report = opened(path.as_uri())
+    yield report
+    report.wait_for_load_state("networkidle")
 
 
 def test_what_is_compared_lies_together_at_any_width(page: Any) -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ddfm.downstream.classifier import CropClassifier, weights
-from ddfm.downstream.training import Recipe, batch_of, rate, seeded, train
+from ddfm.downstream.training import DownstreamRecipe, batch_of, rate, seeded, train
 from ddfm.errors import InputError
 
-RECIPE = Recipe(steps=230, batch=8, learning_rate=0.05)
+RECIPE = DownstreamRecipe(steps=230, batch=8, learning_rate=0.05)
 DATA = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 
 
@@ -23,7 +23,7 @@ class PowerError(Exception):
 
 
 def fitted(
-    checkpoint: Path | None, *, stop_at: int | None = None, recipe: Recipe = RECIPE
+    checkpoint: Path | None, *, stop_at: int | None = None, recipe: DownstreamRecipe = RECIPE
 ) -> tuple[Any, list[float]]:
     """Fit a linear model to noisy sums; stop at a step, as a crash would."""
     model = seeded(lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), recipe.seed)
@@ -59,21 +59,21 @@ def test_checkpoints_of_something_else_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
     fitted(file)
     with pytest.raises(InputError, match=r"a.pt: was made with another recipe or other data"):
-        fitted(file, recipe=Recipe(steps=230, batch=8, learning_rate=0.05, seed=1))
+        fitted(file, recipe=DownstreamRecipe(steps=230, batch=8, learning_rate=0.05, seed=1))
     file.write_bytes(b"PK")
     with pytest.raises(InputError, match=r"a.pt: not a checkpoint that can be resumed"):
         fitted(file)
 
 
 def test_every_epoch_shows_every_example_once() -> None:
-    recipe = Recipe(steps=1, batch=7, learning_rate=1)
+    recipe = DownstreamRecipe(steps=1, batch=7, learning_rate=1)
     seen = np.concatenate([batch_of(recipe, 21, step)[0] for step in range(6)])
     assert sorted(seen[:21]) == sorted(seen[21:]) == list(range(21))
     assert not np.array_equal(seen[:21], seen[21:])
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    recipe = Recipe(steps=100, batch=1, learning_rate=1, warm_up=0.1)
+    recipe = DownstreamRecipe(steps=100, batch=1, learning_rate=1, warm_up=0.1)
     rates = [rate(recipe, step) for step in range(100)]
     assert np.argmax(rates) in (9, 10)
     assert max(rates) == 1

@@ -175,3 +175,14 @@ def test_writing_removes_litter(tmp_path: Path, kind: str) -> None:
     else:
         write_folder(tmp_path / "a", {"1": b"data"})
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/folder", "gs://bucket", "file:///tmp/folder", "s3:"])
+def test_a_url_is_no_folder_of_this_machine(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is a URL"):
+        prepare_folder(Path(url))
+    assert list(tmp_path.iterdir()) == []
+    prepare_folder(tmp_path / "at 12:30")  # a colon alone is none

@@ -22,7 +22,7 @@ from ddfm.fusion.sources import Source
 from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.pictures.colour import chroma, luminance
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling.draw import WARM_END, WARM_START
 from ddfm.sampling.loop import Step

@@ -193,6 +193,16 @@ def test_making_room_keeps_details_and_what_fits() -> None:
     assert made.max() < 0.9
 
 
+def test_what_stands_between_two_windows_does_not_turn_black() -> None:
+    """A grey bar between white fields that need room: part of the bar's darkening is undone."""
+    column = (torch.arange(256) - 128).abs() < 8
+    shown = torch.where(column, -0.3, 1.0).expand(1, 1, 256, 256)
+    least, most = torch.full_like(shown, -0.4), torch.full_like(shown, 0.3)
+    made = with_room(shown, least, most)[..., column]
+    assert (made < least[..., column]).any(), "the fields need room"
+    assert made.min() > -0.85, "-.93 as the fields would have it"
+
+
 def test_a_lamp_keeps_the_order_of_the_short_exposure_and_its_hue() -> None:
     """A lamp with a bright core, white in the long exposure, on a dark wall."""
     y, x = torch.meshgrid(torch.arange(128) - 64.0, torch.arange(128) - 64.0, indexing="ij")

@@ -32,7 +32,7 @@ from ddfm.pictures.colour import (
     luminance,
 )
 from ddfm.pictures.tiles import Tile, blended, spans
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.normalisation import held, joint_statistics
 from tests.conftest import examples
@@ -92,11 +92,11 @@ def test_blended_tiles_of_what_is_done_pixel_by_pixel(height: int, width: int) -
 
 
 @pytest.fixture(scope="module")
-def natural() -> Prior:
+def natural() -> DiffusionPrior:
     return load_prior()
 
 
-def test_a_prior_in_tiles(natural: Prior) -> None:
+def test_a_prior_in_tiles(natural: DiffusionPrior) -> None:
     clean = torch.from_numpy(2 * scene(144, 250, 3) - 1).float()[None, None]
     sigma = 20 / 127.5
     noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
@@ -131,7 +131,9 @@ def test_parts_of_a_picture_are_normalised_as_one() -> None:
         assert torch.equal(network(parts), alone)
 
 
-def test_tiles_are_chosen_by_the_memory_at_hand(natural: Prior, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_are_chosen_by_the_memory_at_hand(
+    natural: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = []
     for gigabytes in (0.01, 2, 5, 1000):
         monkeypatch.setattr(ddfm.priors.diffusion, "memory_at_hand", lambda device, g=gigabytes: int(g * 1e9))
@@ -201,7 +203,7 @@ def steps_across(picture: NDArray[np.float64], lines: list[int]) -> list[float]:
 
 
 @pytest.mark.parametrize("noise", [0, 12])
-def test_no_tile_can_be_seen(natural: Prior, noise: int) -> None:
+def test_no_tile_can_be_seen(natural: DiffusionPrior, noise: int) -> None:
     a, b = (as_picture(scene(150, 330, seed)) for seed in (4, 5))
     disturbed = a + np.random.default_rng(0).normal(0, noise, a.shape)
     a = np.rint(disturbed.clip(0, 255)).astype(np.uint8)

@@ -25,7 +25,7 @@ from ddfm.jobs import files, work
 from ddfm.jobs.memory import Budget, peak_bytes
 from ddfm.likelihoods.tiled import SIDE
 from ddfm.pictures.image import from_array
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from tests.conftest import Command, check_refusals, examples, picture, seen
 
@@ -36,14 +36,6 @@ SIZES = ((40, 56), (40, 56), (44, 60), (33, 64), (48, 64), (40, 56), (70, 30))
 @pytest.fixture(scope="module")
 def prior() -> Prior:
     return load_prior()
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Whatever a test sets them to, as many afterwards as before."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def save_pair(folder: Path, stem: str, size: tuple[int, int], seed: int) -> None:
@@ -172,8 +164,9 @@ def test_the_formula_holds_for_the_memory_that_a_fusion_takes(
     assert 1 / 1.5 <= taken.grown / formula <= 1
 
 
+@pytest.mark.usefixtures("kept_threads")
 def test_large_pictures_are_alone_and_have_all_threads(
-    ddfm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: None
+    ddfm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(3)
     for stem, width in (("large", SIDE + 100), ("small", 60), ("small too", 60)):
@@ -196,7 +189,9 @@ def test_large_pictures_are_alone_and_have_all_threads(
 # --- What comes out ------------------------------------------------------------------------------
 
 
-def test_the_bytes_do_not_depend_on_the_number_of_threads(ddfm: Command, mixed: Path, threads: None) -> None:
+def test_the_bytes_do_not_depend_on_the_number_of_threads(
+    ddfm: Command, mixed: Path, kept_threads: None
+) -> None:
     runs = []
     for count in (1, 2, 5):
         torch.set_num_threads(count)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddfm.likelihoods.hierarchical import NOISE_IN_BAND
 from ddfm.likelihoods.tasks import LEVELS
-from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size
+from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size, smooth
 from tests.conftest import examples
 
 SIDES = st.integers(1, 40)
@@ -60,6 +60,15 @@ def test_any_image_comes_back(seed: int, height: int, width: int, levels: int) -
         (-(-height // 2**level), -(-width // 2**level)) for level in range(levels)
     ]
     assert torch.allclose(compose(bands, smallest), image, rtol=0, atol=1e-12)
+
+
+@examples(30)
+@given(SEEDS, SIDES, SIDES, st.integers(0, 4))
+def test_smoothing_leaves_what_no_band_holds(seed: int, height: int, width: int, levels: int) -> None:
+    image = random_image(seed, 1, 2, height, width)
+    bands, smallest = decompose(image, levels)
+    without_details = compose([torch.zeros_like(band) for band in bands], smallest)
+    assert torch.allclose(smooth(image, levels), without_details, rtol=0, atol=1e-12)
 
 
 @examples(30)

@@ -1,7 +1,6 @@
 """Folders behind URLs, against an S3 server in a process of its own.
 
-The server is moto's (``pip install 'moto[server]'``, in an environment of its own: its libraries want an
-older python-dateutil than the others). It is found on the PATH, or by DDFM_MOTO_SERVER.
+The server is moto's. It is found beside this Python, or by DDFM_MOTO_SERVER.
 """
 
 from __future__ import annotations
@@ -38,7 +37,9 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGI
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The server's address; it listens on loopback and is stopped at the end."""
-    program = os.environ.get("DDFM_MOTO_SERVER") or shutil.which("moto_server")
+    program = os.environ.get("DDFM_MOTO_SERVER") or shutil.which(
+        "moto_server", path=Path(sys.executable).parent
+    )
     if program is None:
         pytest.skip("moto_server is not installed (DDFM_MOTO_SERVER names it)")
     port = free_port()
@@ -104,6 +105,28 @@ def test_folders_of_a_store(ddfm: Command, bucket: str, tmp_path: Path) -> None:
             assert path.read_bytes() == (tmp_path / "out" / name).read_bytes()
     again = ddfm("fuse", f"{bucket}/a", f"{bucket}/b", "-o", f"{bucket}/out", *arguments)
     assert "0 fused, 2 kept, 1 failed" in again.stdout
+
+
+def test_all_results_go_to_urls(ddfm: Command, bucket: str, tmp_path: Path) -> None:
+    """Further results, too; nothing lies here under a folder called s3:."""
+    pytest.importorskip("cv2")
+    for folder in ("a", "b"):  # two that can be registered
+        Image.fromarray(picture(96, 128, 1, np.uint8, 3)).save(tmp_path / folder / "0.png")
+        RemoteFolder(f"{bucket}/{folder}").put("0.png", (tmp_path / folder / "0.png").read_bytes())
+    kinds = {"uncertainty": "0.tif", "source-map": "0.png", "register-report": "0.png"}
+    asked = [word for kind in kinds for word in (f"--{kind}", f"{bucket}/{kind}")]
+    common = ("--steps", 1, "--task", "infrared", "--noise", "off", "--device", "cpu", "--register", "affine")
+    before = sorted(Path.cwd().iterdir())
+    done = ddfm("fuse", f"{bucket}/a", f"{bucket}/b", "-o", f"{bucket}/out", *asked, *common)
+    assert "failed: 0" not in done.stderr, done.stderr
+    here = [word for kind in kinds for word in (f"--{kind}", str(tmp_path / kind))]
+    assert (
+        ddfm("fuse", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", *here, *common).returncode == 1
+    )
+    for kind, name in kinds.items():
+        with RemoteFolder(f"{bucket}/{kind}").reading(Path(name)) as path:
+            assert path.read_bytes() == (tmp_path / kind / name).read_bytes(), kind
+    assert sorted(Path.cwd().iterdir()) == before
 
 
 def test_the_record_is_found_by_another_machine(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ddfm.errors import InputError
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.foreign import DiffusersUNet
 from ddfm.priors.loading import load_prior
 from ddfm.priors.network import SplitInput, UNet, Upsampling, misfits
@@ -243,7 +243,7 @@ def test_a_prior_in_16_bits_and_back() -> None:
 
 def test_folders_from_before_attention_had_its_names(tmp_path: Path) -> None:
     ours, theirs = both(CHURCH)
-    Prior(ours.float(), NoiseSchedule()).save(tmp_path)
+    DiffusionPrior(ours.float(), NoiseSchedule()).save(tmp_path)
     file = tmp_path / "diffusion_pytorch_model.safetensors"
     former = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     weights = load_file(file)

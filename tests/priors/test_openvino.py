@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ import torch
 from ddfm import fuse
 from ddfm.devices import is_fast_at_bfloat16
 from ddfm.errors import InputError
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.openvino import OpenVinoNetwork, check_openvino, core, runtime
 from ddfm.priors.schedule import NoiseSchedule
@@ -43,7 +42,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def natural(tmp_path_factory: pytest.TempPathFactory) -> Prior:
+def natural(tmp_path_factory: pytest.TempPathFactory) -> DiffusionPrior:
     """In a folder of its own, so that nothing is written beside the bundled one."""
     folder = tmp_path_factory.mktemp("natural") / "prior"
     load_prior().save(folder)
@@ -51,22 +50,15 @@ def natural(tmp_path_factory: pytest.TempPathFactory) -> Prior:
 
 
 @pytest.fixture(scope="module")
-def exported(natural: Prior) -> Prior:
+def exported(natural: DiffusionPrior) -> DiffusionPrior:
     return natural.to("cpu", torch.float32, "openvino")
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Prior:
+def small(tmp_path: Path) -> DiffusionPrior:
     """A network that is exported in a moment, in a folder."""
-    Prior(small_network(), NoiseSchedule()).save(tmp_path / "small")
+    DiffusionPrior(small_network(), NoiseSchedule()).save(tmp_path / "small")
     return load_prior(tmp_path / "small")
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -77,7 +69,7 @@ def exports(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix in (".xml", ".bin"))
 
 
-def test_an_evaluation_is_that_of_torch(natural: Prior, exported: Prior) -> None:
+def test_an_evaluation_is_that_of_torch(natural: DiffusionPrior, exported: DiffusionPrior) -> None:
     assert (natural.backend, exported.backend) == ("torch", "openvino")
     for shape in ((1, 1, 16, 16), (1, 1, 37, 90), (3, 1, 64, 48)):
         x, sigma = noise(*shape), torch.linspace(0.05, 0.5, shape[0])
@@ -87,7 +79,7 @@ def test_an_evaluation_is_that_of_torch(natural: Prior, exported: Prior) -> None
 
 
 @BFLOAT16
-def test_bfloat16_rounds_as_far_as_that_of_torch(natural: Prior) -> None:
+def test_bfloat16_rounds_as_far_as_that_of_torch(natural: DiffusionPrior) -> None:
     x, wanted = noise(1, 1, 64, 96), natural.denoise(noise(1, 1, 64, 96), 0.2)
     ours, theirs = (
         (natural.to("cpu", torch.bfloat16, backend).denoise(x, 0.2) - wanted).square().mean().sqrt()
@@ -96,7 +88,7 @@ def test_bfloat16_rounds_as_far_as_that_of_torch(natural: Prior) -> None:
     assert 0 < ours < 2 * theirs
 
 
-def test_tiles_are_those_of_torch(natural: Prior, exported: Prior) -> None:
+def test_tiles_are_those_of_torch(natural: DiffusionPrior, exported: DiffusionPrior) -> None:
     x = noise(1, 1, 112, 170) + torch.linspace(-1, 1, 170)
     whole, theirs, ours = (
         prior.denoise(x, 0.2) for prior in (exported, replace(natural, tile=96), replace(exported, tile=96))
@@ -116,8 +108,8 @@ def test_a_network_with_attention_in_colour(tiny_checkpoint: Path, tmp_path: Pat
     assert len(exports(tmp_path / "openvino")) == 4  # for one piece and for tiles
 
 
-@pytest.mark.usefixtures("threads")
-def test_threads_share_it(natural: Prior, exported: Prior) -> None:
+@pytest.mark.usefixtures("kept_threads")
+def test_threads_share_it(natural: DiffusionPrior, exported: DiffusionPrior) -> None:
     """Several threads at once, with sizes of their own, in one piece and in tiles; torch's hooks, too."""
     images = [noise(1, 1, 32 + 16 * (n % 3), 112) for n in range(6)]
     torch.set_num_threads(1)
@@ -128,8 +120,8 @@ def test_threads_share_it(natural: Prior, exported: Prior) -> None:
         assert all(torch.equal(a, b) for a, b in zip(map(denoised, images), together, strict=True))
 
 
-@pytest.mark.usefixtures("threads")
-def test_requests_have_the_callers_number_of_threads(small: Prior) -> None:
+@pytest.mark.usefixtures("kept_threads")
+def test_requests_have_the_callers_number_of_threads(small: DiffusionPrior) -> None:
     prior = small.to("cpu", torch.float32, "openvino")
     for number in (1, 2, 1):
         torch.set_num_threads(number)
@@ -142,7 +134,7 @@ def test_requests_have_the_callers_number_of_threads(small: Prior) -> None:
     assert used == {1: [1], 2: [min(2, os.cpu_count() or 1)]}
 
 
-def test_an_export_is_found_again_but_never_a_stale_one(small: Prior) -> None:
+def test_an_export_is_found_again_but_never_a_stale_one(small: DiffusionPrior) -> None:
     assert small.folder is not None
     folder = small.folder / "openvino"
     x = noise(1, 1, 16, 32)
@@ -161,7 +153,7 @@ def test_an_export_is_found_again_but_never_a_stale_one(small: Prior) -> None:
     assert not torch.allclose(changed.denoise(x, 0.1), again.denoise(x, 0.1), rtol=0, atol=1e-3)
 
 
-def test_where_exports_go(small: Prior, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_where_exports_go(small: DiffusionPrior, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert small.folder is not None
     (small.folder / "openvino").touch()  # no folder can be made there, whoever runs the test
     small.to("cpu", torch.float32, "openvino")
@@ -176,7 +168,7 @@ def test_where_exports_go(small: Prior, cache: Path, caplog: pytest.LogCaptureFi
     assert "the exported network is not kept" in caplog.text
 
 
-def test_a_damaged_export_is_named(small: Prior) -> None:
+def test_a_damaged_export_is_named(small: DiffusionPrior) -> None:
     small.to("cpu", torch.float32, "openvino")
     assert small.folder is not None
     file = exports(small.folder)[1]
@@ -185,7 +177,7 @@ def test_a_damaged_export_is_named(small: Prior) -> None:
         small.to("cpu", torch.float32, "openvino")
 
 
-def test_whoever_is_first_keeps_the_export(small: Prior) -> None:
+def test_whoever_is_first_keeps_the_export(small: DiffusionPrior) -> None:
     """Two processes that both found nothing, one after the other done with making it."""
     assert small.folder is not None
     graphs = [OpenVinoNetwork.of(small.network, torch.float32, None).whole for _ in range(2)]
@@ -238,7 +230,7 @@ def test_nothing_is_reported_to_its_makers() -> None:
     assert runtime().tools.ovc.telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
 
 
-def test_fusing_with_either_backend(natural: Prior) -> None:
+def test_fusing_with_either_backend(natural: DiffusionPrior) -> None:
     a, b = picture(48, 64, 1, np.uint8, 1), picture(48, 64, 3, np.uint8, 2)
     ours, theirs = (
         fuse(a, b, prior=natural, task="infrared", noise=[6, 0], dtype="float32", backend=backend)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.signal import correlate2d
 
 from ddfm.errors import InputError
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.plain import PlainUNet, PlainUNetConfig
 from ddfm.priors.schedule import NoiseSchedule
@@ -35,9 +35,9 @@ def random_network(config: PlainUNetConfig = SMALL) -> PlainUNet:
     return network
 
 
-def prior() -> Prior:
+def prior() -> DiffusionPrior:
     schedule = NoiseSchedule(prediction_type="v_prediction")
-    return Prior(random_network().prepare_for_inference(), schedule, pixel_unshuffle=2)
+    return DiffusionPrior(random_network().prepare_for_inference(), schedule, pixel_unshuffle=2)
 
 
 def convolved(x: Array, w: Weights, name: str) -> Array:

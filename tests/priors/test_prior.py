@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from ddfm.errors import InputError
 from ddfm.likelihoods.base import Unconditional
-from ddfm.priors.diffusion import Prior, timestep_of
+from ddfm.priors.diffusion import DiffusionPrior, timestep_of
 from ddfm.priors.loading import bundled_priors, list_priors, load_prior
 from ddfm.priors.network import UNet
 from ddfm.priors.network_config import UNetConfig
@@ -25,7 +25,7 @@ from tests.conftest import ROOT, Command
 
 
 @pytest.fixture(scope="module")
-def natural() -> Prior:
+def natural() -> DiffusionPrior:
     return load_prior("natural")
 
 
@@ -47,7 +47,7 @@ def small_network(in_channels: int = 1, out_channels: int = 1) -> UNet:
     return UNet(small_config(in_channels, out_channels))
 
 
-def test_the_bundled_prior_is_small_and_plain_diffusers(natural: Prior) -> None:
+def test_the_bundled_prior_is_small_and_plain_diffusers(natural: DiffusionPrior) -> None:
     assert bundled_priors() == ["natural"]
     assert sum(p.numel() for p in natural.network.parameters()) <= 12_000_000
     folder = ROOT / "src" / "ddfm" / "assets" / "natural"
@@ -57,7 +57,7 @@ def test_the_bundled_prior_is_small_and_plain_diffusers(natural: Prior) -> None:
     assert (natural.channels, natural.multiple) == (1, 16)
 
 
-def test_the_bundled_prior_denoises(natural: Prior) -> None:
+def test_the_bundled_prior_denoises(natural: DiffusionPrior) -> None:
     """A picture with edges and a slope: the error must fall by far more than any smoothing could do."""
     rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
     clean = (
@@ -71,13 +71,13 @@ def test_the_bundled_prior_denoises(natural: Prior) -> None:
     assert wrong_level > error
 
 
-def test_noise_levels_belong_to_each_image(natural: Prior) -> None:
+def test_noise_levels_belong_to_each_image(natural: DiffusionPrior) -> None:
     x = torch.rand(2, 1, 32, 48) * 2 - 1
     together = natural.denoise(x, torch.tensor([0.05, 0.4]))
     assert torch.allclose(together[1:], natural.denoise(x[1:], 0.4), atol=1e-4)
 
 
-def test_timestep_of_inverts_the_schedule(natural: Prior) -> None:
+def test_timestep_of_inverts_the_schedule(natural: DiffusionPrior) -> None:
     wanted = torch.arange(0, 1000, 37)
     assert torch.allclose(timestep_of(natural.sigmas[wanted], natural.sigmas), wanted.float(), atol=1e-3)
     between = (natural.sigmas[10] * natural.sigmas[11]).sqrt().reshape(1)
@@ -90,7 +90,7 @@ def test_timestep_of_inverts_the_schedule(natural: Prior) -> None:
 def test_prediction_types_agree_with_diffusers(prediction_type: str) -> None:
     """x_0 from the network's output, against diffusers' own scheduler."""
     scheduler = DDPMScheduler(prediction_type=prediction_type, clip_sample=False)
-    prior = Prior(small_network(), NoiseSchedule(prediction_type=prediction_type))
+    prior = DiffusionPrior(small_network(), NoiseSchedule(prediction_type=prediction_type))
     x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours = prior.predict_x0(x, 400, prior.alphas_cumprod[400])
@@ -101,7 +101,7 @@ def test_prediction_types_agree_with_diffusers(prediction_type: str) -> None:
 @pytest.mark.parametrize(("channels", "outputs"), [(1, 1), (3, 3), (3, 6)])
 def test_any_unconditional_network_serves(channels: int, outputs: int, tmp_path: Path) -> None:
     network = small_network(channels, outputs)
-    Prior(network, NoiseSchedule()).save(tmp_path / "flat")
+    DiffusionPrior(network, NoiseSchedule()).save(tmp_path / "flat")
     prior = load_prior(tmp_path / "flat")
     assert (prior.channels, prior.multiple) == (channels, 2)
     assert prior.denoise(torch.zeros(1, channels, 16, 16), 0.1).shape == (1, channels, 16, 16)
@@ -158,7 +158,7 @@ def test_the_command_lists_priors(ddfm: Command) -> None:
     assert json.loads(ddfm("priors", "--json").stdout)[0]["where"] == "bundled"
 
 
-def test_a_saved_prior_is_the_same_prior(natural: Prior, tmp_path: Path) -> None:
+def test_a_saved_prior_is_the_same_prior(natural: DiffusionPrior, tmp_path: Path) -> None:
     natural.save(tmp_path)
     assert "_name_or_path" not in json.loads((tmp_path / "config.json").read_text())
     again, x = load_prior(tmp_path), torch.rand(1, 1, 32, 32)
@@ -167,7 +167,7 @@ def test_a_saved_prior_is_the_same_prior(natural: Prior, tmp_path: Path) -> None
 
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     good = tmp_path / "good"
-    Prior(small_network(), NoiseSchedule()).save(good)
+    DiffusionPrior(small_network(), NoiseSchedule()).save(good)
     weights = good / "diffusion_pytorch_model.safetensors"
 
     def spoiled(name: str) -> Path:
@@ -183,7 +183,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     tensors.pop("conv_out.bias")
     save_file(tensors, spoiled("incomplete") / weights.name)
     (spoiled("garbled") / "config.json").write_text("{")
-    Prior(small_network(2, 2), NoiseSchedule()).save(tmp_path / "two-channels")
+    DiffusionPrior(small_network(2, 2), NoiseSchedule()).save(tmp_path / "two-channels")
     conditional = json.loads((good / "config.json").read_text()) | {"num_class_embeds": 3}
     (spoiled("conditional") / "config.json").write_text(json.dumps(conditional))
     for kind, value in {"infinite": math.inf, "nan": math.nan}.items():
@@ -226,7 +226,7 @@ def test_what_a_network_returns_is_finite_or_refused(value: float) -> None:
     network = small_network()
     assert network.conv_out.bias is not None
     network.conv_out.bias.data[0] = value
-    prior = Prior(network.eval().requires_grad_(False), NoiseSchedule(), name="broken")
+    prior = DiffusionPrior(network.eval().requires_grad_(False), NoiseSchedule(), name="broken")
     message = "^prior broken: its network returned values that are not finite at timestep 250$"
     with pytest.raises(InputError, match=message):
         prior.denoise(torch.zeros(2, 1, 16, 16), prior.sigmas[250])

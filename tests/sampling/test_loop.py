@@ -16,19 +16,18 @@ from ddfm.likelihoods.base import Unconditional
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.likelihoods.tasks import TASKS
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.loading import load_prior
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.sampling.loop import Step, sample, spaced_timesteps
 from ddfm.sampling.schedulers import DDIM, SCHEDULERS, Generators
+from ddfm.threads import threads
 
 
 @pytest.fixture
 def two_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
+    with threads(2):
+        yield
 
 
 # At t = 999 an error of the network is 157 times as large in x_0, so that in float32 the order of
@@ -76,11 +75,11 @@ class GaussianNetwork(nn.Module):
         return (1 - abar).sqrt() / variance * x
 
 
-def gaussian(spread: float) -> Prior:
+def gaussian(spread: float) -> DiffusionPrior:
     """The prior of images whose pixels are N(0, spread^2)."""
     schedule = NoiseSchedule()
     network: Any = GaussianNetwork(schedule.alphas_cumprod, spread)
-    return Prior(network, schedule)
+    return DiffusionPrior(network, schedule)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

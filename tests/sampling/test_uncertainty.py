@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ddfm import InputError, fuse
 from ddfm.noise.clean import Cleaned
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling import uncertainty
 from ddfm.sampling.uncertainty import CALIBRATION, draw_posterior, posterior_std

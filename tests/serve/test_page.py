@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import os
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,15 +15,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ddfm.demo.thermogram import street_file
+from tests.browser import PATIENCE
 from tests.conftest import ROOT, Command, picture
 from tests.serve.served import Served, served, until, write_pair
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
 pytestmark = pytest.mark.slow
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(os.environ.get("DDFM_AXE", ROOT / ".axe-core" / "package" / "axe.min.js"))
-PATIENCE = 240_000  # milliseconds: for a machine with much other work
 TOKEN = "a-token-for-the-tests"
 
 DROP = """files => {
@@ -40,49 +37,10 @@ DROP = """files => {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
+def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A running service; without a browser there is no use for one."""
     with served(tmp_path_factory.mktemp("page"), "--threads", "1") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser(server: Served) -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE
-        )
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Callable[[str], Any]]:
-    """Open a page; any request elsewhere, and any complaint, fails the test."""
-    requests, complaints, pages = [], [], []
-
-    def open_page(address: str, expected: str = "") -> Any:
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-        page.set_default_timeout(PATIENCE)
-        page.on("request", lambda request: requests.append((address, request.url)))
-        page.on(
-            "console",
-            lambda message: (
-                None if expected and expected in message.text else complaints.append(message.text)
-            ),
-        )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(address)
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.close()
-    elsewhere = [url for home, url in requests if not url.startswith((home, "blob:", "data:"))]
-    assert elsewhere == []
-    assert complaints == []
 
 
 @pytest.fixture
@@ -103,6 +61,7 @@ def pair(tmp_path: Path) -> list[Path]:
 def drop(page: Any, *paths: Path) -> None:
     files = [{"name": path.name, "data": base64.b64encode(path.read_bytes()).decode()} for path in paths]
     page.evaluate(DROP, files)
+    page.locator("#chosen:not([aria-busy])").wait_for(state="attached")
 
 
 def fused(page: Any) -> None:
@@ -131,7 +90,7 @@ WATCH = """bar => {
 def test_drop_fuse_look_and_download(
     server: Served, opened: Any, pair: list[Path], ddfm: Command, tmp_path: Path
 ) -> None:
-    from ddfm.devices import threads
+    from ddfm.threads import threads
 
     page = opened(f"{server.address}/")
     drop(page, *pair)
@@ -199,6 +158,8 @@ def test_drop_fuse_look_and_download(
 
 
 def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
     files = []
     for k in range(3):
         for source, made in zip(("ir", "vis"), write_pair(tmp_path, 48, 64, seed=k), strict=True):
@@ -211,7 +172,7 @@ def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> No
     assert page.locator("#fuse").inner_text() == "Fuse 3 sets"
     fused(page)
     states = page.locator("#jobs .state")
-    sync_api.expect(states).to_have_text(["done"] * 3, timeout=PATIENCE)
+    expect(states).to_have_text(["done"] * 3, timeout=PATIENCE)
     data = saved(page, page.locator("#zip").click)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert sorted(archive.namelist()) == ["scene0_ir.png", "scene1_ir.png", "scene2_ir.png"]
@@ -241,6 +202,71 @@ def test_volumes_by_slices(server: Served, opened: Any, tmp_path: Path) -> None:
     page.locator("#slice-number", has_text="3 of 3").wait_for()
     until(lambda: page.evaluate("document.getElementById('canvas').toDataURL()") != before)
     assert page.locator("#balancing").is_hidden()
+
+
+def test_a_cameras_file_and_its_settings(server: Served, opened: Any, tmp_path: Path) -> None:
+    camera = tmp_path / "FLIR0001.jpg"
+    camera.write_bytes(street_file())
+    page = opened(f"{server.address}/")
+    pair = write_pair(tmp_path, 48, 64)
+    drop(page, *pair)
+    page.locator("#settings summary").click()
+    assert page.locator("#cameras").is_hidden()
+    page.locator("#clear").click()
+    drop(page, camera)
+    page.locator("[name=palette]").select_option("iron")
+    page.get_by_label("Draw scale").check()
+    page.get_by_label("Make a file of all").check()
+    page.get_by_label("Find out which source").check()
+    page.get_by_label("Range").fill("1:0,x")
+    page.locator("#fuse").click()
+    page.locator("#message", has_text="not numbers").wait_for()
+    page.get_by_label("Range").fill("0,36.5")
+    page.get_by_label("Steps").fill("0")
+    fused(page)
+    command = page.locator("#command").inner_text()
+    for words in ("--palette iron", "--annotate", "--temperatures", "--source-map", "--range 1:0,36.5"):
+        assert words in command
+    degrees = tifffile.imread(io.BytesIO(saved(page, page.get_by_role("button", name="Temperatures").click)))
+    assert page.locator("#canvas").evaluate("canvas => canvas.width") > degrees.shape[1]  # and the scale
+    page.get_by_text("Blend", exact=True).click()
+    page.get_by_label("Opacity").fill("100")
+    second = pixels(page)[:, : degrees.shape[1]]
+    page.get_by_label("Opacity").fill("0")
+    assert np.ptp(pixels(page), axis=2).max() == 0  # the readings, grey
+    assert np.ptp(second, axis=2).max() > 20  # the photograph
+    page.locator("#modes").get_by_text("Source map").click()
+    assert page.locator("#legend li").all_inner_texts() == ["FLIR0001.jpg", "FLIR0001.jpg, its photograph"]
+    numbers = Image.open(io.BytesIO(saved(page, page.get_by_role("button", name="Source map").click)))
+    assert set(np.unique(np.asarray(numbers))) <= {1, 2}
+    # What only cameras' files have is not asked of others.
+    page.locator("#clear").click()
+    page.get_by_label("Range").fill("2:data")
+    page.get_by_label("Lens blur").fill("1.5, 0")
+    page.locator("[name=deghost]").select_option("off")
+    drop(page, *pair)
+    page.locator("#fuse").click()
+    page.locator("#command", has_text="--deblur 1.5,0 --deghost off --range 2:data").wait_for()
+    assert "--palette" not in page.locator("#command").inner_text()
+
+
+def test_series_by_their_folders(server: Served, opened: Any, tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    pytest.importorskip("pydicom")
+    from tests.formats.medical import hounsfield, write_series
+
+    page = opened(f"{server.address}/")
+    for name, seed in (("mri", 0), ("pet", 4)):
+        folder = write_series(tmp_path / name, hounsfield(3, 40, 48, seed=seed))
+        page.locator("#folder").set_input_files(folder)
+        page.locator("#chosen .name", has_text=name).wait_for()
+    assert page.locator("#chosen li").count() == 2
+    fused(page)
+    assert page.locator("#slice").get_attribute("max") == "3"
+    assert page.locator("#command").inner_text().endswith("ddfm fuse mri pet -o fused")
+    data = saved(page, page.get_by_role("button", name="Download", exact=True).click)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert len(archive.namelist()) == 3
 
 
 def test_a_token_is_asked_for(browser: Any, opened: Any, tmp_path: Path) -> None:
@@ -275,6 +301,7 @@ def test_nothing_is_wider_than_a_phone_and_both_schemes(server: Served, opened: 
     for width in (1280, 768, 360):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("#command").bounding_box()["height"] > 20
     brightness = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -293,12 +320,14 @@ def test_axe_finds_nothing_serious(server: Served, opened: Any, tmp_path: Path) 
     drop(page, *write_pair(tmp_path, 48, 64))
     page.locator("#settings summary").click()
     page.get_by_label("Find out how far").check()
+    page.get_by_label("Find out which source").check()
     fused(page)
     page.get_by_role("button", name="Measure it").click()
     page.locator("#metrics table").wait_for()
+    page.locator("#cameras").evaluate("part => { part.hidden = part.disabled = false; }")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        for mode in ("split", "blend", "checker", "uncertainty"):
+        for mode in ("split", "blend", "checker", "uncertainty", "source-map"):
             page.locator(f"#modes input[value={mode}]").check(force=True)
             found += serious(page)
     assert found == []

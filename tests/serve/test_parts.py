@@ -7,15 +7,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from ddfm.errors import InputError
+from ddfm.formats.radiometric import Overrides
 from ddfm.fusion.options import STRETCHES, Options
 from ddfm.likelihoods.forms import FORMS
 from ddfm.likelihoods.tasks import TASKS
+from ddfm.pictures.palettes import PALETTES
 from ddfm.priors.loading import bundled_priors
 from ddfm.registration.models import REGISTRATIONS
 from ddfm.sampling.schedulers import SCHEDULERS
@@ -28,6 +31,7 @@ from ddfm.serve.service import Service
 from ddfm.serve.settings import Settings
 from ddfm.serve.store import MOST_DEATHS, QueueFullError, Store
 from ddfm.serve.supervisor import Supervisor, without_token
+from ddfm.thermal.options import ThermalOptions
 from tests.conftest import Command, check_refusals
 
 TOKEN = "a-token-for-the-tests"
@@ -55,8 +59,17 @@ def test_options_are_those_of_a_fusion() -> None:
     assert choices("stretch") == set(STRETCHES)
     assert choices("register_") == set(REGISTRATIONS)
     assert requests.bundled_priors() == bundled_priors()
-    usual = FusionOptions.model_validate({}).model_dump(by_alias=True, exclude={"prior"})
+    assert choices("palette") == set(PALETTES)
+    others = {"prior", "range", "temperatures", *requests.THERMAL}
+    usual = FusionOptions.model_validate({}).model_dump(by_alias=True, exclude=others)
     assert usual == {name: getattr(Options(), name) for name in usual}
+    # What the command has and the service has not: what concerns the machine, and functions.
+    machine = {"device", "dtype", "backend", "tile", "sampler", "sources"}
+    assert {field.name for field in fields(Options)} - set(usual) == machine
+    thermal = {field.name for field in fields(ThermalOptions)} - {"overrides"}
+    assert set(requests.THERMAL) == thermal | {field.name for field in fields(Overrides)}
+    for name, path in requests.OUTPUTS.items():
+        assert Path(path).stem == name.replace("_", "-")
 
 
 def test_the_command_that_is_shown_has_the_same_options(
@@ -65,7 +78,7 @@ def test_the_command_that_is_shown_has_the_same_options(
     given = parse_options(
         '{"task": "medical", "steps": 3, "noise": [1.5, 0], "deblur": [0, 2], "deghost": "off",'
         ' "balance": 0.25, "register": "affine",'
-        ' "resize": true, "colour_from": 2, "uncertainty": true}'
+        ' "resize": true, "colour_from": 2, "uncertainty": true, "source_map": true}'
     )
     shown = command_line(given, ["a b.png", "-c.png"], "fused.png", 4)
     environment, *words = shlex.split(shown)

@@ -56,7 +56,7 @@ def test_result_is_what_the_command_writes(
 
 
 def with_one_thread(ddfm: Command, *arguments: str | int | float | Path) -> None:
-    from ddfm.devices import threads
+    from ddfm.threads import threads
 
     with threads(1):
         done = ddfm(*arguments)
@@ -290,7 +290,9 @@ def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) 
         ]
         server.client.delete(blocking)
         for place in places:
-            assert server.over(place)["state"] == "done"
+            job = server.over(place)
+            assert job["state"] == "done"
+            assert job["result"]["settings"]["fused_at_once"] == 3
         starts = [server.client.get(f"{place}/result").content for place in places]
     assert starts[0] == starts[2]
     with served(tmp_path / "data2", "--threads", "1") as server:
@@ -305,7 +307,9 @@ def test_a_batch_is_each_of_them_alone(tmp_path: Path, pair: tuple[Path, Path]) 
 def test_the_example_of_the_docs(
     server: Served, pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "service.md").read_text(), re.DOTALL)
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "use" / "service.md").read_text(), re.DOTALL
+    )
     for path, name in zip(pair, ("thermal.png", "visible.png"), strict=True):
         path.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)

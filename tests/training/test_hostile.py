@@ -19,7 +19,7 @@ from ddfm.priors.guided_diffusion import network_config, read_config
 from ddfm.priors.loading import load_prior
 from ddfm.priors.saving import save_whole
 from ddfm.training.crops import find_images
-from ddfm.training.recipe import Recipe, read_recipe
+from ddfm.training.recipe import PriorRecipe, read_recipe
 from ddfm.training.run import build_prior, load_checkpoint, train
 from tests.conftest import picture
 from tests.formats.test_atomic import short_files
@@ -85,10 +85,10 @@ def test_recipes_that_are_no_text(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             read_recipe(path)
     with pytest.raises(InputError, match="steps = 0"):
-        Recipe(steps=0)
+        PriorRecipe(steps=0)
 
 
-def state_of(recipe: Recipe) -> dict[str, Any]:
+def state_of(recipe: PriorRecipe) -> dict[str, Any]:
     """What a checkpoint of a run that has not begun would hold."""
     prior = build_prior(recipe)
     optimizer = torch.optim.AdamW(prior.network.parameters())

@@ -20,7 +20,7 @@ from ddfm.errors import InputError
 from ddfm.priors.diffusion import timestep_of
 from ddfm.priors.loading import load_prior
 from ddfm.training.crops import Crops, central_crops, find_images
-from ddfm.training.recipe import Recipe, read_recipe
+from ddfm.training.recipe import PriorRecipe, read_recipe
 from ddfm.training.run import (
     DiffusionLoss,
     alpha_cumprod_at,
@@ -31,7 +31,7 @@ from ddfm.training.run import (
 )
 from tests.conftest import ROOT, Command, Poison, picture
 
-SMALL = Recipe(
+SMALL = PriorRecipe(
     channels=(8, 16), norm_groups=4, crop=16, batch=4, steps=6, warmup_steps=2, ema_decay=0.9, bf16=False
 )
 
@@ -250,7 +250,7 @@ def test_levels_below_the_end_count_by_their_noise() -> None:
 
 
 def test_learning_rate_warms_up_and_decays() -> None:
-    recipe = Recipe(steps=1000, warmup_steps=100, learning_rate=1.0)
+    recipe = PriorRecipe(steps=1000, warmup_steps=100, learning_rate=1.0)
     assert learning_rate(recipe, 0) == pytest.approx(0.01)
     assert learning_rate(recipe, 99) == learning_rate(recipe, 100) == pytest.approx(1)
     assert learning_rate(recipe, 550) == pytest.approx(0.01 + 0.99 * (1 + math.cos(math.pi / 2)) / 2)
@@ -258,7 +258,7 @@ def test_learning_rate_warms_up_and_decays() -> None:
 
 
 def test_a_constant_learning_rate_cools_down_to_nothing() -> None:
-    recipe = Recipe(steps=1000, warmup_steps=100, cooldown_steps=200, learning_rate=1.0)
+    recipe = PriorRecipe(steps=1000, warmup_steps=100, cooldown_steps=200, learning_rate=1.0)
     rates = [learning_rate(recipe, step) for step in (49, 100, 799, 900, 999)]
     assert rates == pytest.approx([0.5, 1, 1, 0.5, 0.005])
 
@@ -269,7 +269,7 @@ def test_recipes(tmp_path: Path) -> None:
     assert read_recipe(bundled).channels == tuple(prior.network.config.block_out_channels)
     path = tmp_path / "recipe.toml"
     path.write_text("steps = 10\nchannels = [8, 16]\n")
-    assert read_recipe(path) == Recipe(steps=10, channels=(8, 16))
+    assert read_recipe(path) == PriorRecipe(steps=10, channels=(8, 16))
     path.write_text("epochs = 10\n")
     with pytest.raises(InputError, match="unknown setting 'epochs'"):
         read_recipe(path)
@@ -307,5 +307,5 @@ def test_damaged_photographs_are_named(photographs: Path, tmp_path: Path) -> Non
 def test_small_images_are_refused(tmp_path: Path) -> None:
     Image.fromarray(picture(20, 20, 1, np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="no image is at least 128 pixels"):
-        train(find_images([tmp_path]), tmp_path / "run", Recipe())
+        train(find_images([tmp_path]), tmp_path / "run", PriorRecipe())
     assert not (tmp_path / "run").exists()

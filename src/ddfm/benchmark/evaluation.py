@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ddfm.devices import use_threads
 from ddfm.errors import InputError, visible
 from ddfm.formats.atomic import write_whole
 from ddfm.formats.pictures import SUFFIXES as FUSION_SUFFIXES
@@ -25,8 +24,10 @@ from ddfm.formats.pictures import images_by_stem
 from ddfm.formats.tables import cell
 from ddfm.jobs.files import read_8_bits
 from ddfm.metrics import METRICS, Convention, check_convention, check_metrics, evaluate
+from ddfm.threads import use_threads
 
 SUFFIXES = {*FUSION_SUFFIXES, ".ppm", ".pgm"}
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -161,14 +162,19 @@ def absent(stems: Sequence[str], files: Collection[str]) -> list[str]:
     return [stem for stem in stems if stem not in files]
 
 
-def side_by_side(function: Callable[[str], Result], stems: Sequence[str]) -> Iterator[Result]:
-    """Yield the function's results in the stems' order, computed on all cores, a thread each.
+def side_by_side(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
+) -> Iterator[Result]:
+    """Yield the function's results in the items' order, computed on all cores, a thread each.
 
     Metrics are many small operations: pairs beside each other are quicker than one on all cores.
+
+    Args:
+        workers: threads; None for as many as torch has.
     """
-    pool = ThreadPoolExecutor(torch.get_num_threads(), initializer=lambda: use_threads(1))
+    pool = ThreadPoolExecutor(workers or torch.get_num_threads(), initializer=lambda: use_threads(1))
     try:
-        yield from pool.map(function, stems)
+        yield from pool.map(function, items)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,9 +28,11 @@ from ddfm.likelihoods.forms import FORMS
 from ddfm.pictures.colour import blend_chroma, combine, luminance
 from ddfm.pictures.image import Image
 from ddfm.pictures.pyramid import compose, decompose
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
+GreyOrRgb = NDArray[np.uint8]
+"""A picture without alpha, (H, W, 1) or (H, W, 3)."""
 Rule = Callable[[Tensor, Tensor, int], Tensor]
 """Two luminances (1, H, W) in [0, 1] and a seed to a fused luminance, to be clipped to [0, 1]."""
 
@@ -47,7 +51,7 @@ class Method:
         fuse: two sources of one size to the fused image; None if the outputs lie in files.
         outputs: those files by the pair's stem.
         baseline: whether it is one of the trivial ones.
-        settings: what a run was made with; ours fill it in.
+        settings: what a run was made with; ours fill in what all pairs had in common.
     """
 
     name: str
@@ -142,7 +146,7 @@ def merge_mertens(a: Image, b: Image) -> Image:
     return Image(fused.reshape(*a.size, channels).clip(0, 1), a.depth)
 
 
-def as_bytes(image: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def as_bytes(image: Image) -> GreyOrRgb:
     """Return pixels as uint8, (H, W, 1) or (H, W, 3), without alpha: metrics are defined on them."""
     return np.rint(image.pixels * 255).astype(np.uint8)
 
@@ -242,10 +246,16 @@ def _diffusion(
     )
     fusion = Fusion(options, prior)
     settings: dict[str, Any] = {}
+    first, lock = [True], Lock()
 
     def run(a: Image, b: Image) -> Image:
         (result,) = fusion.of([[a, b]])
-        settings.update(result.settings)
+        with lock:
+            if first:
+                first.clear()
+                settings.update(result.settings)
+            for key in [key for key, value in settings.items() if result.settings.get(key) != value]:
+                del settings[key]  # of a pair, not of the run
         return result.image
 
     return Method(name, run, settings=settings)

@@ -6,8 +6,8 @@ import hashlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ddfm.benchmark.datasets import Dataset
-from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values
-from ddfm.benchmark.methods import Method, as_bytes
+from ddfm.benchmark.evaluation import Evaluation, MethodResult, mean_ranks, mean_values, side_by_side
+from ddfm.benchmark.methods import GreyOrRgb, Method, as_bytes
 from ddfm.benchmark.published import published_for
 from ddfm.devices import ITEM_FAILURES, is_items_fault
 from ddfm.errors import InputError, reason_of
@@ -33,7 +32,6 @@ from ddfm.metrics import evaluate as measure
 from ddfm.pictures.image import Image
 from ddfm.version import own_version
 
-Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
 EXAMPLES = 4  # pairs kept for the report's contact sheet
 
 
@@ -63,9 +61,9 @@ class Example:
     """One pair's pictures for the contact sheet."""
 
     stem: str
-    a: Picture
-    b: Picture
-    outputs: dict[str, Picture]
+    a: GreyOrRgb
+    b: GreyOrRgb
+    outputs: dict[str, GreyOrRgb]
 
 
 @dataclass(frozen=True)
@@ -118,6 +116,7 @@ def run(
     convention: Convention = "paper",
     *,
     options: dict[str, Any] | None = None,
+    workers: int | None = None,
     progress: Callable[[str], None] = lambda method: None,
 ) -> Benchmark:
     """Run every method on every pair, measure what comes out, and rank by mean values.
@@ -130,25 +129,52 @@ def run(
     Args:
         root: the folder that names in the checksums are relative to.
         options: what to note down for running it again, beside versions and checksums.
-        progress: called with the method's name after each of its pairs.
+        workers: pairs that are worked on at once, each by one thread. All numbers of them give the same
+            values and pictures. Time and memory are not measured then. None for one after the other, each
+            with all threads.
+        progress: called with the method's name after each of its pairs, from several threads.
 
     Raises:
         InputError: no pair could be measured.
     """
-    comparison = Comparison(methods, convention, metric_names(convention, dataset.task), progress)
+    metrics = metric_names(convention, dataset.task)
+    comparison = Comparison(methods, convention, metrics, progress, metered=workers is None)
     shown = {
         pairs[i].stem for i in np.linspace(0, len(pairs) - 1, min(EXAMPLES, len(pairs))).round().astype(int)
     }
     examples = []
-    for pair in pairs:
-        example = comparison.add(pair)
-        if example and pair.stem in shown:
-            examples.append(example)
+    measured: Iterator[Measured] = (
+        map(comparison.measured, pairs)
+        if workers is None
+        else side_by_side(comparison.measured, pairs, workers)
+    )
+    for pair, found in zip(pairs, measured, strict=True):
+        comparison.keep(pair, found)
+        if found.example and pair.stem in shown:
+            examples.append(found.example)
     evaluation = summarise(comparison.values, convention, comparison.failures)
-    about = {**describe(), **(options or {}), "sha256": checksums(root, pairs)}
+    threads = {} if workers is None else {"threads": 1}
+    about = {**describe(), **threads, **(options or {}), "sha256": checksums(root, pairs)}
     return Benchmark(
         dataset, list(methods), evaluation, comparison.costs, comparison.failures, examples, about
     )
+
+
+@dataclass
+class Measured:
+    """Hold what came of one pair, by method.
+
+    Attributes:
+        example: its pictures; None if it cannot be read.
+        values: by method and metric.
+        meters: what each method cost that was run and metered.
+        failures: what could not be fused or measured.
+    """
+
+    example: Example | None = None
+    values: dict[str, dict[str, float]] = field(default_factory=dict)
+    meters: dict[str, Meter] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
 
 
 class Comparison:
@@ -165,11 +191,12 @@ class Comparison:
         convention: Convention,
         metrics: Sequence[str],
         progress: Callable[[str], None],
+        metered: bool = True,
     ) -> None:
         self.methods, self.convention, self.metrics, self.progress = methods, convention, metrics, progress
+        self.metered = metered
         self.values: dict[str, dict[str, dict[str, float]]] = {method.name: {} for method in methods}
-        self.seconds: dict[str, list[float]] = {method.name: [] for method in methods}
-        self.peaks: dict[str, list[float]] = {method.name: [] for method in methods}
+        self.meters: dict[str, list[Meter]] = {method.name: [] for method in methods}
         self.failures: list[Failure] = []
 
     @property
@@ -177,49 +204,62 @@ class Comparison:
         """Return the median time and peak memory of each method that was run."""
         return {
             name: Cost(
-                statistics.median(self.seconds[name]) if self.seconds[name] else None,
-                max(self.peaks[name], default=None),
+                statistics.median(meter.seconds for meter in meters) if meters else None,
+                max((meter.peak_mib for meter in meters if meter.peak_mib is not None), default=None),
             )
-            for name in self.values
+            for name, meters in self.meters.items()
         }
 
-    def add(self, pair: Group) -> Example | None:
-        """Fuse and measure a pair by every method; return its pictures, None if it cannot be read."""
+    def keep(self, pair: Group, found: Measured) -> None:
+        """Add what came of a pair."""
+        self.failures += found.failures
+        for name, values in found.values.items():
+            self.values[name][pair.stem] = values
+        for name, meter in found.meters.items():
+            self.meters[name].append(meter)
+
+    def measured(self, pair: Group) -> Measured:
+        """Fuse and measure a pair by every method; from several threads at once."""
+        found = Measured()
         try:
             sources = match_sizes([read_image(path) for path in pair.files], resize=False)
             references = read_8_bits(pair.files[0]), read_8_bits(pair.files[1])
         except InputError as error:
-            self.failures.append(Failure(pair.stem, "", str(error)))
+            found.failures.append(Failure(pair.stem, "", str(error)))
             for method in self.methods:
                 self.progress(method.name)
-            return None
-        outputs: dict[str, Picture] = {}
+            return found
+        outputs: dict[str, GreyOrRgb] = {}
         for method in self.methods:
             try:
-                picture, fused = self.fused(method, pair, sources)
+                picture, fused = self.fused(method, pair, sources, found)
                 measured = measure(*references, fused, self.convention, self.metrics)
             except ITEM_FAILURES as error:
                 if not is_items_fault(error):
                     raise
                 where = f"{method.outputs[pair.stem]}: " if method.outputs else ""
                 kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-                self.failures.append(Failure(pair.stem, method.name, f"{where}{kind}{reason_of(error)}"))
+                found.failures.append(Failure(pair.stem, method.name, f"{where}{kind}{reason_of(error)}"))
             else:
-                self.values[method.name][pair.stem] = {name: value.item() for name, value in measured.items()}
+                found.values[method.name] = {name: value.item() for name, value in measured.items()}
                 outputs[method.name] = picture
             self.progress(method.name)
-        return Example(pair.stem, as_bytes(sources[0]), as_bytes(sources[1]), outputs)
+        found.example = Example(pair.stem, as_bytes(sources[0]), as_bytes(sources[1]), outputs)
+        return found
 
-    def fused(self, method: Method, pair: Group, sources: Sequence[Image]) -> tuple[Picture, Tensor]:
+    def fused(
+        self, method: Method, pair: Group, sources: Sequence[Image], found: Measured
+    ) -> tuple[GreyOrRgb, Tensor]:
         """Return a method's output for a pair, as a picture and as a tensor; note down what it cost."""
         if method.fuse is None:
             stored = read_8_bits(method.outputs[pair.stem])
             return stored[0].movedim(0, -1).numpy(), stored
-        with Meter() as meter:
+        if self.metered:
+            with Meter() as meter:
+                image = method.fuse(*sources)
+            found.meters[method.name] = meter
+        else:
             image = method.fuse(*sources)
-        self.seconds[method.name].append(meter.seconds)
-        if meter.peak_mib is not None:
-            self.peaks[method.name].append(meter.peak_mib)
         picture = as_bytes(image)
         return picture, to_tensor(picture)
 
@@ -240,7 +280,7 @@ def summarise(
     return Evaluation(convention, results, mean_ranks(results))
 
 
-def to_tensor(picture: Picture) -> Tensor:
+def to_tensor(picture: GreyOrRgb) -> Tensor:
     """Convert (H, W, C) to (1, C, H, W), uint8."""
     return torch.from_numpy(picture).movedim(-1, 0)[None]
 

@@ -199,8 +199,8 @@ class Actor:
     def __init__(self, job: Job) -> None:
         import ray
 
-        from ddfm.devices import use_threads
         from ddfm.jobs.work import Worker
+        from ddfm.threads import use_threads
 
         context = ray.get_runtime_context()
         self.node = context.get_node_id()

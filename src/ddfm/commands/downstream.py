@@ -16,7 +16,7 @@ from ddfm.errors import InputError
 if TYPE_CHECKING:
     from ddfm.downstream.inputs import Input
     from ddfm.downstream.report import Page
-    from ddfm.downstream.training import Recipe
+    from ddfm.downstream.training import DownstreamRecipe
 
 ALL = "visible,infrared,mean,max,ddfm"
 PROTOCOLS = ("pretrained", "retrained", "evaluate-only")
@@ -247,7 +247,7 @@ def _check(protocol: str, known: tuple[str, ...], seeds: int, limit: int | None)
         raise InputError(f"limit {limit}: must be at least 1")
 
 
-def _recipe(recipe: Recipe, steps: int | None) -> Recipe:
+def _recipe(recipe: DownstreamRecipe, steps: int | None) -> DownstreamRecipe:
     if steps is not None and steps < 1:
         raise InputError(f"steps {steps}: must be at least 1")
     return recipe if steps is None else replace(recipe, steps=steps)

@@ -109,7 +109,7 @@ def fuse(
     balance: BalanceOption = 0.5,
     deghost: DeghostOption = "auto",
     source_map: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="OUT",
             help="Write which source each pixel came from (counts most): a PNG with a palette, or a TIFF.",
@@ -117,7 +117,7 @@ def fuse(
         ),
     ] = None,
     uncertainty: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="OUT",
             help="Write how far the luminance can be relied on: a 16-bit TIFF, with a picture beside it.",
@@ -147,7 +147,7 @@ def fuse(
         ),
     ] = None,
     register_report: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="PNG", help="Write a picture to judge the registration by.", show_default=False),
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Resample sources whose sizes differ.")] = False,
@@ -166,7 +166,8 @@ def fuse(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="Folders: what does the work, local (this process) or ray (docs/scale.md).")
+        str,
+        typer.Option(help="Folders: what does the work, local (this process) or ray (docs/use/folders.md)."),
     ] = "local",
     address: Annotated[
         str | None,
@@ -230,8 +231,8 @@ def fuse(
             sources=max(2, len(sources)),
         )
         paths = [Path(source) for source in sources]
-        warmth = [None if name is None else Path(name) for name in (temperatures, table)]
-        outputs = Outputs(Path(output), uncertainty, register_report, source_map, *warmth)
+        others = (uncertainty, register_report, source_map, temperatures, table)
+        outputs = Outputs(Path(output), *(None if name is None else Path(name) for name in others))
         if kind == "volumes":
             check_no_thermal(thermal, outputs)
             run_volumes(paths, Path(output), options, prior, wanted, copy_patient)

@@ -89,6 +89,14 @@ def benchmark(
     convention: ConventionOption = "paper",
     steps: Annotated[int | None, typer.Option(help="Network evaluations of ddfm.")] = None,
     limit: Annotated[int | None, typer.Option(help="Take only the first pairs.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Work on N pairs at once, a core each; time and memory are then not measured.",
+            show_default="one after the other on all cores",
+        ),
+    ] = None,
     print_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Compare methods on a data set: report.html, results.json and results.csv in REPORT_DIR.
@@ -108,6 +116,8 @@ def benchmark(
     chosen, rules = datasets.get_dataset(dataset), check_convention(convention)
     if limit is not None and limit < 1:
         raise InputError(f"limit {limit}: must be at least 1")
+    if workers is not None and workers < 1:
+        raise InputError(f"workers {workers}: must be at least 1")
     pairs, unmatched = match_folders(*datasets.find_folders(chosen, root))
     pairs = pairs[:limit]
     names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -124,7 +134,14 @@ def benchmark(
     with progress_bars() as bars:
         task = bars.add_task("images", total=len(pairs) * len(found))
         result = run(
-            chosen, root, pairs, found, rules, options=options, progress=lambda method: bars.advance(task)
+            chosen,
+            root,
+            pairs,
+            found,
+            rules,
+            options=options,
+            workers=workers,
+            progress=lambda method: bars.advance(task),
         )
     report.write(result, output)
     if print_json:

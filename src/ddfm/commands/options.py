@@ -149,7 +149,7 @@ def parse_tile(text: str) -> Tile:
     return int(text)
 
 
-def parse_register(model: str | None, report: Path | None) -> Registering | None:
+def parse_register(model: str | None, report: str | None) -> Registering | None:
     """Return the model of registration. Raises InputError for an unknown one, or a report without one."""
     with importing():
         from ddfm.registration.models import REGISTRATIONS

@@ -60,9 +60,9 @@ def train(
     from ddfm.devices import pick_device
     from ddfm.training import run
     from ddfm.training.crops import find_images
-    from ddfm.training.recipe import Recipe, read_recipe
+    from ddfm.training.recipe import PriorRecipe, read_recipe
 
-    settings = read_recipe(recipe) if recipe else Recipe()
+    settings = read_recipe(recipe) if recipe else PriorRecipe()
 
     def show(record: dict[str, Any]) -> None:
         minutes = (settings.steps - record["step"]) * settings.batch / record["images_per_second"] / 60

@@ -92,7 +92,8 @@ class FolderBars:
 
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
-        self.known: dict[str, TaskID] = {}
+        # At once: until the first picture is done, priors are loaded and the task is chosen.
+        self.known: dict[str, TaskID] = {"": bars.add_task("pictures", total=None)}
         self.numbers: Numbers | None = None
         self.lock = Lock()
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddfm.demo.scenes import Scene, overview, scenes
+from ddfm.demo.scenes import DrawnScene, overview, scenes
 from ddfm.demo.thermogram import street_file
 from ddfm.formats.atomic import prepare_folder, write_whole
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion, fuse
 from ddfm.jobs.files import Outputs, fuse_files
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.thermal.options import ThermalOptions
 
@@ -41,7 +41,7 @@ def run(folder: Path, device: str = "auto", progress: Callable[[str], None] = la
     return sheet
 
 
-def thermogram(folder: Path, prior: Prior, device: str) -> tuple[Scene, Image.Image]:
+def thermogram(folder: Path, prior: Prior, device: str) -> tuple[DrawnScene, Image.Image]:
     """Write a made-up file of a thermal camera and what comes of it; return both sources and the result."""
     file = folder / "thermogram.jpg"
     write_whole(file, street_file())
@@ -57,7 +57,7 @@ def thermogram(folder: Path, prior: Prior, device: str) -> tuple[Scene, Image.Im
     with Image.open(outputs.fused) as drawn:
         fused = drawn.crop((0, 0, *a.size))  # without the scale at its right
     title = "A thermal camera's own file: temperatures and photograph"
-    return Scene("thermogram", title, a, b, ("temperatures", "photograph"), "infrared"), fused
+    return DrawnScene("thermogram", title, a, b, ("temperatures", "photograph"), "infrared"), fused
 
 
 def save(picture: Image.Image, path: Path) -> None:

@@ -20,7 +20,7 @@ SHARP = 0.03  # per metre: differences up to this are in focus
 
 
 @dataclass(frozen=True)
-class Scene:
+class DrawnScene:
     """A pair of aligned pictures to fuse.
 
     Attributes:
@@ -40,32 +40,32 @@ class Scene:
     task: str
 
 
-def scenes() -> Iterator[Scene]:
+def scenes() -> Iterator[DrawnScene]:
     """Draw all example pairs one by one, in the order of the overview."""
     yield from (draw() for draw in (night, focus, exposure))
 
 
-def night() -> Scene:
+def night() -> DrawnScene:
     """Draw a wet street at night, 480 x 640: thermal (L) and visible (RGB), from one geometry."""
     title = "A street at night: infrared and visible"
-    return Scene("night", title, *street.draw(), ("thermal", "visible"), "infrared")
+    return DrawnScene("night", title, *street.draw(), ("thermal", "visible"), "infrared")
 
 
-def focus() -> Scene:
+def focus() -> DrawnScene:
     """Draw balls on a table, 480 x 720 RGB: focused on the nearest ball, and on the books behind."""
     light, distance = table.by_lamp(480, 720)
     pair = _refocus(light, distance, 2.6), _refocus(light, distance, table.WALL)
-    return Scene("focus", "Two focus distances", *pair, ("near focus", "far focus"), "focus")
+    return DrawnScene("focus", "Two focus distances", *pair, ("near focus", "far focus"), "focus")
 
 
-def exposure() -> Scene:
+def exposure() -> DrawnScene:
     """Draw a room with a window, 400 x 600 RGB: exposed for what lies outside, and for the room."""
     light, _ = table.by_window(400, 600)
     pair = developed(light * 2**-3.6), developed(light * 2**3.8)
-    return Scene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"), "exposure")
+    return DrawnScene("exposure", "Two exposures", *pair, ("under-exposed", "over-exposed"), "exposure")
 
 
-def overview(rows: Sequence[tuple[Scene, Image.Image]]) -> Image.Image:
+def overview(rows: Sequence[tuple[DrawnScene, Image.Image]]) -> Image.Image:
     """Lay out a contact sheet, RGB: per scene its title, then ``a``, ``b`` and the fused picture in a row."""
     width, gap, margin, line = 440, 8, 16, 30
     heights = [round(scene.a.height * width / scene.a.width) for scene, _ in rows]

@@ -20,11 +20,11 @@ from ddfm.downstream.confusion import Matrix, accuracies, confusion_matrix
 from ddfm.downstream.inputs import Input, fused_pictures
 from ddfm.downstream.layouts import flir_crops
 from ddfm.downstream.layouts.flir_crops import CLASSES, Crops
-from ddfm.downstream.training import Recipe, checkpoint_in, seeded, train
+from ddfm.downstream.training import DownstreamRecipe, checkpoint_in, seeded, train
 from ddfm.errors import InputError
 from ddfm.pictures.image import from_array
 
-RECIPE = Recipe(steps=540, batch=64, learning_rate=4e-3)  # six epochs of 5,729 crops
+RECIPE = DownstreamRecipe(steps=540, batch=64, learning_rate=4e-3)  # six epochs of 5,729 crops
 SHIFT = 4  # pixels that a training crop is moved by, at most
 SCORES = ("accuracy", "balanced", "worst")
 
@@ -53,7 +53,7 @@ class Classified:
     test: Crops
     shown: dict[str, NDArray[np.uint8]]  # test crops (N, 64, 64, 3) by input
     runs: dict[str, list[Run]]
-    recipe: Recipe
+    recipe: DownstreamRecipe
 
     def matrix(self, trained: str, run: int, chosen: NDArray[np.bool_], shown: str | None = None) -> Matrix:
         """Return a training's confusion matrix on some test crops, shown as its own or another input."""
@@ -93,7 +93,7 @@ def classify(
     root: Path,
     inputs: Sequence[Input],
     seeds: Sequence[int],
-    recipe: Recipe = RECIPE,
+    recipe: DownstreamRecipe = RECIPE,
     cached: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Classified:
@@ -155,7 +155,7 @@ def normalised(pictures: NDArray[np.uint8], statistics: tuple[Tensor, Tensor]) -
 
 
 def _trained(
-    examples: Tensor, crops: Crops, recipe: Recipe, name: str, cached: Path | None
+    examples: Tensor, crops: Crops, recipe: DownstreamRecipe, name: str, cached: Path | None
 ) -> tuple[nn.Module, list[float]]:
     classes = torch.from_numpy(crops.classes)
     model = seeded(lambda: CropClassifier(len(CLASSES)), recipe.seed)

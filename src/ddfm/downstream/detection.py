@@ -17,15 +17,15 @@ from ddfm.downstream.boxes import Boxes, read_yolo
 from ddfm.downstream.frames import Frames, collect, mirrored_boxes, scaled, working_size
 from ddfm.downstream.inputs import Input, pictures
 from ddfm.downstream.point_detector import PointDetector
-from ddfm.downstream.scenes import DetectionSet, Picture, Scene, check_split, read_sources
+from ddfm.downstream.scenes import DetectionSet, LabelledScene, RgbPixels, check_split, read_sources
 from ddfm.downstream.ssdlite import PERSON, PersonDetector
-from ddfm.downstream.training import Recipe, checkpoint_in, seeded, train
+from ddfm.downstream.training import DownstreamRecipe, checkpoint_in, seeded, train
 from ddfm.downstream.transformer_models import TransformerDetector
 from ddfm.errors import InputError
 
 Progress = Callable[[str], None]
 PEOPLE = ("person", "people", "pedestrian")
-RECIPE = Recipe(steps=250, batch=8, learning_rate=2e-3)
+RECIPE = DownstreamRecipe(steps=250, batch=8, learning_rate=2e-3)
 EXAMPLES = 4  # pictures kept for the report
 
 
@@ -41,7 +41,7 @@ class Detections:
 
     runs: list[list[Boxes]]
     losses: list[list[float]] = field(default_factory=list)
-    examples: list[Picture] = field(default_factory=list)
+    examples: list[RgbPixels] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Detected:
 
     title: str
     classes: tuple[str, ...]
-    scenes: list[Scene]
+    scenes: list[LabelledScene]
     truth: list[Boxes]
     inputs: dict[str, Detections]
     note: str = ""
@@ -113,7 +113,7 @@ def pretrained(
     found: dict[str, dict[str, Detections]] = {look: {} for look in looks}
     for made in inputs:
         boxes: dict[str, list[Boxes]] = {look: [] for look in looks}
-        examples: list[Picture] = []
+        examples: list[RgbPixels] = []
         for picture in pictures(made, scenes, cached):
             if len(examples) < EXAMPLES:
                 examples.append(picture)
@@ -157,7 +157,7 @@ def retrained(
     labelled: DetectionSet,
     inputs: Sequence[Input],
     seeds: Sequence[int],
-    recipe: Recipe = RECIPE,
+    recipe: DownstreamRecipe = RECIPE,
     *,
     model: str = "points",
     weights: str | None = None,
@@ -228,20 +228,20 @@ def detect_all(detector: Any, frames: Frames, device: str, batch: int = 8) -> li
     return [boxes for part in parts for boxes in detector.detect(frames.batch(part, device))]
 
 
-def judged_scenes(labelled: DetectionSet, limit: int | None) -> list[Scene]:
+def judged_scenes(labelled: DetectionSet, limit: int | None) -> list[LabelledScene]:
     """Return the scenes that no training sees: all where no split is published, else the test split."""
     name = "all" if "all" in labelled.splits else "test"
     check_split(labelled.splits, name, labelled.title)
     return list(labelled.splits[name])[:limit]
 
 
-def read_truth(labelled: DetectionSet, scenes: Sequence[Scene]) -> list[Boxes]:
+def read_truth(labelled: DetectionSet, scenes: Sequence[LabelledScene]) -> list[Boxes]:
     """Read the labels of scenes; raises InputError, naming the file, for any that cannot be."""
     return [labelled.read(scene.labels, read_sources(scene)[1].size) for scene in scenes]
 
 
 def both_frames(
-    made: Input, splits: Mapping[str, Sequence[Scene]], cached: Path | None, title: str
+    made: Input, splits: Mapping[str, Sequence[LabelledScene]], cached: Path | None, title: str
 ) -> dict[str, Frames]:
     """Return an input's pictures of the train and test splits, in the size of the first of them."""
     first = next(pictures(made, splits["train"][:1], cached))
@@ -258,7 +258,7 @@ def _trained(
     detector: Any,
     frames: Frames,
     labels: Sequence[Boxes],
-    recipe: Recipe,
+    recipe: DownstreamRecipe,
     file_of: Callable[[str], Path | None],
     words: str,
     device: str,
@@ -280,11 +280,11 @@ def about(frames: Frames) -> str:
     return f"{frames.pixels.shape}, mean {frames.mean.tolist()}, std {frames.std.tolist()}"
 
 
-def _fitted(boxes: Boxes, scene: Scene, size: tuple[int, int]) -> Boxes:
+def _fitted(boxes: Boxes, scene: LabelledScene, size: tuple[int, int]) -> Boxes:
     return scaled(boxes, read_sources(scene)[1].size, size)
 
 
-def _unfitted(boxes: Boxes, scene: Scene, size: tuple[int, int]) -> Boxes:
+def _unfitted(boxes: Boxes, scene: LabelledScene, size: tuple[int, int]) -> Boxes:
     return scaled(boxes, size, read_sources(scene)[1].size)
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from ddfm.benchmark.report.sheet import data_uri
 from ddfm.downstream.boxes import Boxes, intersection_over_union
-from ddfm.downstream.scenes import Mask, Picture
+from ddfm.downstream.scenes import Mask, RgbPixels
 
 WIDTH = 420  # pixels of a drawing
 SHOWN = 0.3  # score from which on a detection is drawn
@@ -20,7 +20,7 @@ CELL = 10  # pixels of frame and gap around a crop, both sides together
 TINT = 0.55  # share of the colour that marks wrong pixels
 
 
-def boxes_drawn(picture: Picture, truth: Boxes, found: Boxes) -> str:
+def boxes_drawn(picture: RgbPixels, truth: Boxes, found: Boxes) -> str:
     """Return a data URI: labels that were found in green, missed ones in red, false alarms in yellow."""
     found = found.chosen(found.scores >= SHOWN)
     same = intersection_over_union(truth.xyxy, found.xyxy) >= SAME
@@ -35,7 +35,7 @@ def boxes_drawn(picture: Picture, truth: Boxes, found: Boxes) -> str:
     return data_uri(image)
 
 
-def mask_drawn(picture: Picture, truth: Mask, predicted: Mask) -> str:
+def mask_drawn(picture: RgbPixels, truth: Mask, predicted: Mask) -> str:
     """Return a data URI: objects labelled rightly in green, missed in red, pixels taken for one in yellow."""
     marked = picture.astype(np.float64)
     for region, colour in (
@@ -59,6 +59,6 @@ def crops_drawn(crops: NDArray[np.uint8], right: Sequence[bool], columns: int = 
     return data_uri(sheet)
 
 
-def _scaled(picture: Picture) -> Image.Image:
+def _scaled(picture: RgbPixels) -> Image.Image:
     height = max(1, round(picture.shape[0] * WIDTH / picture.shape[1]))
     return Image.fromarray(picture).resize((WIDTH, height), Image.Resampling.BICUBIC)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ddfm.downstream.boxes import Boxes
-from ddfm.downstream.scenes import Picture
+from ddfm.downstream.scenes import RgbPixels
 from ddfm.formats.atomic import prepare_folder
 
 MULTIPLE = 8  # pixels that height and width are rounded down to
@@ -54,14 +54,14 @@ class Frames:
         return (values - mean) / std
 
 
-def working_size(picture: Picture) -> tuple[int, int]:
+def working_size(picture: RgbPixels) -> tuple[int, int]:
     """Return height and width of a picture, rounded down to what the networks take."""
     height, width = picture.shape[:2]
     return height // MULTIPLE * MULTIPLE, width // MULTIPLE * MULTIPLE
 
 
 def collect(
-    pictures: Iterable[Picture],
+    pictures: Iterable[RgbPixels],
     count: int,
     size: tuple[int, int],
     file: Path | None,
@@ -91,7 +91,7 @@ def collect(
     return Frames(pixels, torch.from_numpy(mean).float(), torch.from_numpy(std).float())
 
 
-def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+def resized(picture: RgbPixels, size: tuple[int, int]) -> RgbPixels:
     """Return a picture of that height and width (bicubic)."""
     if picture.shape[:2] == size:
         return picture

@@ -19,16 +19,16 @@ from torch import Tensor
 import ddfm
 from ddfm.benchmark.evaluation import image_files
 from ddfm.benchmark.methods import RULES, SEED, as_bytes, on_luminance
-from ddfm.downstream.scenes import Picture, Scene, as_picture, read_picture, read_sources
+from ddfm.downstream.scenes import LabelledScene, RgbPixels, as_picture, read_picture, read_sources
 from ddfm.errors import InputError
 from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.pictures import write_image
 from ddfm.fusion.pipeline import fuse
 from ddfm.pictures.image import Image, from_array
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 
-FusePairs = Callable[[Sequence[Image], Sequence[Image]], list[Picture]]
+FusePairs = Callable[[Sequence[Image], Sequence[Image]], list[RgbPixels]]
 """Infrared and visible images, all of one size, to a picture of each pair."""
 
 OURS = "ddfm"
@@ -76,7 +76,7 @@ def find_inputs(names: Sequence[str], device: str = "auto") -> list[Input]:
     return found
 
 
-def pictures(made: Input, scenes: Sequence[Scene], cached: Path | None = None) -> Iterator[Picture]:
+def pictures(made: Input, scenes: Sequence[LabelledScene], cached: Path | None = None) -> Iterator[RgbPixels]:
     """Yield the picture of each scene; fused ones are read from the cache, or written there.
 
     Raises InputError: a pair without its output, an output of another size than its pair.
@@ -92,7 +92,7 @@ def pictures(made: Input, scenes: Sequence[Scene], cached: Path | None = None) -
 
 def fused_pictures(
     made: Input, infrared: Sequence[Image], visible: Sequence[Image], cached: Path | None = None
-) -> Iterator[Picture]:
+) -> Iterator[RgbPixels]:
     """Yield the picture of each pair of images, all of one size, in batches, by way of the cache."""
     assert made.fuse is not None
     count = max(1, BATCH_PIXELS // (infrared[0].size[0] * infrared[0].size[1]))
@@ -106,7 +106,7 @@ def fused_pictures(
 
 def _by_way_of_cache(
     fusion: FusePairs, infrared: Sequence[Image], visible: Sequence[Image], folder: Path
-) -> list[Picture]:
+) -> list[RgbPixels]:
     """Return the batch from one file of the cache, its pictures below each other, or make that file."""
     path = folder / f"{_key(infrared, visible)}.png"
     if path.is_file():
@@ -149,7 +149,7 @@ def _fusion(name: str, device: str) -> FusePairs:
 
 def _ours(
     prior: Callable[[], Prior], device: str, infrared: Sequence[Image], visible: Sequence[Image]
-) -> list[Picture]:
+) -> list[RgbPixels]:
     """Fuse a batch by `ddfm.fuse` at its defaults, in float32 so that machines can be compared."""
     batches = [stacked(images) for images in (infrared, visible)]
     result = fuse(*batches, prior=prior(), task="infrared", device=device, dtype="float32")
@@ -163,7 +163,7 @@ def stacked(images: Sequence[Image]) -> Tensor:
     return torch.stack([array.expand(channels, -1, -1) for array in arrays])
 
 
-def _read_output(name: str, outputs: Mapping[str, Path], scene: Scene) -> Picture:
+def _read_output(name: str, outputs: Mapping[str, Path], scene: LabelledScene) -> RgbPixels:
     path = outputs.get(scene.stem)
     if path is None:
         raise InputError(f"{name}: has no picture called {scene.stem}; each pair needs its own")

@@ -20,12 +20,12 @@ from ddfm.formats.pictures import images_by_stem, read_image
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image
 
-Picture = NDArray[np.uint8]  # (H, W, 3), red, green, blue
+RgbPixels = NDArray[np.uint8]  # (H, W, 3), red, green, blue
 Mask = NDArray[np.uint8]  # (H, W), the class of each pixel
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelledScene:
     """An aligned pair and its labels.
 
     Attributes:
@@ -57,7 +57,7 @@ class DetectionSet:
 
     title: str
     classes: tuple[str, ...]
-    splits: Mapping[str, Sequence[Scene]]
+    splits: Mapping[str, Sequence[LabelledScene]]
     read: Callable[[Path, tuple[int, int]], Boxes]
     note: str = ""
 
@@ -68,11 +68,11 @@ class SegmentationSet:
 
     title: str
     classes: tuple[str, ...]
-    splits: Mapping[str, Sequence[Scene]]
+    splits: Mapping[str, Sequence[LabelledScene]]
     note: str = ""
 
 
-def read_sources(scene: Scene) -> tuple[Image, Image]:
+def read_sources(scene: LabelledScene) -> tuple[Image, Image]:
     """Read infrared (one channel) and visible (as it is) of a pair.
 
     Raises InputError: a file that is no picture, no fourth channel where one is needed, sizes that differ.
@@ -99,13 +99,13 @@ def as_grey(image: Image) -> Image:
     return replace(image, pixels=grey, alpha=None)
 
 
-def as_picture(image: Image) -> Picture:
+def as_picture(image: Image) -> RgbPixels:
     """Return an image as 8-bit RGB; grey ones get three equal channels."""
     pixels = as_bytes(image)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*image.size, 3)))
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path) -> RgbPixels:
     """Read a picture file as 8-bit RGB; raises InputError."""
     return as_picture(read_image(path))
 
@@ -128,7 +128,7 @@ def read_mask(path: Path, classes: int) -> Mask:
 
 def match_scenes(
     infrared: Path, visible: Path, labels: Path, suffix: str, conditions: Mapping[str, str] | None = None
-) -> list[Scene]:
+) -> list[LabelledScene]:
     """Return the pairs of two folders that have a label file of their stem, sorted by it.
 
     Raises InputError: a folder that is missing, a label without its pair, no pair at all.
@@ -142,7 +142,7 @@ def match_scenes(
             if path.stem not in files:
                 raise InputError(f"{path}: is the label of no picture in {folder}")
         condition = (conditions or {}).get(path.stem, "")
-        scenes.append(Scene(path.stem, others[path.stem], pictures[path.stem], path, condition))
+        scenes.append(LabelledScene(path.stem, others[path.stem], pictures[path.stem], path, condition))
     if not scenes:
         raise InputError(f"{labels}: the split is empty, it holds no {suffix} file")
     return scenes

@@ -18,13 +18,21 @@ from ddfm.downstream.confusion import Matrix, confusion_matrix, mean_iou
 from ddfm.downstream.detection import EXAMPLES, about, both_frames, word
 from ddfm.downstream.frames import Frames
 from ddfm.downstream.inputs import Input, pictures
-from ddfm.downstream.scenes import Mask, Picture, Scene, SegmentationSet, check_split, read_mask, read_sources
-from ddfm.downstream.training import Recipe, checkpoint_in, seeded, train
+from ddfm.downstream.scenes import (
+    LabelledScene,
+    Mask,
+    RgbPixels,
+    SegmentationSet,
+    check_split,
+    read_mask,
+    read_sources,
+)
+from ddfm.downstream.training import DownstreamRecipe, checkpoint_in, seeded, train
 from ddfm.downstream.transformer_models import Segmenter
 from ddfm.errors import InputError
 
 Progress = Callable[[str], None]
-RECIPE = Recipe(steps=250, batch=4, learning_rate=3e-3)
+RECIPE = DownstreamRecipe(steps=250, batch=4, learning_rate=3e-3)
 RARE = 1.02  # keeps the weight of a class that hardly occurs finite (ENet, Paszke et al. 2016, section 5.2)
 
 
@@ -40,7 +48,7 @@ class Masks:
 
     matrices: list[NDArray[np.int64]]
     losses: list[list[float]] = field(default_factory=list)
-    examples: list[tuple[Picture, Mask]] = field(default_factory=list)
+    examples: list[tuple[RgbPixels, Mask]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Segmented:
 
     title: str
     classes: tuple[str, ...]
-    scenes: list[Scene]
+    scenes: list[LabelledScene]
     inputs: dict[str, Masks]
     note: str = ""
 
@@ -97,7 +105,7 @@ def retrained(
     labelled: SegmentationSet,
     inputs: Sequence[Input],
     seeds: Sequence[int],
-    recipe: Recipe = RECIPE,
+    recipe: DownstreamRecipe = RECIPE,
     *,
     weights: str | None = None,
     cached: Path | None = None,
@@ -176,7 +184,7 @@ def _trained(
     frames: Frames,
     masks: Sequence[Mask],
     classes: int,
-    recipe: Recipe,
+    recipe: DownstreamRecipe,
     file_of: Callable[[str], Path | None],
     words: str,
     device: str,
@@ -209,7 +217,7 @@ def _matrices(
     return np.stack(matrices)
 
 
-def _check_size(mask: Mask, scene: Scene) -> None:
+def _check_size(mask: Mask, scene: LabelledScene) -> None:
     size = read_sources(scene)[1].size
     if mask.shape != size:
         raise InputError(

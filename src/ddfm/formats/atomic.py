@@ -29,6 +29,7 @@ except ImportError:  # Windows
 PREFIX = ".ddfm-"
 DIGITS = 16  # hexadecimal ones of a random name
 ATTEMPTS = 100
+SCHEME = re.compile(r"[A-Za-z][\w+.-]+:([\\/]|$)")  # of a URL that was taken for a path
 _swept: set[tuple[int, int, str]] = set()
 
 
@@ -120,8 +121,12 @@ def partial_folder(parent: Path) -> Iterator[Path]:
 def prepare_folder(folder: Path) -> None:
     """Create the folder, remove what killed runs left in it, and make sure that files can be created in it.
 
-    Raises InputError.
+    Raises InputError, also for a URL: as a path it would be a folder of this machine.
     """
+    if SCHEME.match(str(folder)):
+        raise InputError(
+            f"{folder}: is a URL; only ddfm fuse writes there, folders alone: name a place on this machine"
+        )
     with explained(folder, "cannot be written to"):
         folder.mkdir(parents=True, exist_ok=True)
         with partial_file(folder, PREFIX):

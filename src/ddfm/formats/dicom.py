@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddfm.errors import InputError
-from ddfm.formats.files import decoding, entries, open_regular, read_whole
+from ddfm.formats.files import DAMAGE, entries, open_regular, read_whole
 from ddfm.formats.headers import picture_size
 from ddfm.formats.limits import check_decoded, most_bytes
 from ddfm.pictures.ranges import ValueRange, is_span
@@ -34,6 +35,7 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 META_START = 144  # bytes before what the group length of the file's meta information counts
 DAMAGED = "is damaged or cut short"
 FARTHEST = 1e6  # millimetres
+SIZES = ("Rows", "Columns", "BitsAllocated", "BitsStored", "NumberOfFrames", "SamplesPerPixel")
 NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 
 
@@ -86,10 +88,60 @@ def read(path: Path) -> Series:
     samples = _rescaled([_pixels(d, f) for d, f in zip(datasets, files, strict=True)], datasets)
     for dataset in datasets:
         del dataset.PixelData
-    with decoding(str(files[0]), "is damaged (its display window is no numbers)"):
+    with _decoding(files[0], "is damaged (its display window is no numbers)"):
         window = _window(datasets[0])
     inverted = datasets[0].PhotometricInterpretation == "MONOCHROME1"
     return Series(samples, affine, window, inverted, datasets)
+
+
+class Declared(NamedTuple):
+    """Tell what a file of one slice says of itself.
+
+    Attributes:
+        series: the series' identifier, the same in all of its slices; names a patient's study.
+        width, height: in pixels.
+        bytes_a_pixel: of its samples.
+    """
+
+    series: str
+    width: int
+    height: int
+    bytes_a_pixel: int
+
+
+def declared(path: Path, name: str) -> Declared:
+    """Return what a file of one slice declares; neither samples nor other tags are read.
+
+    Args:
+        name: for messages.
+
+    Raises:
+        InputError: it is damaged, holds several frames, or more than is allowed (`limits`).
+    """
+    pydicom = pydicom_or_refuse()
+    data = read_whole(path, "a DICOM file")
+    words = [*NEEDED, "SamplesPerPixel", "NumberOfFrames", "SeriesInstanceUID"]
+    try:
+        _check_deflated(data, path)
+        with warnings.catch_warnings(), _decoding(path):
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=words)
+            numbers = {word: int(dataset.get(word) or 0) for word in SIZES}
+            series = str(dataset.get("SeriesInstanceUID", ""))
+        _check_frames(numbers["NumberOfFrames"], path)
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), name)) from None
+    width, height = numbers["Columns"], numbers["Rows"]
+    if not width or not height:
+        raise InputError(f"{name}: is damaged (it is {width}x{height} pixels)")
+    bytes_a_pixel = max(1, numbers["BitsAllocated"] // 8) * max(1, numbers["SamplesPerPixel"])
+    check_decoded(name, width * height, width * height * bytes_a_pixel, len(data))
+    return Declared(series, width, height, bytes_a_pixel)
+
+
+def _check_frames(frames: int, path: Path) -> None:
+    if frames > 1:
+        raise InputError(f"{path}: holds {frames} frames; convert it to NIfTI, or to files of one frame")
 
 
 def _read_dataset(path: Path) -> Any:
@@ -106,10 +158,7 @@ def _read_dataset(path: Path) -> Any:
         numbers = _numbers_of(dataset)
     if "PixelData" not in dataset:
         raise InputError(f"{path}: holds no picture (no pixel data); it is cut short, or of another kind")
-    if numbers["NumberOfFrames"] > 1:
-        raise InputError(
-            f"{path}: holds {numbers['NumberOfFrames']} frames; convert it to NIfTI, or to files of one frame"
-        )
+    _check_frames(numbers["NumberOfFrames"], path)
     missing = [word for word in NEEDED if dataset.get(word) is None]
     if missing or "transfer_syntax" not in _syntax(dataset):
         raise InputError(f"{path}: is damaged ({', '.join(missing) or 'TransferSyntaxUID'} is missing)")
@@ -131,12 +180,7 @@ def _read_dataset(path: Path) -> Any:
 
 def _numbers_of(dataset: Any) -> dict[str, int]:
     """Return the tags that say how large a picture is, 0 for those that are absent."""
-    words = (
-        *(word for word in NEEDED if word != "PhotometricInterpretation"),
-        "NumberOfFrames",
-        "SamplesPerPixel",
-    )
-    numbers = {word: int(dataset.get(word) or 0) for word in words}
+    numbers = {word: int(dataset.get(word) or 0) for word in SIZES}
     scale(dataset)  # numbers as well
     return numbers
 
@@ -151,7 +195,7 @@ def _check_deflated(data: bytes, path: Path) -> None:
     if not deflated:
         return
     most = most_bytes(len(data))
-    with decoding(str(path)):
+    with _decoding(path):
         inflated = len(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], most + 1))
     check_decoded(str(path), 0, inflated, len(data))
 
@@ -174,10 +218,16 @@ def _check_room(datasets: list[Any], files: list[Path], path: Path) -> None:
     check_decoded(str(path), pixels, decoded, stored)
 
 
-def _decoding(path: Path, what: str = DAMAGED) -> AbstractContextManager[None]:
-    """Return `decoding` with pydicom's exceptions, which share no base."""
+@contextmanager
+def _decoding(path: Path, what: str = DAMAGED) -> Iterator[None]:
+    """Do as `decoding`, and keep the error's text to itself: it may quote tags, and tags name patients."""
     errors = pydicom_or_refuse().errors
-    return decoding(str(path), what, errors.InvalidDicomError, errors.BytesLengthException)
+    try:
+        yield
+    except InputError:
+        raise
+    except (*DAMAGE, errors.InvalidDicomError, errors.BytesLengthException) as error:
+        raise InputError(f"{path}: {what}") from error
 
 
 def _syntax(dataset: Any) -> dict[str, Any]:
@@ -236,7 +286,7 @@ def _geometry(datasets: list[Any], files: list[Path]) -> tuple[list[int], NDArra
                 )
         step = (positions[order[-1]] - positions[order[0]]) / (len(order) - 1)
     else:
-        with decoding(str(files[0]), "is damaged (the distance of its slices is no number)"):
+        with _decoding(files[0], "is damaged (the distance of its slices is no number)"):
             thickness = float(
                 datasets[0].get("SpacingBetweenSlices") or datasets[0].get("SliceThickness") or 1
             )
@@ -252,7 +302,7 @@ def _vectors(datasets: list[Any], files: list[Path], word: str, length: int) -> 
     """Return a tag of so many finite numbers of all slices, (D, length). Raises InputError for others."""
     rows = []
     for dataset, file in zip(datasets, files, strict=True):
-        with decoding(str(file), f"is damaged ({word} is not {length} numbers)"):
+        with _decoding(file, f"is damaged ({word} is not {length} numbers)"):
             row = np.array([float(number) for number in dataset[word].value])
         if row.shape != (length,) or not np.isfinite(row).all() or np.abs(row).max() > FARTHEST:
             raise InputError(f"{file}: is damaged ({word} is not {length} numbers)")

@@ -93,7 +93,7 @@ def read(parts: Iterable[tuple[int, bytes]], name: str) -> FlirFile:
     )
 
 
-def photograph(data: bytes, name: str) -> raster.Picture | None:
+def photograph(data: bytes, name: str) -> raster.DecodedPicture | None:
     """Decode the embedded photograph; None if there is none of a known kind. Raises InputError."""
     if data.startswith(b"\xff\xd8"):
         return raster.read(data, name, ("JPEG",))
@@ -104,7 +104,7 @@ def photograph(data: bytes, name: str) -> raster.Picture | None:
         # PNG knows no such colours: FLIR has Y, Cb and Cr in its three channels.
         planes = [PILImage.fromarray(np.ascontiguousarray(picture.samples[..., k])) for k in range(3)]
         colours = np.asarray(PILImage.merge("YCbCr", planes).convert("RGB"))
-        return raster.Picture(colours, None, None)
+        return raster.DecodedPicture(colours, None, None)
     return picture
 
 

@@ -33,7 +33,7 @@ PNG_HEADER = 33  # bytes of signature and IHDR; a colour profile comes right beh
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPicture:
     """A decoded file: samples upright, uint8 or uint16, (H, W) or (H, W, C), and what it says of them.
 
     Attributes:
@@ -46,7 +46,7 @@ class Picture:
     exposure: float | None = None
 
 
-def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
+def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> DecodedPicture:
     """Decode a file of one of Pillow's formats named; no other decoder, and no helper program, is started.
 
     Raises InputError, naming the file, for what is too large, damaged, of several frames or CMYK.
@@ -61,19 +61,19 @@ def read(data: bytes, name: str, formats: Sequence[str] = READABLE) -> Picture:
         check_mode(file, name)
         profile = file.info.get("icc_profile")
         if not deep:
-            return Picture(_unfolded(file, name), None, profile, _exposure(file))
+            return DecodedPicture(_unfolded(file, name), None, profile, _exposure(file))
         # Pillow cuts 16-bit colour down to 8; libpng through imagecodecs keeps it.
         with decoding(name):
             decoded = imagecodecs.png_decode(data)
             upright = orient(decoded, file.getexif().get(0x0112, 1))
-        return Picture(upright, _significant_bits(data, decoded), profile, _exposure(file))
+        return DecodedPicture(upright, _significant_bits(data, decoded), profile, _exposure(file))
 
 
-def of_heic(data: bytes, name: str) -> Picture:
+def of_heic(data: bytes, name: str) -> DecodedPicture:
     """Decode a HEIC file. Raises InputError as `read` does, or without pillow-heif."""
     with closing(heic.opened(data, name)) as file:
         check_mode(file, name)
-        return Picture(_unfolded(file, name), None, file.info.get("icc_profile"), _exposure(file))
+        return DecodedPicture(_unfolded(file, name), None, file.info.get("icc_profile"), _exposure(file))
 
 
 def _exposure(file: PILImage.Image) -> float | None:

@@ -15,7 +15,7 @@ from ddfm.errors import InputError
 from ddfm.fusion.ghosts import Still, without_ghosts
 from ddfm.fusion.masks import with_masks, with_stand_ins
 from ddfm.fusion.options import Blurs, NoiseLevels, Options
-from ddfm.fusion.prepare import PreparedScenes, Scene, by_size, prepare_scenes
+from ddfm.fusion.prepare import OrderedScene, PreparedScenes, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
 from ddfm.fusion.result import FusionResult, merged_settings
 from ddfm.fusion.sources import Source, as_sources, match_sizes
@@ -83,14 +83,15 @@ def fuse(
     Args:
         a: the first source, the infrared image i of the paper: a path, an `Image`, a PIL image, an
             array or tensor (H, W), (H, W, C) or (C, H, W), or a batch (B, C, H, W) of them; 8 or 16
-            bits, or floats, in any units (docs/formats.md). What comes back has the same layout.
+            bits, or floats, in any units (docs/reference/formats.md). What comes back has the same layout.
         b: the second source, the visible image v of the paper.
         more: further sources, for forms that take them.
         prior: name, folder, a loaded prior, or a function without arguments that loads one. It is only
             loaded for steps other than 0, for noisy sources and for their uncertainty.
         form: of the likelihood: ``"ddfm"`` (ours: it knows what each source has to say),
             ``"released"`` (what the authors' code computes), ``"paper"`` (the published equations,
-            which have no opinion between two sources: see docs/algorithm.md), or a `Form` of your own.
+            which have no opinion between two sources: see docs/research/algorithm.md), or a `Form` of
+            your own.
         task: what the sources are, for form ``"ddfm"``: ``"infrared"`` (with visible), ``"medical"`` (MRI
             with CT, PET or SPECT: nothing is sharpened or stretched), ``"exposure"`` (of one scene),
             ``"focus"`` (on its parts), or a `Task` with constants of your own. ``"auto"`` finds out:
@@ -109,11 +110,11 @@ def fuse(
             other forms, which know of no noise.
         deblur: ``"off"``; ``"auto"`` to find out by its sharpest edges how far each source is blurred, and to
             leave alone what is sharp or cannot be known; or how far each source's lens blurs it, standard
-            deviations of a Gaussian, in pixels, 0 for a sharp one (docs/degraded.md).
+            deviations of a Gaussian, in pixels, 0 for a sharp one (docs/use/noisy.md).
         masks: which pixels of each source are missing, a path, a PIL image, or an array or tensor (H, W) of
             the source's size: 0 where it shows something, another value where it does not. None for a
             source that is whole, or for all. The other sources take the place; what none of them shows,
-            and holes of few pixels, the prior fills (docs/degraded.md).
+            and holes of few pixels, the prior fills (docs/use/noisy.md).
         stretch: ``"auto"`` for what the form does (``"ddfm"``: contrast raised as far as the range allows,
             by 15 % at most for task infrared, not at all for the others;
             ``"released"``: to the full range; ``"paper"``: nothing) or ``"none"``.
@@ -127,7 +128,7 @@ def fuse(
         uncertainty: whether to find out how far posterior samples spread (`ddfm.sampling.uncertainty`).
         device: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         dtype: of the network: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 where
-            the device is fast at it, in form ``"ddfm"``, and float32 elsewhere (docs/speed.md).
+            the device is fast at it, in form ``"ddfm"``, and float32 elsewhere (docs/reference/speed.md).
         backend: what evaluates the network: ``"torch"``, or ``"openvino"`` on the CPU.
         tile: side of the tiles, at least 64 pixels, in which larger pictures are shown to the network;
             ``"auto"`` for none up to 2048 pixels a side and 1024 beyond, or less where there is little
@@ -135,7 +136,7 @@ def fuse(
             pictures is computed part by part, too.
         register: bring the other sources, of whatever size and view, onto the first colour source, or for
             tasks exposure and focus onto the middle one: ``"affine"``, ``"homography"`` or ``"dense"``
-            (docs/registration.md, docs/brackets.md). None for sources that are aligned.
+            (docs/use/registration.md, docs/use/brackets.md). None for sources that are aligned.
         resize: bring the other sources to the size of the first colour source (bicubic) instead of
             refusing sources whose sizes differ.
         callback: called with a `Step` after every sampling step.
@@ -207,7 +208,7 @@ class Fusion:
             return match_sizes(scene, self.options.resize)
         if choice is None and not self.options.finds_task:
             choice = self.chosen([])
-        task = self.rules(choice or likely_task(match_sizes(scene, resize=True)))
+        task = self.task_of(choice or likely_task(match_sizes(scene, resize=True)))
         onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
         return registered(scene, self.options.register, report, onto)
 
@@ -245,7 +246,7 @@ class Fusion:
             return choose_for_all(scenes)
         return Choice(task if isinstance(task, str) else task.name, "")
 
-    def rules(self, choice: Choice) -> Task:
+    def task_of(self, choice: Choice) -> Task:
         """Return the constants of that task; forms that know of no tasks get those of infrared."""
         task = self.options.task
         if not isinstance(task, Task):
@@ -257,7 +258,7 @@ class _Run:
     """Fuse scenes of one kind: what `Fusion.of` does, step by step."""
 
     def __init__(self, fusion: Fusion, scenes: Sequence[Sequence[Image]], choice: Choice) -> None:
-        self.options, self.choice, self.task = fusion.options, choice, fusion.rules(choice)
+        self.options, self.choice, self.task = fusion.options, choice, fusion.task_of(choice)
         self.form = self.options.likelihood_form
         self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
         self.scenes = [with_stand_ins(scene) for scene in self.scenes]
@@ -300,7 +301,9 @@ class _Run:
     def prepared(self) -> list[PreparedScenes]:
         """Return the scenes, stacked by size, their luminances without noise."""
         scenes = [
-            Scene.of(number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device)
+            OrderedScene.of(
+                number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device
+            )
             for number, given in enumerate(self.scenes)
         ]
         noise = self.options.noise_for(self.task)

@@ -29,7 +29,7 @@ Level = Tensor | Literal["auto", "off"]
 
 
 @dataclass(frozen=True)
-class Scene:
+class OrderedScene:
     """Hold one scene's sources, in an order that is not that of the arguments.
 
     Attributes:
@@ -52,7 +52,7 @@ class Scene:
         symmetric: bool,
         thermal_first: bool,
         device: torch.device,
-    ) -> Scene:
+    ) -> OrderedScene:
         """Return the scene, its sources sorted by their contents if the form is symmetric in them.
 
         With ``thermal_first`` the thermal one comes before all others.
@@ -91,7 +91,7 @@ class PreparedScenes:
         cleaned: what it made of them.
     """
 
-    scenes: list[Scene]
+    scenes: list[OrderedScene]
     noisy: list[Tensor]
     levels: list[Level]
     cleaned: list[Cleaned]
@@ -125,16 +125,16 @@ def thermal(given: Sequence[Image]) -> int:
     return next((k for k, source in enumerate(given) if not source.is_colour), 0)
 
 
-def by_size(scenes: Sequence[Scene]) -> list[list[Scene]]:
+def by_size(scenes: Sequence[OrderedScene]) -> list[list[OrderedScene]]:
     """Return the scenes of each size."""
-    sizes: dict[tuple[int, int], list[Scene]] = {}
+    sizes: dict[tuple[int, int], list[OrderedScene]] = {}
     for scene in scenes:
         sizes.setdefault(scene.given[0].size, []).append(scene)
     return list(sizes.values())
 
 
 def prepare_scenes(
-    scenes: list[Scene], noise: NoiseLevels, deblur: Blurs, prior: Callable[[], Denoiser]
+    scenes: list[OrderedScene], noise: NoiseLevels, deblur: Blurs, prior: Callable[[], Denoiser]
 ) -> PreparedScenes:
     """Return scenes of one size with their luminances stacked, denoised and sharpened."""
     noisy = [
@@ -182,7 +182,7 @@ def blur_of(luma: Tensor, clean: Cleaned) -> Tensor:
     )
 
 
-def holes_of(scenes: Sequence[Scene]) -> list[Holes | None]:
+def holes_of(scenes: Sequence[OrderedScene]) -> list[Holes | None]:
     """Return what is missing of each source of scenes of one size; None where nothing is."""
     count, device = len(scenes[0].given), scenes[0].pixels[0].device
     if all(source.known is None for scene in scenes for source in scene.given):

@@ -29,7 +29,7 @@ from ddfm.pictures.image import Image, first_colour
 from ddfm.pictures.tiles import spans
 
 if TYPE_CHECKING:
-    from ddfm.fusion.prepare import Scene
+    from ddfm.fusion.prepare import OrderedScene
     from ddfm.priors.base import Prior
 
 STRIP = 64  # rows that chroma is blended in, so that what it takes stays in a processor's cache
@@ -78,7 +78,7 @@ def chroma_weights(
     return None
 
 
-def source_map(likelihood: Likelihood, scene: Scene, n: int) -> NDArray[np.uint8]:
+def source_map(likelihood: Likelihood, scene: OrderedScene, n: int) -> NDArray[np.uint8]:
     """Return which source has the largest weight at each pixel, (H, W), counted from 1 as they were given."""
     assert isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood)  # of the forms that have tasks
     place = likelihood.choice()[n].argmax(0).cpu().numpy()

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from threading import Event
 
-from ddfm.devices import use_threads
 from ddfm.jobs.work import Worker
+from ddfm.threads import use_threads
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Protocol
 
-from ddfm.devices import use_threads
 from ddfm.fusion.pipeline import Fusion
 from ddfm.jobs.manifest import Outcome
 from ddfm.jobs.work import Item, Job, Progress, Worker, check
+from ddfm.threads import use_threads
 
 GPU_WORKERS, GPU_BATCH = 3, 8  # one reads, one computes, one writes
 AHEAD = 2  # batches a worker, one of them in work

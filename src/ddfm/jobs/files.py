@@ -222,8 +222,8 @@ def write_result(
     result: FusionResult,
     placed: Placed | None = None,
     thermal: ThermalOptions = NO_THERMAL,
-) -> None:
-    """Write the fused picture, drawn as asked, and whatever else was asked for."""
+) -> Image:
+    """Write the fused picture, drawn as asked, and whatever else was asked for; return that picture."""
     if outputs.temperatures and placed:
         write_temperatures(outputs.temperatures, placed)
     if outputs.std and result.std is not None:
@@ -232,6 +232,7 @@ def write_result(
         write_labels(outputs.source_map, result.source_map)
     image = result.image if placed is None else drawn(result.image, placed, thermal)
     write_image(outputs.fused, image)  # the last: where it is, all is
+    return image
 
 
 def read_8_bits(path: Path) -> Tensor:

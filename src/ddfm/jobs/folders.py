@@ -125,7 +125,7 @@ def fuse_folders(
 
     Outputs are PNG, or TIFF for float and signed samples, each whole or not at all. A bad picture does not
     stop the rest. Task "auto" is chosen once for the whole folder. A record beside the outputs says what
-    became of each picture; the next run goes on from there (docs/scale.md).
+    became of each picture; the next run goes on from there (docs/use/folders.md).
 
     Args:
         folders: two or more, or one of radiometric files, each of which holds both sources; paths, or URLs

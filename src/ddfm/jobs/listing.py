@@ -1,6 +1,6 @@
 """Match the files of several folders by stem while they are being listed.
 
-What was listed lies in a private database on the disk that ends with the run, so that a million names take no
+What was listed lies in a private database on the disk, which ends with the run. So a million names take no
 more memory than a thousand. The folders are listed in rounds, some thousand files of each at a time. A group
 is given out in the round in which its last file is found; within a round groups are in the order of their
 stems. A folder that one round lists is known whole before any work begins. A single folder of thermal

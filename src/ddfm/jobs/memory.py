@@ -10,8 +10,8 @@ from ddfm.fusion.restore import strip_of
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import SIDE
 
-# Bytes a pixel, measured (benchmarks/memory.py): what is held all the time, and what is in use besides while
-# the likelihood is computed, the network asked, chroma put back or movement looked for.
+# Bytes a pixel, measured (benchmarks/memory.py). Some are held all the time. The others are in use besides,
+# while the likelihood is computed, the network asked, chroma put back or movement looked for.
 HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
 LIKELIHOOD, LIKELIHOOD_A_SOURCE = 38, 20
 SAMPLING, SAMPLING_A_COLOUR = 50, 6

@@ -130,7 +130,7 @@ def for_all_slices(volumes: Sequence[Volume], options: Options, prior: PriorSour
     fusion = Fusion(options, prior)
     choice = choose_for_volumes(volumes, fusion)
     centre, energy = shared_scales(volumes)
-    task = replace(fusion.rules(choice), centre=centre, energy=energy)
+    task = replace(fusion.task_of(choice), centre=centre, energy=energy)
     noise = options.noise_for(task)
     if noise == "auto":
         noise = noise_levels(volumes)

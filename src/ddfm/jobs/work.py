@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ddfm.devices import ITEM_FAILURES, is_items_fault, memory_at_hand, use_threads
+from ddfm.devices import ITEM_FAILURES, is_items_fault, memory_at_hand
 from ddfm.errors import InputError, reason_of
 from ddfm.formats.files import open_regular
 from ddfm.formats.pictures import suffix_for
@@ -46,6 +46,7 @@ from ddfm.pictures.tiles import Padding
 from ddfm.places.base import Place, PlaceError
 from ddfm.priors.base import BYTES_A_PIXEL
 from ddfm.thermal.options import ThermalOptions
+from ddfm.threads import use_threads
 
 if TYPE_CHECKING:
     from ddfm.priors.lazy import PriorSource
@@ -145,7 +146,7 @@ def reading(sources: Sequence[Place], group: Group) -> Iterator[list[Path]]:
         ]
 
 
-class Scene(NamedTuple):
+class ReadGroup(NamedTuple):
     """Hold a group that was read, and what its contents are."""
 
     group: Group
@@ -193,7 +194,7 @@ class Worker:
             stop: set, it says to raise KeyboardInterrupt at the next step.
         """
         start, outcomes = time.perf_counter(), dict[Group, Outcome]()
-        kinds: dict[Hashable, list[Scene]] = defaultdict(list)
+        kinds: dict[Hashable, list[ReadGroup]] = defaultdict(list)
         for item in items:
             check(stop)
             inputs = ""
@@ -240,7 +241,7 @@ class Worker:
             )
             yield Outputs(fused, *others)
 
-    def read(self, group: Group, paths: Sequence[Path], inputs: str) -> Scene:
+    def read(self, group: Group, paths: Sequence[Path], inputs: str) -> ReadGroup:
         """Read a group's files, and find out whether its results can be written."""
         with self.writing() as folders:
             outputs = of_group(folders, group, ".png")
@@ -249,9 +250,9 @@ class Worker:
                 raise InputError(f"{given.placed.thermogram.name}: {NOT_MEASURED}")
             suffix = suffix_for(template(given.images, self.options.colour_from).depth)
             check_outputs(of_group(folders, group, suffix), given.images, self.options.colour_from)
-        return Scene(group, given, suffix, inputs)
+        return ReadGroup(group, given, suffix, inputs)
 
-    def write(self, scene: Scene, result: FusionResult) -> Outcome:
+    def write(self, scene: ReadGroup, result: FusionResult) -> Outcome:
         """Write a group's results, and measure them if that is asked."""
         with self.writing() as folders:
             outputs = of_group(folders, scene.group, scene.suffix)
@@ -266,7 +267,7 @@ class Worker:
         values = evaluate(a, b, f, metrics=self.job.metrics)
         return {name: value.item() for name, value in values.items()}
 
-    def kind(self, scene: Scene) -> Hashable:
+    def kind(self, scene: ReadGroup) -> Hashable:
         """Return what scenes have in common that may be fused at once and are what they would be alone."""
         if self.options.uncertainty:
             return scene.group
@@ -274,12 +275,12 @@ class Worker:
         padding = Padding.to_multiple(*scene.size, self.fusion.prior().multiple if padded else 1)
         return padding.padded_height, padding.padded_width
 
-    def fitting(self, scenes: Sequence[Scene]) -> list[list[Scene]]:
+    def fitting(self, scenes: Sequence[ReadGroup]) -> list[list[ReadGroup]]:
         """Return scenes of one kind in groups, as many at once as there is memory for."""
         most = max(1, self.budget.total // max(map(self.need, scenes)))
         return [list(scenes[first : first + most]) for first in range(0, len(scenes), most)]
 
-    def need(self, scene: Scene) -> int:
+    def need(self, scene: ReadGroup) -> int:
         """Return the bytes that a scene takes; see `ddfm.jobs.memory`."""
         evaluation = 0
         if self.options.evaluations:
@@ -291,7 +292,7 @@ class Worker:
         in_colour = sum(image.is_colour for image in scene.images)
         return peak_bytes(*scene.size, len(scene.images), in_colour, evaluation, self.choice.task)
 
-    def fuse(self, scenes: Sequence[Scene], stop: Event) -> list[FusionResult]:
+    def fuse(self, scenes: Sequence[ReadGroup], stop: Event) -> list[FusionResult]:
         """Fuse scenes in memory that others leave free; large ones, and all on a GPU, one after another."""
         large = any(is_large(*scene.size) for scene in scenes)
         alone = large or not self.on_cpu

@@ -15,6 +15,7 @@ SAMPLES = 2**13  # pixels that tell the tails
 AT_ENDS = 3  # times as far from black as the brightest source is, at most; from white likewise
 FINER = 6  # bands, of 1 to 32 pixels, that stay as they are where there is no room (eq. 22)
 ROUNDS = 4  # of making room: a fifth changes less than a grey level (eq. 22)
+LIFTED = 0.2  # share of what is still too dark then that is lifted, details or not (eq. 22)
 TINY = 1e-4  # energy of a grey level: keeps ratios of next to nothing at one
 
 
@@ -46,13 +47,14 @@ def with_room(f: Tensor, least: Tensor, most: Tensor) -> Tensor:
     """Move f, (B, 1, H, W), into that range at coarse scales, so that its details stay (eq. 22).
 
     What a limit would cut off a detail is taken off the intensity around it instead. Both demands are
-    met in turn: f is limited, and then gets its own finer bands back.
+    met in turn: f is limited, and then gets its own finer bands back. Between a window and its reflection
+    they contradict each other: what stands there and would turn black is lifted by a share.
     """
     details, _ = decompose(f, FINER)
     for _ in range(ROUNDS):
         _, coarse = decompose(f.clamp(least, most), FINER)
         f = compose(details, coarse)
-    return f
+    return f + LIFTED * (least - f).clamp_min(0)
 
 
 def finished(
@@ -82,7 +84,7 @@ def finished(
 
 
 def stretched(f: Tensor, most: Tensor | float, steady: Steady = as_it_is) -> Tensor:
-    """f, (B, 1, H, W), with its contrast raised as far as the range allows, ``most`` at most (eq. 14).
+    """Return f, (B, 1, H, W), its contrast raised as far as the range allows, by ``most`` at most (eq. 14).
 
     About the mean, unless that would push what is bright or dark out of the range.
     """

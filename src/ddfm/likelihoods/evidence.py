@@ -1,8 +1,8 @@
 """Find out where a source has something to say, and where several have: its local structure (eq. 1 to 3).
 
 Absence is no evidence. Where nothing is warm, an infrared picture is dark and flat; that says nothing about
-a road that the visible camera shows. So a source counts as far as it has structure, and as far as it is
-bright, since both cameras show darkness where they receive nothing.
+a road that the visible camera shows. Both cameras show darkness where they receive nothing. So a source
+counts as far as it has structure, and as far as it is bright.
 
 Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and width.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import EVEN, Task
-from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.pictures.pyramid import reduce, smooth
 
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
@@ -44,7 +44,7 @@ class Evidence(NamedTuple):
 
     @property
     def undecided(self) -> Tensor:
-        """How far the weights leave the choice open: 0 where one source has it all, 1 if all are equal.
+        """Return how far the choice is open: 0 where one source has all the weight, 1 if all are equal.
 
         A lit sky and a dark one are not explained by their sum.
         """
@@ -89,8 +89,8 @@ def preference(balance: float, brightness: Tensor) -> Tensor:
 def structure(x: Tensor, noise: Tensor) -> Tensor:
     """Measure the mean absolute contrast in a neighbourhood, less what noise contributes (eq. 1)."""
     half = reduce(x)
-    contrast = (half - smooth(half)).abs_()
-    return (smooth(contrast).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
+    contrast = (half - smooth(half, SCALES)).abs_()
+    return (smooth(contrast, SCALES).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
 
 
 def present_together(found: Tensor, present: float) -> Tensor:
@@ -121,17 +121,6 @@ def mean_where(values: Tensor, shown: Tensor | None) -> Tensor:
         return values.mean((2, 3), keepdim=True)
     total = shown.sum((2, 3), keepdim=True)
     return (values * shown).sum((2, 3), keepdim=True) / total.clamp_min(TINY)
-
-
-def smooth(x: Tensor) -> Tensor:
-    """Average over a neighbourhood of some 8 pixels of the sources."""
-    sizes = []
-    for _ in range(SCALES):
-        sizes.append(size(x))
-        x = reduce(x)
-    for before in reversed(sizes):
-        x = expand(x, before)
-    return x
 
 
 def overall(found: Tensor, present: float, shown: Tensor | None = None) -> dict[GlobalNumber, Tensor]:

@@ -21,12 +21,13 @@ class PaddedBatch:
     """Treat the likelihoods of pictures of several sizes as one, of frames of a common size."""
 
     def __init__(self, likelihoods: Sequence[Likelihood], sources: Sequence[Tensor], multiple: int) -> None:
-        """
+        """Take the likelihoods and the sizes of their pictures.
+
         Args:
             likelihoods: one for each size.
             sources: a source of each, (B, 1, H, W), for its size.
-            multiple: of which the frames' height and width are multiples; see `Prior`. All sizes
-                have to come to the same frame.
+            multiple: number of pixels that the frames' height and width are multiples of; see `Prior`. All
+                sizes have to come to the same frame.
         """
         self.likelihoods = likelihoods
         self.paddings = [
@@ -36,6 +37,7 @@ class PaddedBatch:
 
     @property
     def start(self) -> Tensor | None:
+        """Return the starts as frames; None if a likelihood has none."""
         starts = [likelihood.start for likelihood in self.likelihoods]
         known = [start for start in starts if start is not None]
         return self.framed(known) if len(known) == len(starts) else None

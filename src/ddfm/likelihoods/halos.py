@@ -1,6 +1,6 @@
 """Find where an unfocused light spills over what another source shows sharply.
 
-A lamp that is out of focus is a disc, whose border is sharper than the dark around the lamp that is in focus.
+A lamp out of focus is a disc. Its border is sharper than the dark around the lamp that is in focus.
 By sharpness alone the disc would win there, as a ring around the lamp. But lamps are brighter than white:
 what is clipped where they are sharp comes to light where they are spread. So around what is white, a source
 that is the brighter one on the whole, and here, spills.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.pictures.pyramid import reduce, smooth
 
 WHITE = 0.8  # luminance, of 1, from which on a light may have been clipped
 REACH = 15  # pixels of the half-size picture from a light that its disc may reach
@@ -31,16 +31,6 @@ def spilled(x: Tensor) -> Tensor:
     disc = light.expand_as(here).to(half)
     for _ in range(REACH):  # from the light outwards, as far as this source is the brighter one
         disc = F.max_pool2d(disc, 3, 1, 1) * (here | light)
-    whole = _smooth(half)
+    whole = smooth(half, AROUND)
     brighter = ((whole - whole.amin(1, keepdim=True)) / SPILT - 1).clamp(0, 1)
     return F.max_pool2d(disc * here, 2 * BORDER + 1, 1, BORDER) * brighter
-
-
-def _smooth(x: Tensor) -> Tensor:
-    sizes = []
-    for _ in range(AROUND):
-        sizes.append(size(x))
-        x = reduce(x)
-    for before in reversed(sizes):
-        x = expand(x, before)
-    return x

@@ -1,4 +1,4 @@
-"""A likelihood that knows what each source has to say: docs/algorithm.md, "form ddfm".
+"""A likelihood that knows what each source has to say: docs/research/algorithm.md, "form ddfm".
 
 The paper's hierarchical model (Gaussians whose variances are latent, EM) with two changes. It is laid
 on the intensities *and* on the bands of a Laplacian pyramid, instead of the intensities alone; and the
@@ -57,7 +57,8 @@ class HierarchicalLikelihood:
         steady: Steady = as_it_is,
         shown: Sequence[Tensor] | None = None,
     ) -> None:
-        """
+        """Weigh the sources against each other, in intensities and in each band of details.
+
         Args:
             sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
             noise: standard deviation of what noise is left in each, in the same units, (B,).
@@ -82,15 +83,16 @@ class HierarchicalLikelihood:
 
     @cached_property
     def start(self) -> Tensor:
+        """Return the luminance that the sources alone give."""
         return self.solve(self.intensities.mean(self.intensities.weight))
 
     def rectify(self, f0: Tensor) -> Tensor:
-        """One EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out (eq. 13)."""
+        """Do one EM iteration on the luminance of f0 (B, C, H, W), C = 1 or 3; same shape out (eq. 13)."""
         luma = luminance(f0)
         return f0 + (self.solve(luma) - luma) / (1 + ETA)
 
     def solve(self, f: Tensor) -> Tensor:
-        """What the sources say, given the current f for the E-step; both (B, 1, H, W)."""
+        """Return what the sources say, given the current f for the E-step; both (B, 1, H, W)."""
         coarsest = self.intensities.fuse(f)
         for _ in self.bands:
             coarsest = reduce(coarsest)
@@ -105,20 +107,21 @@ class HierarchicalLikelihood:
         return bounded(made, self.low, self.high, self.task.overshoot)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        """See `ddfm.likelihoods.base.Likelihood.finish`."""
         return finished(luma, self.task, stretch, self.together, self.steady, (self.low, self.high))
 
     def choice(self) -> Tensor:
-        """How far each source is what explains the intensities, (B, K, H, W): weights for their chroma."""
+        """Return how far each source explains the intensities, (B, K, H, W): weights for their chroma."""
         weight = self.intensities.weight[:, : self.sources]
         return expand(weight, size(self.low)).clamp_min(LEAST_CHROMA)
 
 
 def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """E-step: the candidates' expected precisions, made to sum to one (eq. 8).
+    """Return the candidates' expected precisions, made to sum to one: the E-step (eq. 8).
 
-    E[1/v_k], up to a factor that all k share, of a latent variance v_k with an inverse gamma prior of
-    scale n/2 ``scale / weight``, shared in a neighbourhood of n pixels, given how far the current f is
-    from candidate k there.
+    They are E[1/v_k], up to a factor that all k share. The latent variance v_k is shared in a neighbourhood
+    of n pixels, and has an inverse gamma prior of scale n/2 ``scale / weight``. It is judged by how far the
+    current f is from candidate k there.
 
     Args:
         candidates: (B, K, H, W).
@@ -135,7 +138,7 @@ def shares(candidates: Tensor, current: Tensor, weight: Tensor, scale: Tensor) -
 
 
 def weighted_sum(share: Tensor, x: Tensor) -> Tensor:
-    """Of the channels of x, (B, K, H, W), by shares at half the resolution; (B, 1, H, W)."""
+    """Sum the channels of x, (B, K, H, W), by shares at half the resolution; (B, 1, H, W)."""
     return expand(share, size(x)).mul_(x).sum(1, keepdim=True)
 
 
@@ -187,11 +190,11 @@ class Intensities:
         return intensities, trust, together
 
     def fuse(self, current: Tensor) -> Tensor:
-        """One EM iteration, given the current f, (B, 1, H, W); same shape out."""
+        """Do one EM iteration, given the current f, (B, 1, H, W); same shape out."""
         return self.mean(shares(self.candidates, current, self.weight, self.scale))
 
     def mean(self, share: Tensor) -> Tensor:
-        """M-step: the candidates' mean with those shares, (B, 1, H, W), eq. 9."""
+        """Return the candidates' mean with those shares, (B, 1, H, W): the M-step (eq. 9)."""
         return weighted_sum(share, self.candidates)
 
 
@@ -235,12 +238,12 @@ def salience(x: Tensor, local: Tensor, centre: Tensor, noise: Tensor, task: Task
 
 
 def sharpest(x: Tensor, noise: Tensor, firmness: float) -> Tensor:
-    """How far each source (B, K, H, W) is the sharpest one, 1 where it is, (B, K, h, w), eq. 16 to 18.
+    """Return how far each source (B, K, H, W) is the sharpest, 1 where it is, (B, K, h, w), eq. 16 to 18.
 
     The energy of the finest bands, less what noise of that variance (B, K, 1, 1) contributes, averaged over
     ever larger windows, is sharpness: fine windows put the borders where they are. The choice of the next
-    coarser window counts as much as some energy, and so decides where finer ones have seen less, so that
-    flat regions go with what surrounds them. Of the energy itself a share is handed on: beside a sharp edge
+    coarser window counts as much as some energy. It decides where finer ones have seen less, so that flat
+    regions go with what surrounds them. Of the energy itself a share is handed on: beside a sharp edge
     its blurred copy has more of it in fine windows; but texture far away does not outvote weaker texture
     here. Last, the light of lamps that spills over is no sharpness, however sharp its border (`halos`).
     """
@@ -300,7 +303,7 @@ class Band:
         )
 
     def fuse(self, current: Tensor, acutance: float, most: float = MAX_GAIN) -> Tensor:
-        """One EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
+        """Do one EM iteration, given the band of the current f, (B, 1, h, w); same shape out."""
         share = shares(self.x, current, self.weight, self.scale)
         # M-step: the mean that those precisions give (eq. 9).
         d = weighted_sum(share, self.x)

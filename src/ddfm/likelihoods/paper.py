@@ -1,13 +1,13 @@
 """The EM step of the paper.
 
-DDFM (Zhao et al., ICCV 2023) splits the L1 distance of the fused image f to an infrared source i and
-a visible source v into x = f - v and y = i - v, so that it reads |y - x| + |x|, and writes each term
-as a Gaussian with a latent exponential variance per pixel:
+DDFM (Zhao et al., ICCV 2023) measures the L1 distance of the fused image f to an infrared source i and a
+visible source v. With x = f - v and y = i - v it reads |y - x| + |x|. Each term is written as a Gaussian with
+a latent exponential variance per pixel:
 
     y | x, m ~ N(x, m),  m ~ Exp(gamma)        x | n ~ N(0, n),  n ~ Exp(rho)
 
-with gamma and rho the means of the exponentials. EM alternates the expected precisions of both
-(E-step) with the minimiser of the quadratic that they leave, smoothed by psi |grad x|^2 (M-step).
+with gamma and rho the means of the exponentials. The E-step takes the expected precisions of both. The M-step
+minimises the quadratic that they leave, smoothed by psi |grad x|^2. EM alternates the two.
 
 All images are in [-1, 1], shape (B, 1, H, W); what is one number an image has shape (B, 1, 1, 1).
 """
@@ -30,14 +30,14 @@ EPSILON = 1e-3
 def e_step(
     x: Tensor, y: Tensor, gamma: Tensor, rho: Tensor, epsilon: float = EPSILON
 ) -> tuple[Tensor, Tensor]:
-    """Expected precisions m_bar = E[1/m] and n_bar = E[1/n] per pixel (paper, eq. 16 to 20)."""
+    """Return the expected precisions m_bar = E[1/m] and n_bar = E[1/n] per pixel (paper, eq. 16 to 20)."""
     m_bar = (2 / (gamma * ((x - y) ** 2 + epsilon**2))).sqrt()
     n_bar = (2 / (rho * (x**2 + epsilon**2))).sqrt()
     return m_bar, n_bar
 
 
 def update_scales(m_bar: Tensor, n_bar: Tensor, gamma: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
-    """New gamma and rho: image means of the expected variances E[m] and E[n]."""
+    """Return the new gamma and rho: image means of the expected variances E[m] and E[n]."""
     image = (1, 2, 3)
     gamma = (1 / m_bar + gamma / 2).mean(image, keepdim=True)
     rho = (1 / n_bar + rho / 2).mean(image, keepdim=True)
@@ -47,7 +47,7 @@ def update_scales(m_bar: Tensor, n_bar: Tensor, gamma: Tensor, rho: Tensor) -> t
 def m_step(
     x: Tensor, y: Tensor, m_bar: Tensor, n_bar: Tensor, u: Tensor, psi: float = PSI, eta: float = ETA
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One round of half-quadratic splitting, k ~ x and u ~ grad k; returns x, k, u.
+    """Do one round of half-quadratic splitting, k ~ x and u ~ grad k; return x, k, u.
 
     Each line is the exact minimiser over one variable, the others fixed, of
 
@@ -62,18 +62,18 @@ def m_step(
 
 
 def gradient(image: Tensor) -> Tensor:
-    """Forward differences along rows and columns, circular: (B, 1, H, W) to (B, 2, H, W)."""
+    """Return forward differences along rows and columns, circular: (B, 1, H, W) to (B, 2, H, W)."""
     return torch.cat([image.roll(-1, -1) - image, image.roll(-1, -2) - image], 1)
 
 
 def divergence(field: Tensor) -> Tensor:
-    """Adjoint of `gradient`: (B, 2, H, W) to (B, 1, H, W)."""
+    """Apply the adjoint of `gradient`: (B, 2, H, W) to (B, 1, H, W)."""
     horizontal, vertical = field.split(1, 1)
     return (horizontal.roll(1, -1) - horizontal) + (vertical.roll(1, -2) - vertical)
 
 
 def solve_screened_poisson(image: Tensor) -> Tensor:
-    """(1 + grad^T grad)^-1 image, by FFT."""
+    """Return (1 + grad^T grad)^-1 image, by FFT."""
     height, width = image.shape[-2:]
     rows = torch.fft.fftfreq(height, device=image.device, dtype=image.dtype)[:, None]
     columns = torch.fft.rfftfreq(width, device=image.device, dtype=image.dtype)[None]
@@ -92,6 +92,7 @@ class PaperLikelihood:
         self.u = torch.zeros_like(gradient(visible))
 
     def rectify(self, f0: Tensor) -> Tensor:
+        """See `ddfm.likelihoods.base.DataTerm.rectify`."""
         luma = luminance(f0)
         x = luma - self.v
         m_bar, n_bar = e_step(x, self.y, self.gamma, self.rho)
@@ -100,4 +101,5 @@ class PaperLikelihood:
         return f0 + (self.v + x - luma)
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        """See `ddfm.likelihoods.base.Likelihood.finish`."""
         return ((luma + 1) / 2).clamp(0, 1)

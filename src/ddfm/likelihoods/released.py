@@ -10,7 +10,7 @@ from ddfm.likelihoods.paper import ETA, PSI, divergence, gradient, solve_screene
 
 
 class ReleasedLikelihood:
-    """What the authors' released code computes, for comparison; it departs from the paper.
+    """Compute what the authors' released code does, for comparison; it departs from the paper.
 
     - The sources are exchanged: its I is the visible image, its V the infrared one.
     - x is mirrored about the mean of the sources: it returns I - X, not V + X.
@@ -29,13 +29,14 @@ class ReleasedLikelihood:
         self.u = torch.zeros_like(gradient(visible))
 
     def rectify(self, f0: Tensor) -> Tensor:
+        """See `ddfm.likelihoods.base.DataTerm.rectify`."""
         weights = f0.new_tensor((65.481, 128.553, 24.966)).reshape(1, 3, 1, 1)
         studio = ((f0 * weights).sum(1, keepdim=True) + 16) / 255
         # A change of studio Y by d, its chroma kept, changes each of R, G, B by 255/219 d.
         return f0 + 255 / 219 * (self.rectify_luminance(studio) - studio)
 
     def rectify_luminance(self, f: Tensor) -> Tensor:
-        """The released EM iteration (golden/em_released.npz)."""
+        """Do the released EM iteration on a luminance, (B, 1, H, W)."""
         x, y = f - self.v, self.i - self.v
         m_bar = (2 / (self.tau_a * (y - x + 1e-6) ** 2)).sqrt()
         n_bar = (2 / (self.tau_b * (x**2 + 1e-6))).sqrt()
@@ -49,6 +50,7 @@ class ReleasedLikelihood:
         return self.i - x
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
+        """See `ddfm.likelihoods.base.Likelihood.finish`."""
         if not stretch:
             return ((luma + 1) / 2).clamp(0, 1)
         low, high = luma.amin((1, 2, 3), keepdim=True), luma.amax((1, 2, 3), keepdim=True)

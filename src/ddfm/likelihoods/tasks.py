@@ -93,7 +93,7 @@ class Task:
 
     @property
     def mixing(self) -> float:
-        """How far the balance leaves room for mixtures of sources: 1 in the middle, 0 at the ends."""
+        """Return how far the balance leaves room for mixtures of sources: 1 in the middle, 0 at the ends."""
         return 4 * self.balance * (1 - self.balance)
 
 

@@ -2,8 +2,8 @@
 
 What it says of a pixel depends on its neighbourhood, and on a few numbers about the whole picture. These
 are found first; then each part is computed with so much around it that no pixel of the part itself can
-tell. So the result is that of one piece, to rounding, and memory grows by a few planes of the picture
-where the likelihood in one piece needs some thirty (benchmarks/large.py).
+tell. So the result is that of one piece, to rounding. Memory grows by a few planes of the picture; the
+likelihood in one piece needs some thirty (benchmarks/large.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Part = tuple[EllipsisType, slice, slice]
 
 
 def is_large(height: int, width: int) -> bool:
-    """Whether a picture has more than one part."""
+    """Tell whether a picture has more than one part."""
     return max(height, width) > SIDE
 
 
@@ -47,7 +47,8 @@ class TiledLikelihood:
         steady: Steady = as_it_is,
         shown: Sequence[Tensor] | None = None,
     ) -> None:
-        """
+        """Find the numbers about the whole picture, and the start.
+
         Args:
             sources: two or more luminances, each (B, 1, H, W) in [-1, 1].
             noise: standard deviation of what noise is left in each, in the same units, (B,).
@@ -78,7 +79,7 @@ class TiledLikelihood:
         return self._stitched(lambda likelihood, part: likelihood.choice())
 
     def _stitched(self, function: Callable[[HierarchicalLikelihood, Part], Tensor]) -> Tensor:
-        """What ``function`` makes of each part's likelihood, without the margins, (B, C, H, W)."""
+        """Return what ``function`` makes of each part's likelihood, without the margins, (B, C, H, W)."""
         height, width = self.sources[0].shape[-2:]
         scales = max(len(self.task.acutance), FOCUS_SCALES if self.task.sharpness else 0)
         coarsest = 2**scales  # pixels; parts start at multiples of it, since pyramids are not shift-invariant
@@ -103,7 +104,7 @@ class TiledLikelihood:
 def whole_numbers(
     sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
 ) -> dict[GlobalNumber, Tensor]:
-    """The numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``."""
+    """Return the numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``."""
     means = torch.cat([source.mean((1, 2, 3), keepdim=True) for source in sources], 1)
     centre = means.mean(1, keepdim=True)
     energies = [(reduce(source) - centre).square().mean((1, 2, 3), keepdim=True) for source in sources]

@@ -3,8 +3,8 @@
 Each step is behind a gate, so that a clean source passes unchanged and costs milliseconds:
 
 - `remove_stripes` removes what the readout of thermal cameras adds to columns and rows.
-- `posterior_mean`, the mean of the clean image given the noisy one under a diffusion prior, removes
-  white noise, whose level `estimate_noise` finds, and traces of JPEG compression, to which
+- `posterior_mean` is the mean of the clean image given the noisy one, under a diffusion prior. It removes
+  white noise, whose level `estimate_noise` finds. It also removes traces of JPEG compression, to which
   `quantisation_step` gives a level.
 - `posterior_mean_of_camera` removes noise that depends on intensity, or that neighbours share, as
   `measure_camera_noise` finds it.

@@ -22,10 +22,10 @@ GRID_GATE = 0.7
 def quantisation_step(luma: Tensor) -> Tensor:
     """Return the step of the grid that JPEG left in the low frequencies, per image, in 8-bit grey levels.
 
-    JPEG leaves cosine coefficients of 8x8 blocks that are multiples of one number for each frequency, as long
-    as the image is not changed (Fan & de Queiroz 2003, "Identification of bitmap compression history"). A
-    step t is found if the mean of cos(2 pi c / t) is near 1 over all coefficients c outside +-t/4; without a
-    grid it is about 0 or below.
+    JPEG rounds the cosine coefficients of 8x8 blocks to multiples of one number for each frequency. They stay
+    so as long as the image is not changed (Fan & de Queiroz 2003, "Identification of bitmap compression
+    history"). A step t is found if the mean of cos(2 pi c / t) is near 1 over all coefficients c outside
+    +-t/4; without a grid it is about 0 or below.
 
     Args:
         luma: shape (B, 1, H, W).

@@ -28,6 +28,7 @@ OUTLIER = 4  # standard deviations from the fit, from which on a difference has 
 SCENE_STD = GREY_LEVEL  # by which the mean difference of neighbouring columns changes with the scene
 NOISE_SHARE = 0.02  # of the noise's variance, by which noise adds to that change
 MEAN_STEPS = 3  # iterations of the biweight mean, which starts close to it, at the median
+LEAST_MISFIT = 1e-9  # where most differences agree to the bit, as in drawn pictures, the others are outliers
 LEAST_WEIGHT = 1e-3  # rows; keeps a column without any usable row from dividing by 0
 
 
@@ -105,7 +106,7 @@ def column_offsets(image: Tensor, sigma: float, deviation: float) -> Tensor:
         for k, difference in zip(lags, differences, strict=True):
             variance = k * (SCENE_STD**2 + NOISE_SHARE * sigma**2) + 2 * sigma**2 / height
             error = difference - (offsets[k:] - offsets[:-k])
-            misfit = STD_OF_MEDIAN * float(error.abs().median())
+            misfit = max(STD_OF_MEDIAN * float(error.abs().median()), LEAST_MISFIT)
             bound = OUTLIER * (misfit if iteration == 0 else math.sqrt(misfit**2 + variance))
             weight = (1 - (error / bound) ** 2).clamp_min(0) ** 2 / (variance * len(lags))
             column = torch.arange(width - k, device=image.device)

@@ -58,6 +58,17 @@ def compose(bands: list[Tensor], image: Tensor) -> Tensor:
     return image
 
 
+def smooth(image: Tensor, levels: int) -> Tensor:
+    """Average over a neighbourhood: `reduce` that many times, then `expand` to the size it had."""
+    sizes = []
+    for _ in range(levels):
+        sizes.append(size(image))
+        image = reduce(image)
+    for before in reversed(sizes):
+        image = expand(image, before)
+    return image
+
+
 def size(image: Tensor) -> tuple[int, int]:
     """Return height and width."""
     return image.shape[-2], image.shape[-1]

@@ -40,7 +40,7 @@ WHOLE_SHARE, SHARE = (
 
 
 @dataclass(frozen=True)
-class Prior:
+class DiffusionPrior:
     """An unconditional diffusion model of images in [-1, 1], shape (B, C, H, W), C = 1 or 3.
 
     Attributes:
@@ -110,7 +110,7 @@ class Prior:
 
     def to(
         self, device: torch.device | str, dtype: torch.dtype = torch.float32, backend: str = "torch"
-    ) -> Prior:
+    ) -> DiffusionPrior:
         """Return this prior computing in ``dtype`` on ``device``: itself, or a copy if that is a change.
 
         A copy, because weights rounded to bfloat16 cannot be rounded back. Inputs and outputs of the
@@ -130,7 +130,7 @@ class Prior:
                 network = copy.deepcopy(network).to(device=device, dtype=dtype)
         return replace(self, network=network, exported=exported)
 
-    def for_tiles(self, tile: Tile, height: int, width: int) -> Prior:
+    def for_tiles(self, tile: Tile, height: int, width: int) -> DiffusionPrior:
         """Return this prior with tiles of that side; "off" for none.
 
         "auto" is for pictures of that size: none up to `WHOLE` pixels a side, the largest of `TILES` beyond,
@@ -246,7 +246,7 @@ class Evaluated(Protocol):
 def predict(network: Evaluated, x: Tensor, told: Tensor | float, pixel_unshuffle: int) -> Tensor:
     """Return the network's prediction for x, shape of ``x`` (a learned variance, if any, is dropped).
 
-    For ``told`` see `Prior.told`: scalar or shape (B,).
+    For ``told`` see `DiffusionPrior.told`: scalar or shape (B,).
     """
     if isinstance(told, Tensor):
         t = told.to(x.device, torch.float32).reshape(-1).expand(len(x))

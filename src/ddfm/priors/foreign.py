@@ -110,5 +110,6 @@ class DiffusersUNet(nn.Module):
         (folder / "config.json").write_text(json.dumps(self.as_json(), indent=2, sort_keys=True) + "\n")
 
 
-# A prior's network. It takes images and what `Prior.told` says of their noise, and returns its prediction.
+# A prior's network. It takes images and what `DiffusionPrior.told` says of their noise, and returns its
+# prediction.
 Network = UNet | PlainUNet | DiffusersUNet

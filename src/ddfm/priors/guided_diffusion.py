@@ -19,7 +19,7 @@ from ddfm.formats.atomic import prepare_folder
 from ddfm.formats.files import decoding, entries, exists, read_text
 from ddfm.formats.paths import check_name
 from ddfm.formats.tensors import load_tensors
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.network import UNet, check_finite, misfits
 from ddfm.priors.network_config import Foreign, read_unet_config
 from ddfm.priors.saving import save_whole
@@ -86,8 +86,8 @@ class FlatLoader(yaml.SafeLoader):
 def network_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of the `UNetConfig` with the given guided-diffusion configuration.
 
-    Raises InputError for class-conditional networks and for attention given by a number of heads
-    instead of channels a head, which diffusers' format has no field for, and for malformed values.
+    Raises InputError for class-conditional networks and for malformed values. Attention given by a number of
+    heads instead of channels a head is refused, too: diffusers' format has no field for it.
     """
     if config["class_cond"]:
         raise InputError("class_cond: true; a class-conditional network cannot serve as a prior")
@@ -251,7 +251,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None) -> Prior:
+def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None) -> DiffusionPrior:
     """Read a guided-diffusion checkpoint as a prior; its tensors are mapped from disk, not copied.
 
     Without ``config`` it is read from a .json, .yaml or .yml file of the checkpoint's name beside it, or
@@ -278,10 +278,12 @@ def read_guided_diffusion(checkpoint: Path, config: dict[str, Any] | None = None
     check_finite(converted, checkpoint)
     network.load_state_dict(converted, assign=True)
     network.eval().requires_grad_(False)
-    return Prior(network, NoiseSchedule(), name=str(checkpoint), folder=checkpoint.parent)
+    return DiffusionPrior(network, NoiseSchedule(), name=str(checkpoint), folder=checkpoint.parent)
 
 
-def convert_guided_diffusion(checkpoint: Path, folder: Path, config: dict[str, Any] | None = None) -> Prior:
+def convert_guided_diffusion(
+    checkpoint: Path, folder: Path, config: dict[str, Any] | None = None
+) -> DiffusionPrior:
     """Write a guided-diffusion checkpoint as a prior folder, whole or not at all; returns the prior.
 
     Raises InputError as `read_guided_diffusion` does, or if the folder exists and holds something.

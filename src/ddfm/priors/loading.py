@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.formats.files import read_json
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.network import WEIGHTS, UNet, check_finite, current_names, misfits
 from ddfm.priors.network_config import Foreign, read_unet_config
 from ddfm.priors.plain import CLASS_NAME, PlainUNet, read_plain_config
@@ -57,14 +57,15 @@ logger = logging.getLogger("ddfm")
 
 
 @stage("load prior")
-def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
+def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> DiffusionPrior:
     """Load a prior by whatever names it.
 
     Args:
-        name_or_path: a bundled prior's name, a folder in diffusers' format, a .safetensors file in such
-            a folder, an OpenAI guided-diffusion checkpoint (.pt, with its configuration beside it as
-            .json, .yaml or .yml, or else taken for the 256x256 unconditional one), or the id of a
-            model on the Hugging Face hub ("google/ddpm-church-256"), fetched once and then cached.
+        name_or_path: a bundled prior's name, a folder in diffusers' format, or a .safetensors file in such
+            a folder. It may also be an OpenAI guided-diffusion checkpoint, .pt, with its configuration
+            beside it as .json, .yaml or .yml. Without one it is taken for the 256x256 unconditional model.
+            Last, it may be the id of a model on the Hugging Face hub ("google/ddpm-church-256"), which is
+            fetched once and then cached.
 
     Raises:
         InputError: naming what is missing, damaged or of a kind that cannot serve as a prior. Weights
@@ -75,7 +76,7 @@ def load_prior(name_or_path: str | os.PathLike[str] = "natural") -> Prior:
     return prior
 
 
-def _read_prior(name: str, path: Path) -> Prior:
+def _read_prior(name: str, path: Path) -> DiffusionPrior:
     if name in bundled_priors():
         with as_file(files("ddfm") / "assets" / name) as folder:
             return _load_folder(folder, name)
@@ -161,7 +162,7 @@ def _cached() -> list[str]:
     return sorted(hub_ids)
 
 
-def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
+def _load_folder(folder: Path, name: str, weights: str | None = None) -> DiffusionPrior:
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     schedule = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
     for needed in (unet / "config.json", schedule / "scheduler_config.json"):
@@ -170,7 +171,7 @@ def _load_folder(folder: Path, name: str, weights: str | None = None) -> Prior:
     network = _load_network(unet, weights)
     unshuffle = _pixel_unshuffle(folder / "prior.json")
     noise = NoiseSchedule.read(schedule / "scheduler_config.json")
-    prior = Prior(network, noise, unshuffle, name, folder=folder)
+    prior = DiffusionPrior(network, noise, unshuffle, name, folder=folder)
     _check(prior, folder)
     return prior
 
@@ -245,7 +246,7 @@ def _pixel_unshuffle(path: Path) -> int:
     return value
 
 
-def _check(prior: Prior, folder: Path) -> None:
+def _check(prior: DiffusionPrior, folder: Path) -> None:
     config = prior.network.config
     if config.in_channels not in (prior.pixel_unshuffle**2, 3 * prior.pixel_unshuffle**2):
         raise InputError(

@@ -8,12 +8,12 @@ from safetensors import SafetensorError
 
 from ddfm.errors import InputError, reason_of
 from ddfm.formats.atomic import explained, partial_folder, sync_all, whole_folder
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 
 LAST = "config.json"  # without which a folder is no prior
 
 
-def save_whole(prior: Prior, folder: Path) -> None:
+def save_whole(prior: DiffusionPrior, folder: Path) -> None:
     """Write a prior's folder whole; in a folder that is there already, its files, each whole.
 
     Raises InputError if it cannot be written.

@@ -4,7 +4,7 @@
     registration.check("thermal.png", "visible.png")  # InputError if it is doubtful
     aligned = registration.warp(thermal, visible)
 
-`alignment` finds the alignment, and `orientation` says what it compares. docs/registration.md has
+`alignment` finds the alignment, and `orientation` says what it compares. docs/use/registration.md has
 measurements.
 """
 
@@ -62,8 +62,8 @@ class Registration:
         model: ``"affine"``, ``"homography"`` or ``"dense"``.
         matrix: the affine map or homography, from pixel coordinates (x, y, 1) of the fixed picture to those
             of the moving one; for the model dense, the affine map that the bending started from.
-        confidence: within [0, 1], the share of the fixed picture whose neighbourhoods ask, each of itself,
-            for this alignment rather than for another one near it, beyond what its parameters can force.
+        confidence: within [0, 1], a share of the fixed picture, beyond what the model's parameters can force.
+            Its neighbourhoods ask, each of itself, for this alignment rather than for another one near it.
         shown: (H, W) bool, what of the fixed picture the moving one covers.
     """
 
@@ -116,8 +116,8 @@ def register(
     Args:
         moving: (H', W', 1 or 3) in [0, 1].
         fixed: (H, W, 1 or 3) in [0, 1].
-        model: ``"affine"``, ``"homography"`` (eight parameters, for a plane or a far scene) or ``"dense"``
-            (an affine map and a smooth field on top, for lenses and for parallax).
+        model: ``"affine"``, ``"homography"`` or ``"dense"``. A homography has eight parameters, for a plane
+            or a far scene. A dense one is an affine map and a smooth field on top, for lenses and parallax.
         one_camera: whether both come from one camera, as exposures and focus stacks do. Then features are
             matched, which is exact to fractions of a pixel; what has too few is aligned as any sensors.
 

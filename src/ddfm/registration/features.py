@@ -2,9 +2,10 @@
 
 Pictures of one camera show the same corners and blobs, whatever their exposure and focus. So features are
 found and matched (SIFT, Lowe, IJCV 2004), in pictures whose local contrast is made alike. The map is that of
-the most matches (MAGSAC++, Barath et al., CVPR 2020). Things that move have few of them, and no say. Pictures
-of one brightness, as those of a focus stack, are then fitted to each other themselves (ECC, Evangelidis and
-Psarakis, TPAMI 2008), since what is out of focus has few features, and those not quite in place.
+the most matches (MAGSAC++, Barath et al., CVPR 2020). Things that move have few of them, and no say.
+
+What is out of focus has few features, and those not quite in place. So pictures of one brightness, as those
+of a focus stack, are then fitted to each other themselves (ECC, Evangelidis and Psarakis, TPAMI 2008).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Where two pictures of different sensors agree: the orientation of their edges.
 
 Most sensors see the edge between two things. But infrared and visible light differ in which side is the
-brighter one, and by how much. What is compared is therefore the direction of the gradient g, doubled so that
-a gradient and its negative are the same (normalised gradient fields, Haber and Modersitzki, Methods of
-Information in Medicine 2007; orientation correlation, Fitch et al., BMVC 2002):
+brighter one, and by how much. So the direction of the gradient g is compared. Its angle is doubled, which
+makes a gradient and its negative the same. These are normalised gradient fields (Haber and Modersitzki,
+Methods of Information in Medicine 2007), or orientation correlation (Fitch et al., BMVC 2002):
 
     z = (g_x + i g_y)^2 / (|g|^2 + e^2),  with e^2 the mean of |g|^2 around the pixel
 
 Two fields agree by Re sum z_a conj(z_b). Where their orientations have nothing to do with each other, this
-sum has mean 0 and variance 1/2 sum |z_a|^2 |z_b|^2, so that agreements are given in units of chance.
+sum has mean 0 and variance 1/2 sum |z_a|^2 |z_b|^2. So agreements are given in units of chance.
 """
 
 from __future__ import annotations

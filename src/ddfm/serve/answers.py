@@ -52,6 +52,8 @@ def describe(job: Job, store: Store, threads: int) -> JobAnswer:
         # The worker knows how many threads it had, and what kind of file came out.
         made = job.result or {}
         output = str(made.get("file", "fused.png"))
+        if output.endswith(".zip"):  # of what the command writes as a folder
+            output = output.removesuffix(".zip")
         names = [source.name for source in sources]
         command = command_line(
             FusionOptions.model_validate(options), names, output, made.get("threads", threads)

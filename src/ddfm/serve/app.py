@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from ddfm.formats.limits import set_max_pixels
 from ddfm.serve import problems
 from ddfm.serve.answers import JobAnswer
+from ddfm.serve.content import quiet_pydicom
 from ddfm.serve.folders import Folders
 from ddfm.serve.guard import Guard
 from ddfm.serve.monitoring import Monitor
@@ -28,12 +29,23 @@ FUSION_BODY = {
     "type": "object",
     "required": ["files"],
     "properties": {
-        "files": {"type": "array", "items": FILE, "minItems": 2, "description": "The sources, in order."},
+        "files": {
+            "type": "array",
+            "items": FILE,
+            "minItems": 1,
+            "description": "The sources, in order. A thermal camera's own file may be both; the files of a "
+            "DICOM series are one, wherever they stand, under the name of the folder that their names have.",
+        },
         "options": {
             "type": "string",
             "contentMediaType": "application/json",
             "description": "JSON; see FusionOptions.",
-            "examples": ['{"balance": 0.3, "seed": 7}'],
+            "examples": [
+                '{"balance": 0.3, "seed": 7}',
+                '{"task": "infrared", "range": [[7000, 8500], null], "deblur": [1.5, 0]}',
+                '{"task": "exposure", "deghost": "off", "source_map": true}',
+                '{"palette": "iron", "annotate": true, "range": [[20, 40]], "temperatures": true}',
+            ],
         },
     },
 }
@@ -70,6 +82,7 @@ PROBLEM = {
 def create_app(settings: Settings) -> Any:
     """Return the ASGI application; its workers start and end with it. Raises InputError."""
     set_max_pixels(settings.max_pixels)
+    quiet_pydicom()
     folders = Folders(settings.data)
     lock = folders.lock()
     store = Store(folders.database)
@@ -139,9 +152,15 @@ def add_fusions(app: FastAPI, service: Service) -> None:
     )  # fmt: skip
     routes: tuple[tuple[str, Any, dict[int | str, dict[str, Any]]], ...] = (
         ("/events", service.events, pictures("text/event-stream")),
-        ("/result", service.result, pictures("image/png", "image/tiff", "application/octet-stream")),
+        (
+            "/result",
+            service.result,
+            pictures("image/png", "image/tiff", "application/zip", "application/octet-stream"),
+        ),
         ("/preview", service.live_preview, png),
         ("/uncertainty", service.uncertainty, pictures("image/tiff")),
+        ("/source-map", service.source_map, png),
+        ("/temperatures", service.temperatures, pictures("image/tiff")),
         ("/views/{name}", service.view, png),
     )
     for path, function, answers in routes:

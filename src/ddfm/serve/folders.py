@@ -16,7 +16,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 ID = re.compile(r"[0-9a-f]{32}")
-VIEWS = re.compile(r"(fused|source-[1-9][0-9]?|uncertainty)")
+VIEWS = re.compile(r"^(fused|source-[1-9][0-9]?|source-map|uncertainty)$")
 
 
 class Folders:

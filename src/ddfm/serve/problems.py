@@ -18,6 +18,8 @@ from ddfm.errors import one_line
 MEDIA_TYPE = "application/problem+json"
 MOST_CHARACTERS = 400
 HINT = re.compile(r"; ddfm --max-pixels.*$")  # what only the operator could do
+ROOTS = ("body", "query", "path", "header")
+KIND = re.compile(r"[\[(]")  # in pydantic's names for the kinds of a value, such as list[float]
 OPTION = re.compile(r"(?<![\w-])--([a-z])")  # the command line's way to write an option
 
 
@@ -72,8 +74,13 @@ def install(app: FastAPI) -> None:
 
 
 def validation_detail(errors: Any) -> str:
-    """Return the first error of pydantic's list in one line: where, and what."""
-    first = errors[0]
-    places = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    """Return the first error of pydantic's list in one line: where, and what.
+
+    A value that may be of several kinds has an error for each. The deepest is of the kind that was meant.
+    """
+    at = [part for part in errors[0]["loc"] if part not in ROOTS]
+    alike = [error for error in errors if not at or at[0] in error["loc"]]
+    found = max(alike, key=lambda error: len(error["loc"]))
+    places = [str(part) for part in found["loc"] if part not in ROOTS and not KIND.search(str(part))]
     place = one_line(".".join(places))[:80]
-    return one_line(f"{place}: {first['msg']}" if place else first["msg"])[:MOST_CHARACTERS]
+    return one_line(f"{place}: {found['msg']}" if place else found["msg"])[:MOST_CHARACTERS]

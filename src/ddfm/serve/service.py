@@ -13,7 +13,6 @@ import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -24,16 +23,15 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response, StreamingResponse
 
-from ddfm.errors import InputError
-from ddfm.serve import uploads
 from ddfm.serve.answers import EXAMPLE_ID, JobAnswer, describe
-from ddfm.serve.content import Content, inspect
+from ddfm.serve.content import THERMAL, Content
 from ddfm.serve.feed import Feed
-from ddfm.serve.folders import Folders, size_of
-from ddfm.serve.problems import Problem, for_clients, validation_detail
-from ddfm.serve.requests import FusionOptions, bundled_priors, parse_options
+from ddfm.serve.folders import VIEWS, Folders, size_of
+from ddfm.serve.problems import Problem, validation_detail
+from ddfm.serve.receiving import Received, Receiving, no_room
+from ddfm.serve.requests import OUTPUTS, FusionOptions, bundled_priors, parse_options
 from ddfm.serve.settings import Settings
-from ddfm.serve.store import Job, Lane, QueueFullError, Store, new_id
+from ddfm.serve.store import Job, Lane, QueueFullError, Store
 
 HEARTBEAT_SECONDS = 15.0
 PREVIEW_SECONDS = 20.0  # that a slider's picture may take
@@ -61,17 +59,6 @@ class Changes(BaseModel):
     stretch: Literal["auto", "none"] | None = None
 
 
-@dataclass(frozen=True)
-class Received:
-    """Hold an upload whose files have been looked at."""
-
-    id: str
-    folder: Path
-    sources: list[dict[str, Any]]
-    contents: list[Content]
-    fields: dict[str, bytes]
-
-
 class Service:
     """Hold what the routes need; each method that `routes` names is one."""
 
@@ -91,30 +78,42 @@ class Service:
             self.check_fusion(got, options)
             volume = got.contents[0].is_volume
             wanted = {"options": options.stored(), "sources": got.sources, "volume": volume}
-            alike = "" if volume else likeness(options, got.contents)
+            alike = likeness(options, got.contents)
             job = await self.add("fusion", wanted, got, alike, retry_key)
         return self.accepted(job)
 
     def check_fusion(self, got: Received, options: FusionOptions) -> None:
         """Refuse at once what no worker could do. Raises Problem."""
-        count = len(got.sources)
+        count, volume = len(got.sources), got.contents[0].is_volume if got.contents else False
+        thermal = any(content.kind == THERMAL for content in got.contents)
         if set(got.fields) - {"options"}:
             raise Problem(422, "the form has files and, in options, JSON; nothing else is known")
-        if count < 2:
-            raise Problem(422, f"two files or more are needed, {count} came")
+        if count < 2 and not thermal:
+            raise Problem(
+                422, f"two sources or more are needed, {count} came; a thermal camera's own file may be both"
+            )
         if len({content.is_volume for content in got.contents}) > 1:
             raise Problem(422, "either all files are volumes or none is")
         if options.form != "ddfm" and count > 2:
             raise Problem(422, f"form {options.form} is for two sources, {count} came; ddfm takes any number")
-        if options.form != "ddfm" and options.steps == 0:
-            raise Problem(422, f"steps: form {options.form} needs one or more")
-        if options.colour_from is not None and options.colour_from > count:
-            raise Problem(422, f"colour_from: is not within 1 to {count}, the number of a source")
-        for name, levels in (("noise", options.noise), ("deblur", options.deblur)):
-            if isinstance(levels, list) and len(levels) != count:
-                raise Problem(422, f"{name}: {count} numbers are needed, one for each source")
-        if got.contents[0].is_volume and (options.uncertainty or options.register_):
-            raise Problem(422, "volumes are fused without register and without uncertainty")
+        if options.form != "ddfm" and (options.steps == 0 or options.source_map):
+            wrong = "source_map: is for form ddfm" if options.source_map else "steps: one or more are needed"
+            raise Problem(422, f"{wrong}, not for form {options.form}")
+        if options.colour_from is not None and options.colour_from > max(2, count):
+            raise Problem(422, f"colour_from: is not within 1 to {max(2, count)}, the number of a source")
+        for name, levels, needed in (
+            ("noise", options.noise, max(2, count)),
+            ("deblur", options.deblur, max(2, count)),
+            ("range", options.range, count),
+        ):
+            if isinstance(levels, list) and len(levels) != needed:
+                raise Problem(422, f"{name}: has {len(levels)} entries; {needed}, one a source, are needed")
+        if not thermal and (asked := options.thermal):
+            raise Problem(422, f"{asked[0]}: is for thermal cameras' own files, and none came")
+        if volume and (options.uncertainty or options.source_map or options.register_):
+            raise Problem(422, "volumes are fused without register, uncertainty and source_map")
+        if not volume and "window" in (options.range or []):
+            raise Problem(422, "range: window is for volumes; give two numbers, or data")
 
     def fusion(self, id_: JobId) -> JobAnswer:
         """Tell how far a fusion is."""
@@ -178,14 +177,26 @@ class Service:
 
     def uncertainty(self, id_: JobId) -> Response:
         """Hand out how far the luminance can be relied on: a 16-bit TIFF, 65535 for black to white."""
+        return self.other(id_, "uncertainty")
+
+    def source_map(self, id_: JobId) -> Response:
+        """Hand out which source counts most at each pixel: a PNG with a palette, numbers from 1."""
+        return self.other(id_, "source_map")
+
+    def temperatures(self, id_: JobId) -> Response:
+        """Hand out the temperature of each fused pixel: a float TIFF, in degrees Celsius."""
+        return self.other(id_, "temperatures")
+
+    def other(self, id_: str, asked: str) -> Response:
+        """Hand out a file that an option of that name asked for. Raises Problem."""
         self.done(id_, "fusion")
-        path = self.folders.job(id_) / "uncertainty.tif"
-        return self.file(path, "no uncertainty was asked for", download=path.name)
+        path = self.folders.job(id_) / OUTPUTS[asked]
+        return self.file(path, f"no {asked} was asked for", download=path.name)
 
     def view(
         self,
         id_: JobId,
-        name: Annotated[str, PathPart(pattern=r"^(fused|source-[1-9][0-9]?|uncertainty)$")],
+        name: Annotated[str, PathPart(pattern=VIEWS.pattern)],
         slice_: Annotated[int | None, Query(alias="slice", ge=1, le=99_999)] = None,
     ) -> Response:
         """Hand out what a browser can show: source, result or uncertainty, an 8-bit PNG, upright."""
@@ -279,8 +290,9 @@ class Service:
                 if not re.fullmatch(r"[0-9a-f]{32}", fusion):
                     raise Problem(422, "fusion: is no id")
                 of = self.done(fusion, "fusion")
-                if of.request["volume"] or len(of.request["sources"]) != 2:
-                    raise Problem(422, "fusion: pictures of two sources are measured, nothing else")
+                assert of.result
+                if not of.result.get("measurable"):
+                    raise Problem(422, "fusion: pictures of two sources, undrawn, are measured, nothing else")
                 wanted["fusion"] = fusion
             elif len(got.sources) != 3 or any(content.is_volume for content in got.contents):
                 raise Problem(422, "three pictures are needed: a, b and fused, in this order")
@@ -368,9 +380,9 @@ class Service:
         seconds = self.settings.max_queue / 2 * self.store.seconds_a_job() / self.settings.workers
         return Problem(429, "the queue is full", {"Retry-After": str(max(1, min(600, round(seconds))))})
 
-    def received(self, request: Request) -> _Receiving:
+    def received(self, request: Request) -> Receiving:
         """Receive a body's files; they are removed again unless they become a job's."""
-        return _Receiving(self, request)
+        return Receiving(request, self.folders.incoming, self.settings.max_files)
 
     async def add(
         self,
@@ -411,55 +423,11 @@ class Service:
         )
 
 
-class _Receiving:
-    """Receive a body into a folder of its own, for the length of a block."""
-
-    def __init__(self, service: Service, request: Request) -> None:
-        self.service, self.request = service, request
-        self.id = new_id()
-        self.folder = service.folders.incoming / self.id
-
-    async def __aenter__(self) -> Received:
-        self.folder.mkdir(mode=0o700)
-        try:
-            upload = await uploads.receive(
-                self.request.headers.get("content-type", ""),
-                self.request.stream(),
-                self.folder,
-                self.service.settings.max_files,
-            )
-            contents = await run_in_threadpool(self.look, upload)
-        except OSError as error:
-            await self.__aexit__()
-            raise no_room() from error
-        except BaseException:
-            await self.__aexit__()
-            raise
-        sources = [
-            {"name": name, "file": path.name + content.suffix} | content.as_dict()
-            for name, path, content in zip(upload.names, upload.files, contents, strict=True)
-        ]
-        return Received(self.id, self.folder, sources, contents, upload.fields)
-
-    async def __aexit__(self, *error: object) -> None:
-        await run_in_threadpool(shutil.rmtree, self.folder, ignore_errors=True)
-
-    def look(self, upload: uploads.Upload) -> list[Content]:
-        """Return what the files are, under names that readers know. Raises Problem."""
-        contents = []
-        for path, name in zip(upload.files, upload.names, strict=True):
-            try:
-                content = inspect(path, name)
-            except InputError as error:
-                raise Problem(422, for_clients(str(error), {path: name})) from None
-            path.rename(path.with_name(path.name + content.suffix))
-            contents.append(content)
-        return contents
-
-
 def likeness(options: FusionOptions, contents: list[Content]) -> str:
     """Return what jobs have in common that can be fused at once; empty for those that are fused alone."""
-    if options.uncertainty or options.register_ or options.scheduler == "ddpm":
+    if any(content.is_volume or content.kind == THERMAL for content in contents):
+        return ""
+    if options.uncertainty or options.source_map or options.register_ or options.scheduler == "ddpm":
         return ""
     sizes = [(content.width, content.height) for content in contents]
     return hashlib.sha256(json.dumps([options.stored(), sizes], sort_keys=True).encode()).hexdigest()
@@ -482,11 +450,6 @@ def pieces(opened: BinaryIO) -> Iterator[bytes]:
     with opened:
         while piece := opened.read(PIECE):
             yield piece
-
-
-def no_room() -> Problem:
-    """Return the refusal of a full disk."""
-    return Problem(507, "the service's disk is full", {"Retry-After": "600"})
 
 
 def attachment(name: str) -> dict[str, str]:

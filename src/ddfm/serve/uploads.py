@@ -15,11 +15,13 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ddfm.errors import one_line
+from ddfm.serve.content import DICOM_AT, DICOM_MAGIC, is_dicom
 from ddfm.serve.problems import Problem
 
 MOST_FIELDS = 8
 MOST_FIELD_BYTES = 16 * 2**10
 MOST_NAME = 120  # characters
+MOST_SLICES = 2048  # DICOM files of all series together
 SEPARATORS = re.compile(r"[\\/]")
 
 
@@ -30,12 +32,14 @@ class Upload:
     Attributes:
         files: where each file lies, in the order in which they came.
         names: the client's names of them, for people; never a path.
+        folders: the client's names of the folders they lay in, for people; empty where none was sent.
         parts: the form's name of each file.
         fields: the other parts.
     """
 
     files: list[Path] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)
     fields: dict[str, bytes] = field(default_factory=dict)
 
@@ -44,6 +48,12 @@ def plain_name(name: str) -> str:
     """Return a client's name of a file without folders and hidden characters, short enough to show."""
     last = SEPARATORS.split(one_line(name))[-1].strip(". ")
     return last[-MOST_NAME:] or "unnamed"
+
+
+def folder_name(name: str) -> str:
+    """Return the last folder of a client's name of a file, to show; empty if it has none."""
+    parts = SEPARATORS.split(one_line(name))
+    return parts[-2].strip(". ")[-MOST_NAME:] if len(parts) > 1 else ""
 
 
 class _Receiver:
@@ -57,6 +67,7 @@ class _Receiver:
         self.part = ""
         self.file: IO[bytes] | None = None
         self.text = bytearray()
+        self.single = 0  # files that are no slices of DICOM series
         self.ended = False
 
     def callbacks(self) -> dict[str, object]:
@@ -100,13 +111,17 @@ class _Receiver:
             if len(self.upload.fields) >= MOST_FIELDS:
                 raise Problem(400, f"more than {MOST_FIELDS} fields")
             return
-        if len(self.upload.files) >= self.most_files:
+        if self.single >= self.most_files:
             raise Problem(413, f"more than {self.most_files} files")
+        if len(self.upload.files) >= MOST_SLICES:
+            raise Problem(413, f"more than {MOST_SLICES} DICOM files")
         path = self.folder / f"source-{len(self.upload.files) + 1}"
-        self.file = path.open("xb")
+        self.file = path.open("x+b")
         self.upload.files.append(path)
         self.upload.parts.append(self.part)
-        self.upload.names.append(plain_name(options[b"filename"].decode("utf-8", "replace")))
+        name = options[b"filename"].decode("utf-8", "replace")
+        self.upload.names.append(plain_name(name))
+        self.upload.folders.append(folder_name(name))
 
     def data(self, data: bytes, start: int, end: int) -> None:
         """Write a piece of the part. Raises Problem."""
@@ -120,6 +135,8 @@ class _Receiver:
     def close(self) -> None:
         """End the part."""
         if self.file is not None:
+            self.file.seek(0)
+            self.single += not is_dicom(self.file.read(DICOM_AT + len(DICOM_MAGIC)))
             self.file.close()
             self.file = None
         else:

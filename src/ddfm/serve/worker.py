@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from ddfm.errors import InputError
+from ddfm.serve.content import DICOM, quiet_pydicom
 from ddfm.serve.folders import Folders
 from ddfm.serve.problems import for_clients
 from ddfm.serve.settings import Settings
@@ -67,8 +68,17 @@ def do(workshop: Workshop, jobs: Sequence[Job], store: Store) -> None:
             shown = reason(error) if isinstance(error, InputError) else "not enough memory, or disk, for it"
             store.fail(jobs[0], for_clients(shown, names))
         else:  # a fault of this program: its trace is for the operator
-            traceback.print_exc()
+            report(error, jobs[0])
             store.fail(jobs[0], "an error of the service itself; its operator finds the trace in the log")
+
+
+def report(error: Exception, job: Job) -> None:
+    """Print where an error came from; its text only if it cannot quote a patient's data."""
+    if any(source["kind"] == DICOM for source in job.request.get("sources", [])):
+        traceback.print_tb(error.__traceback__)
+        print(type(error).__name__, file=sys.stderr)
+    else:
+        traceback.print_exception(error)
 
 
 def run(name: str, lane: Lane, settings: Settings) -> None:
@@ -79,6 +89,7 @@ def run(name: str, lane: Lane, settings: Settings) -> None:
     from ddfm.serve.work import Workshop
 
     logging.getLogger("ddfm").setLevel(logging.ERROR)
+    quiet_pydicom()
     set_max_pixels(settings.max_pixels)
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -15,7 +15,7 @@ from ddfm.errors import InputError
 from ddfm.formats.files import exists
 from ddfm.formats.pictures import SUFFIXES, read_8bit
 from ddfm.priors.diffusion import timestep_of
-from ddfm.training.recipe import Recipe
+from ddfm.training.recipe import PriorRecipe
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -46,7 +46,7 @@ def load_pyramid(paths: Iterable[Path], crop: int) -> tuple[list[NDArray[np.uint
 class Crops:
     """Random crops and their noise levels; batch ``step`` is a function of (seed, step) alone."""
 
-    def __init__(self, images: Iterable[Path], recipe: Recipe, sigmas: Tensor) -> None:
+    def __init__(self, images: Iterable[Path], recipe: PriorRecipe, sigmas: Tensor) -> None:
         self.recipe, self.sigmas = recipe, sigmas
         self.native, self.half = load_pyramid(images, recipe.crop)
         if not self.native:

@@ -14,7 +14,7 @@ from PIL import Image
 from ddfm.errors import InputError
 from ddfm.formats.atomic import write_whole
 from ddfm.likelihoods.base import Unconditional
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.sampling.loop import sample, spaced_timesteps
 from ddfm.sampling.schedulers import DDPM
 
@@ -43,7 +43,7 @@ def draw_losses(history: Sequence[dict[str, Any]], path: Path) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def draw_samples(prior: Prior, path: Path, rows: int = 1, steps: int = 25) -> None:
+def draw_samples(prior: DiffusionPrior, path: Path, rows: int = 1, steps: int = 25) -> None:
     """Draw samples from pure noise as a PNG, six in a row, 128 pixels a side (DDPM, seed 0)."""
     side, columns = -(-128 // prior.multiple) * prior.multiple, 6
     generator = torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ MOST_RECIPE_BYTES = 2**16
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PriorRecipe:
     """Hold the settings of a training run; read from TOML, kept beside the weights.
 
     Attributes:
@@ -149,7 +149,7 @@ def shown(value: Any) -> str:
     return repr(value)[:80]
 
 
-def read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> PriorRecipe:
     """Read a TOML recipe.
 
     Raises InputError if it is missing, malformed, or names settings that there are not or cannot be.
@@ -157,13 +157,13 @@ def read_recipe(path: Path) -> Recipe:
     text = read_text(path, "a recipe (TOML)", MOST_RECIPE_BYTES)
     with decoding(str(path), "not a readable recipe"):
         values = tomllib.loads(text)
-    known = {field.name for field in fields(Recipe)}
+    known = {field.name for field in fields(PriorRecipe)}
     if unknown := sorted(set(values) - known):
         raise InputError(
             f"{path}: unknown setting {unknown[0]!r}; a recipe may set {', '.join(sorted(known))}"
         )
     settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
-        return Recipe(**settings)
+        return PriorRecipe(**settings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

@@ -29,7 +29,7 @@ from ddfm.formats.files import decoding, exists
 from ddfm.formats.paths import check_paths
 from ddfm.formats.tensors import all_finite, load_tensors
 from ddfm.noise.level import GREY_LEVEL
-from ddfm.priors.diffusion import Prior, predict
+from ddfm.priors.diffusion import DiffusionPrior, predict
 from ddfm.priors.network import UNet, use_channels_last
 from ddfm.priors.network_config import UNetConfig
 from ddfm.priors.plain import PlainUNet, PlainUNetConfig
@@ -37,7 +37,7 @@ from ddfm.priors.saving import save_whole
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.training.crops import Crops, central_crops
 from ddfm.training.pictures import QUARTERS, draw_losses, draw_samples
-from ddfm.training.recipe import Recipe
+from ddfm.training.recipe import PriorRecipe
 
 CHECKPOINT = {
     "recipe": dict,
@@ -50,17 +50,17 @@ CHECKPOINT = {
 LIVE_EVERY = 10  # steps between two reports of progress
 
 
-def build_prior(recipe: Recipe) -> Prior:
+def build_prior(recipe: PriorRecipe) -> DiffusionPrior:
     """Make a fresh network with the recipe's layout: convolutions only, no attention, any image size."""
     schedule = NoiseSchedule(
         beta_schedule=recipe.beta_schedule, prediction_type=recipe.prediction_type, source="recipe"
     )
     network = build_network(recipe)
     use_channels_last(network)
-    return Prior(network, schedule, recipe.pixel_unshuffle)
+    return DiffusionPrior(network, schedule, recipe.pixel_unshuffle)
 
 
-def build_network(recipe: Recipe) -> UNet | PlainUNet:
+def build_network(recipe: PriorRecipe) -> UNet | PlainUNet:
     """Make the network of `build_prior`."""
     depth, folded = len(recipe.channels), recipe.pixel_unshuffle**2
     if not recipe.norm_groups:
@@ -91,7 +91,7 @@ def alpha_cumprod_at(timesteps: Tensor, sigmas: Tensor) -> Tensor:
 class DiffusionLoss(nn.Module):
     """Mean squared error of a prior's prediction; a module so that it can be distributed."""
 
-    def __init__(self, prior: Prior, even_below: float = 0.0) -> None:
+    def __init__(self, prior: DiffusionPrior, even_below: float = 0.0) -> None:
         super().__init__()
         self.network, self.prior, self.even_below = prior.network, prior, even_below
 
@@ -106,13 +106,13 @@ class DiffusionLoss(nn.Module):
         return squared_error * self.weights((sigma / signal).reshape(-1))
 
     def weights(self, sigmas: Tensor) -> Tensor:
-        """Return what the levels (B,) count; see `Recipe.even_below`."""
+        """Return what the levels (B,) count; see `PriorRecipe.even_below`."""
         end = self.even_below * GREY_LEVEL
         return sigmas.clamp(max=end) / end if end else torch.ones_like(sigmas)
 
 
 @torch.no_grad()
-def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
+def held_out_loss(prior: DiffusionPrior, clean: Tensor, batch: int) -> list[float]:
     """Measure the mean loss in each quarter of the timesteps, noise fixed: four numbers, low noise first."""
     generator = torch.Generator().manual_seed(0)
     loss_of = DiffusionLoss(prior)
@@ -126,7 +126,7 @@ def held_out_loss(prior: Prior, clean: Tensor, batch: int) -> list[float]:
     return losses
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: PriorRecipe, step: int) -> float:
     """Return the learning rate: linear warm-up, then a cosine down to 1 %, or constant with a cooldown."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
@@ -139,14 +139,14 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 def train(
     images: list[Path],
     folder: Path,
-    recipe: Recipe,
+    recipe: PriorRecipe,
     *,
     held_out: list[Path] | None = None,
     device: str = "cpu",
     resume: bool = False,
     checkpoint_every: int = 500,
     progress: Callable[[dict[str, Any]], None] = lambda record: None,
-) -> Prior:
+) -> DiffusionPrior:
     """Train a prior and leave it in ``folder/prior``; returns it (the average of the weights).
 
     ``folder`` also holds ``checkpoint.pt`` (network, average, optimiser, step, history) and
@@ -214,7 +214,7 @@ class Run:
         history: a record per checkpoint.
     """
 
-    def __init__(self, recipe: Recipe, device: str) -> None:
+    def __init__(self, recipe: PriorRecipe, device: str) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.prior, self.average = build_prior(recipe).to(device), build_prior(recipe).to(device)
@@ -275,7 +275,7 @@ def files_written(folder: Path) -> list[Path]:
     return [folder / name for name in ("checkpoint.pt", "log.jsonl", "loss.png", "samples.png", "prior")]
 
 
-def leave(folder: Path, state: dict[str, Any], average: Prior) -> None:
+def leave(folder: Path, state: dict[str, Any], average: DiffusionPrior) -> None:
     """Write the checkpoint, the log and the pictures of a run so far."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -303,7 +303,7 @@ def process_group(device: str) -> Iterator[str]:
         distributed.destroy_process_group()
 
 
-def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
+def load_checkpoint(path: Path, recipe: PriorRecipe, device: str) -> dict[str, Any]:
     """Return the state of a run; raises InputError if it is damaged, not finite or of another recipe."""
     try:
         state = load_tensors(path, device)
@@ -323,7 +323,7 @@ def load_checkpoint(path: Path, recipe: Recipe, device: str) -> dict[str, Any]:
     return state
 
 
-def is_continued_by(state: dict[str, Any], recipe: Recipe) -> bool:
+def is_continued_by(state: dict[str, Any], recipe: PriorRecipe) -> bool:
     """Tell whether a checkpoint is of this recipe, or of one with another end and before its cooldown."""
     before, now = state["recipe"], asdict(recipe)
     if before == now:

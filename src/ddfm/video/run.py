@@ -1,4 +1,4 @@
-"""Two videos of one scene fused into one. docs/video.md.
+"""Two videos of one scene fused into one. docs/use/video.md.
 
 Frames are taken as they are stored, a plane of luma and two of chroma. Luma is fused. Chroma is copied where
 one source alone is in colour. Only a few frames are in memory at a time.
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ddfm.devices import threads, use_threads
 from ddfm.errors import InputError
 from ddfm.formats.atomic import check_target, prepare_folder
 from ddfm.formats.paths import check_paths
@@ -25,7 +24,7 @@ from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
 from ddfm.fusion.task import Choice, choose_task
 from ddfm.pictures.image import MINIMUM_SIDE, Image
-from ddfm.threads import fair_threads, follow_load
+from ddfm.threads import fair_threads, follow_load, threads, use_threads
 from ddfm.video.frames import FrameFusion, PreparedFrame
 from ddfm.video.overlap import Behind, prefetch
 from ddfm.video.planes import Frame, read_planes
@@ -119,7 +118,7 @@ def fuse_videos(
         check_masks(masks, [str(reader.path) for reader in readers], [reader.size for reader in readers])
     check_start(readers, start)
     choice = choose_for_videos(readers, start) if options.finds_task else fusion.chosen([])
-    task = fusion.rules(choice)
+    task = fusion.task_of(choice)
     if readers[0].in_colour and not readers[1].in_colour:  # the thermal source is the second
         task = replace(task, thermal=1)
     steady = SteadyFusion(

@@ -1,4 +1,4 @@
-"""Fusion of frame after frame without flicker: docs/video.md, "How it is kept steady".
+"""Fusion of frame after frame without flicker: docs/use/video.md, "How it is kept steady".
 
 Three things make a fused video flicker where nothing happens. The likelihood sharpens the cameras' noise with
 the details, and noise tips its choices. Numbers about the whole picture follow everything that moves in it.

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Picture = NDArray[np.uint8]  # (H, W, 1) or (H, W, 3)
+from ddfm.benchmark.methods import GreyOrRgb
+
 THUMBNAIL, CROP = 320, 320  # widths in pixels; shown at half of that and twice as sharp
 
 
@@ -22,7 +23,7 @@ class Window(NamedTuple):
     side: int
 
 
-def most_different(a: Picture, b: Picture) -> Window:
+def most_different(a: GreyOrRgb, b: GreyOrRgb) -> Window:
     """Find the square whose luminances differ most in sum; its side is a quarter of the shorter one."""
     difference = np.abs(_grey(a) - _grey(b))
     side = max(min(difference.shape) // 4, 8)
@@ -32,11 +33,11 @@ def most_different(a: Picture, b: Picture) -> Window:
     return Window(int(top), int(left), side)
 
 
-def _grey(picture: Picture) -> NDArray[np.float64]:
+def _grey(picture: GreyOrRgb) -> NDArray[np.float64]:
     return picture.astype(np.float64) @ ((0.299, 0.587, 0.114) if picture.shape[2] == 3 else (1.0,))
 
 
-def thumbnail(picture: Picture, window: Window) -> str:
+def thumbnail(picture: GreyOrRgb, window: Window) -> str:
     """Return the whole picture, small, with the window outlined, as a data URI."""
     image = _pil(picture).convert("RGB")
     scale = THUMBNAIL / image.width
@@ -49,7 +50,7 @@ def thumbnail(picture: Picture, window: Window) -> str:
     return data_uri(small)
 
 
-def crop(picture: Picture, window: Window) -> str:
+def crop(picture: GreyOrRgb, window: Window) -> str:
     """Return the window, enlarged, as a data URI."""
     top, left, side = window
     return data_uri(_pil(picture[top : top + side, left : left + side]).resize((CROP, CROP)))
@@ -62,5 +63,5 @@ def data_uri(image: Image.Image) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _pil(picture: Picture) -> Image.Image:
+def _pil(picture: GreyOrRgb) -> Image.Image:
     return Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ddfm.downstream.boxes import read_voc
 from ddfm.downstream.layouts.files import missing_folders, missing_names, refuse, stems, wrong_counts
-from ddfm.downstream.scenes import DetectionSet, Scene
+from ddfm.downstream.scenes import DetectionSet, LabelledScene
 
 TITLE = "LLVIP"
 CLASSES = ("person",)
@@ -50,6 +50,6 @@ def _names(root: Path, split: str) -> list[str]:
     return sorted(stems(root / "visible" / split, SUFFIXES))
 
 
-def _scene(root: Path, split: str, stem: str) -> Scene:
+def _scene(root: Path, split: str, stem: str) -> LabelledScene:
     infrared, visible = (root / kind / split / f"{stem}.jpg" for kind in ("infrared", "visible"))
-    return Scene(stem, infrared, visible, root / "Annotations" / f"{stem}.xml", "night")
+    return LabelledScene(stem, infrared, visible, root / "Annotations" / f"{stem}.xml", "night")

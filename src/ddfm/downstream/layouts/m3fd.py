@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ddfm.downstream.boxes import Boxes, read_voc, read_yolo
 from ddfm.downstream.layouts.files import first_folder, missing_folders, missing_names, refuse, stems
-from ddfm.downstream.scenes import DetectionSet, Scene, match_scenes
+from ddfm.downstream.scenes import DetectionSet, LabelledScene, match_scenes
 
 TITLE = "M3FD"
 PAIRS = 4200
@@ -61,7 +61,7 @@ def detection(root: Path, *, order: tuple[str, ...] = TARDAL, by_scenes: bool = 
     """
     refuse(_problems(root))
     scenes = match_scenes(*_pictures(root), _labels(root), _suffix(root))
-    splits: dict[str, list[Scene]] = defaultdict(list)
+    splits: dict[str, list[LabelledScene]] = defaultdict(list)
     for scene in scenes:
         splits[split_of(scene.stem, by_scenes=by_scenes)].append(scene)
     names = {name: number for number, name in enumerate(order)}

@@ -20,7 +20,7 @@ from ddfm.downstream.layouts.files import (
     stems,
     wrong_counts,
 )
-from ddfm.downstream.scenes import Scene, SegmentationSet, day_or_night
+from ddfm.downstream.scenes import LabelledScene, SegmentationSet, day_or_night
 
 TITLE = "MFNet"
 CLASSES = ("unlabeled", "car", "person", "bike", "curve", "car_stop", "guardrail", "color_cone", "bump")
@@ -76,13 +76,13 @@ def _separated(root: Path) -> bool:
     return first_folder(root, SEPARATED).is_dir() and not (root / "images").is_dir()
 
 
-def _scene(root: Path, stem: str, condition: str) -> Scene:
+def _scene(root: Path, stem: str, condition: str) -> LabelledScene:
     if _separated(root):
         folder = first_folder(root, SEPARATED)
         infrared, visible = folder / f"{stem}_th.png", folder / f"{stem}_rgb.png"
     else:
         infrared = visible = root / "images" / f"{stem}.png"
-    return Scene(stem, infrared, visible, root / "labels" / f"{stem}.png", condition)
+    return LabelledScene(stem, infrared, visible, root / "labels" / f"{stem}.png", condition)
 
 
 def _conditions(root: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ddfm.downstream.boxes import read_yolo
 from ddfm.downstream.layouts.files import missing_folders, missing_names, refuse, stems, wrong_counts
 from ddfm.downstream.layouts.mfnet import CLASSES
-from ddfm.downstream.scenes import DetectionSet, Scene, SegmentationSet, day_or_night, match_scenes
+from ddfm.downstream.scenes import DetectionSet, LabelledScene, SegmentationSet, day_or_night, match_scenes
 
 TITLE = "MSRS"
 OFFICIAL = {"train": 1083, "test": 361}
@@ -54,7 +54,7 @@ def detection(root: Path) -> DetectionSet:
 def detection_of(infrared: Path, visible: Path, labels: Path) -> DetectionSet:
     """Open boxes from three folders; raises InputError if a label has no pair."""
     times = {stem: day_or_night(stem) for stem in stems(labels, {".txt"})}
-    scenes: list[Scene] = match_scenes(infrared, visible, labels, ".txt", times)
+    scenes: list[LabelledScene] = match_scenes(infrared, visible, labels, ".txt", times)
     note = f"{len(scenes)} of the {DETECTION_PAIRS} labelled pairs; none of them is for training"
     return DetectionSet(TITLE, OBJECTS, {"test": scenes}, partial(read_yolo, numbers=COCO), note)
 

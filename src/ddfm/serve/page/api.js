@@ -83,13 +83,15 @@ export async function save(path, name) {
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-// Send sources. A full queue is waited for; the key has a repeated request answer the same job.
-export async function submit(files, options, onWait) {
+// Send sources, each {name, files}. A full queue is waited for; the key has a repeated request answer the same job.
+export async function submit(sources, options, onWait) {
   const key = crypto.randomUUID?.() || `${Date.now()}-${Math.random()}`;
   for (;;) {
     const form = new FormData();
     form.append("options", JSON.stringify(options));
-    for (const file of files) form.append("files", file, file.name);
+    for (const { name, files, kind } of sources) {
+      for (const file of files) form.append("files", file, kind === "dicom" ? `${name}/${file.name}` : file.name);
+    }
     try {
       return await askJson("/v1/fusions", { method: "POST", body: form, headers: { "Idempotency-Key": key } });
     } catch (error) {

@@ -1,15 +1,18 @@
 // The page: choose sources, fuse them, look at the result.
 
 import { askBitmap, askJson, listen, save, submit } from "./api.js";
-import { chosen, dropped, groupsOf } from "./files.js";
+import { chosen, dropped, groupOf, groupsOf } from "./files.js";
 import { History, inWords, isOver } from "./history.js";
 import { measured, table } from "./metrics.js";
+import { fit, wanted } from "./options.js";
 import { Viewer } from "./viewer.js";
+
+const OTHERS = ["uncertainty", "source-map", "temperatures"]; // files beside the result
 
 const element = (id) => document.getElementById(id);
 const viewer = new Viewer();
 const history = new History(element("jobs"), open);
-const filesOf = new Map(); // job's id to its files, as long as the page is open
+const sourcesOf = new Map(); // job's id to its sources, as long as the page is open
 let groups = [];
 let shown = null; // the job that is being looked at
 let stopListening = () => {};
@@ -23,32 +26,59 @@ const complain = (error) => say(error.message, true);
 
 // Sources.
 
-function take(items) {
-  const found = groupsOf(items);
-  const single = groups.length === 1 && found.length === 1 && found[0].files.length === 1;
-  groups = single ? [joined(groups[0].files, found[0].files)] : found;
-  say(groups.length ? "" : "None of these is a picture that can be fused.", true);
+// Take what was dropped or chosen, as soon as it is known what that is.
+async function take(coming) {
+  const list = element("chosen");
+  list.setAttribute("aria-busy", "true");
+  try {
+    const items = await coming;
+    if (items.length) arrange(await groupsOf(items));
+  } catch {
+    say("These files cannot be read.", true);
+  }
+  list.removeAttribute("aria-busy");
+}
+
+function arrange(found) {
+  if (!found.length) {
+    say("None of these is a picture that can be fused.", true);
+    return;
+  }
+  // One more for the set that is there: a second source, or the other series.
+  const more = groups.length === 1 && found.length === 1 && found[0].sources.length === 1
+    && (found[0].sources[0].kind === "dicom") === (groups[0].sources[0].kind === "dicom");
+  groups = more ? [groupOf([...groups[0].sources, ...found[0].sources])] : found;
+  say("");
   showChosen();
 }
 
-function joined(...lists) {
-  const files = lists.flat();
-  return { name: files.map((file) => file.name).join(" + "), files };
-}
+const isWhole = ({ sources }) => sources.length > 1 || sources[0].kind === "camera"
+  || (sources[0].kind === "dicom" && sources[0].files.length > 1); // of several series, perhaps: the service knows
 
 function showChosen() {
   const one = groups.length === 1;
-  const rows = one ? groups[0].files.map((file, k) => row(file.name, sizeOf(file), () => without(k), file))
-    : groups.map((group, k) => row(group.name, `${group.files.length} files`, () => withoutGroup(k), group.files[0]));
+  const rows = one ? groups[0].sources.map((source, k) => row(source.name, aboutSource(source), () => without(k), source.files[0]))
+    : groups.map((group, k) => row(group.name, aboutGroup(group), () => withoutGroup(k), group.sources[0].files[0]));
   element("chosen").replaceChildren(...rows);
-  const ready = groups.length > 0 && groups.every((group) => group.files.length > 1);
-  element("fuse").disabled = !ready;
+  element("fuse").disabled = !groups.length || !groups.every(isWhole);
   element("fuse").textContent = groups.length > 1 ? `Fuse ${groups.length} sets` : "Fuse";
   element("clear").hidden = !groups.length;
-  if (one && groups[0].files.length === 1) say("One more is needed: drop the other picture of the scene.");
+  fit(groups);
+  const lonely = one && groups[0].sources.length === 1 ? groups[0].sources[0] : null;
+  if (lonely?.kind === "camera") say("A thermal camera's file: its own photograph is the second source, if it holds one.");
+  else if (lonely?.kind === "dicom") say("Drop the folder of the other series, too, unless both lie in this one.");
+  else if (lonely) say("One more is needed: drop the other picture of the scene.");
 }
 
-const sizeOf = (file) => (file.size < 2 ** 20 ? `${Math.ceil(file.size / 1024)} KiB` : `${(file.size / 2 ** 20).toFixed(1)} MiB`);
+const aboutGroup = ({ sources }) => (sources.length > 1 ? `${sources.length} files` : aboutSource(sources[0]));
+
+function aboutSource({ files, kind }) {
+  const size = sizeOf(files.reduce((sum, file) => sum + file.size, 0));
+  if (kind === "dicom") return `${files.length} DICOM files, ${size}`;
+  return kind === "camera" ? `thermal camera's file, ${size}` : size;
+}
+
+const sizeOf = (size) => (size < 2 ** 20 ? `${Math.ceil(size / 1024)} KiB` : `${(size / 2 ** 20).toFixed(1)} MiB`);
 
 function row(name, about, onRemove, file) {
   const item = document.createElement("li");
@@ -74,8 +104,9 @@ async function drawThumbnail(canvas, file) {
 }
 
 function without(k) {
-  const files = groups[0].files.filter((_, index) => index !== k);
-  groups = files.length ? [joined(files)] : [];
+  const sources = groups[0].sources.filter((_, index) => index !== k);
+  groups = sources.length ? [groupOf(sources)] : [];
+  say("");
   showChosen();
 }
 
@@ -84,27 +115,14 @@ function withoutGroup(k) {
   showChosen();
 }
 
-function wanted() {
-  const given = Object.fromEntries(new FormData(element("options")));
-  const options = {};
-  for (const [name, usual] of [["task", "auto"], ["register", ""], ["noise", ""], ["stretch", "auto"], ["form", "ddfm"], ["prior", "natural"]]) {
-    if (given[name] && given[name] !== usual) options[name] = given[name];
-  }
-  if (given.steps) options.steps = Number(given.steps);
-  if (given.seed && given.seed !== "3407") options.seed = Number(given.seed);
-  if (given.uncertainty) options.uncertainty = true;
-  if (given.resize) options.resize = true;
-  return options;
-}
-
-async function fuse(sets, options) {
+async function fuse(sets, optionsOf) {
   element("fuse").disabled = true;
   say("");
   try {
-    for (const [k, { name, files }] of sets.entries()) {
-      if (sets.length > 1) say(`Sending ${k + 1} of ${sets.length}.`);
-      const job = await submit(files, options, say);
-      filesOf.set(job.id, files);
+    for (const [k, { name, sources }] of sets.entries()) {
+      say(sets.length > 1 ? `Sending ${k + 1} of ${sets.length}.` : "Sending.");
+      const job = await submit(sources, optionsOf(sources), say);
+      sourcesOf.set(job.id, sources);
       history.add(job, name);
       if (k === 0) open(job.id);
     }
@@ -112,7 +130,7 @@ async function fuse(sets, options) {
   } catch (error) {
     complain(error);
   }
-  element("fuse").disabled = !groups.length;
+  element("fuse").disabled = !groups.length || !groups.every(isWhole);
 }
 
 // One job.
@@ -129,7 +147,7 @@ async function open(id) {
   for (const part of ["tools", "facts", "badge", "metrics"]) element(part).hidden = true;
   element("measure").disabled = false;
   element("measure-status").textContent = "";
-  await showLocal(filesOf.get(id));
+  await showLocal(sourcesOf.get(id));
   try {
     await listen(`/v1/fusions/${id}/events`, controller.signal, (job) => progressed(id, job));
   } catch (error) {
@@ -140,8 +158,8 @@ async function open(id) {
 }
 
 // Until there is a first step, show the first source.
-async function showLocal(files) {
-  const bitmap = files ? await createImageBitmap(files[0]).catch(() => null) : null;
+async function showLocal(sources) {
+  const bitmap = sources ? await createImageBitmap(sources[0].files[0]).catch(() => null) : null;
   if (bitmap) viewer.showOnly(bitmap, "The first source, until there is a first step");
 }
 
@@ -185,9 +203,9 @@ async function showDone(id) {
   element("tools").hidden = element("facts").hidden = false;
   const volume = shown.unit === "slice";
   element("balancing").hidden = volume || (shown.options.form || "ddfm") !== "ddfm" || shown.result.settings.task !== "infrared";
-  element("measuring").hidden = volume || shown.sources.length !== 2;
+  element("measuring").hidden = !shown.result.measurable;
   for (const button of document.querySelectorAll("#downloads [data-query^='?']")) button.hidden = volume;
-  element("download-uncertainty").hidden = !shown.options.uncertainty;
+  for (const name of OTHERS) element(`download-${name}`).hidden = !shown.options[name.replace("-", "_")];
   element("balance").value = shown.options.balance ?? 0.5;
   showBalance();
   showFacts();
@@ -197,8 +215,9 @@ async function showViews(id) {
   const slice = shown.unit === "slice" ? `?slice=${element("slice").value}` : "";
   element("slice-number").textContent = `${element("slice").value} of ${shown.result.slices}`;
   const names = { fused: "fused" };
-  shown.sources.forEach((source, k) => { names[`source-${k + 1}`] = source.name; });
+  shown.result.shown.forEach((name, k) => { names[`source-${k + 1}`] = name; });
   if (shown.options.uncertainty) names.uncertainty = "uncertainty";
+  if (shown.options.source_map) names["source-map"] = "source map";
   const bitmaps = await Promise.all(Object.keys(names).map((name) => askBitmap(`/v1/fusions/${id}/views/${name}${slice}`)));
   if (shown.id !== id) return;
   viewer.show(Object.fromEntries(Object.keys(names).map((name, k) => [name, bitmaps[k]])), names);
@@ -224,7 +243,7 @@ function showBalance() {
   const value = Number(element("balance").value);
   const own = shown.options.balance ?? 0.5;
   element("balance-value").textContent = `${value.toFixed(2)}${value === own ? ", as fused" : ", previewed without sampling"}`;
-  element("refuse").hidden = value === own || !filesOf.has(shown.id);
+  element("refuse").hidden = value === own || !sourcesOf.has(shown.id);
 }
 
 async function balanced() {
@@ -293,20 +312,22 @@ function connect() {
       drop.classList.toggle("over", name === "dragover");
     });
   }
-  document.addEventListener("drop", async (event) => take(await dropped(event.dataTransfer)));
-  element("fuse").addEventListener("click", () => fuse(groups, wanted()));
+  document.addEventListener("drop", (event) => take(dropped(event.dataTransfer)));
+  element("fuse").addEventListener("click", () => fuse(groups, wanted));
   element("clear").addEventListener("click", () => { groups = []; say(""); showChosen(); });
   element("cancel").addEventListener("click", () => history.remove(shown.id));
   element("balance").addEventListener("input", balanced);
   element("slice").addEventListener("input", () => showViews(shown.id));
   element("refuse").addEventListener("click", () => {
-    const files = filesOf.get(shown.id);
-    fuse([joined(files)], { ...shown.options, balance: Number(element("balance").value) });
+    const options = { ...shown.options, balance: Number(element("balance").value) };
+    fuse([groupOf(sourcesOf.get(shown.id))], () => options);
   });
   for (const button of document.querySelectorAll("#downloads [data-query]")) {
     button.addEventListener("click", () => saving(save(`/v1/fusions/${shown.id}/result${button.dataset.query}`)));
   }
-  element("download-uncertainty").addEventListener("click", () => saving(save(`/v1/fusions/${shown.id}/uncertainty`)));
+  for (const name of OTHERS) {
+    element(`download-${name}`).addEventListener("click", () => saving(save(`/v1/fusions/${shown.id}/${name}`)));
+  }
   element("measure").addEventListener("click", measure);
   element("copy").addEventListener("click", copy);
   element("zip").addEventListener("click", () => {

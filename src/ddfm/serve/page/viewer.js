@@ -4,7 +4,10 @@ const element = (id) => document.getElementById(id);
 const MODES = {
   split: "compared", fused: "fused", blend: "blended", checker: "as a checkerboard",
   difference: "their difference", uncertainty: "fused, with its uncertainty on it",
+  "source-map": "fused, with the source that counts most at each pixel on it",
 };
+const WIDER = 1.02; // than the sources: what stands beside a picture
+const OVERLAYS = ["uncertainty", "source-map"];
 
 export class Viewer {
   constructor() {
@@ -41,14 +44,16 @@ export class Viewer {
     this.only = null;
     this.pictures = pictures;
     this.names = names;
-    const sources = Object.keys(pictures).filter((name) => name !== "uncertainty");
+    const sources = Object.keys(pictures).filter((name) => !OVERLAYS.includes(name));
     for (const [id, preferred] of [["first", "source-1"], ["second", "source-2"]]) {
       const before = element(id).value;
       element(id).replaceChildren(...sources.map((name) => new Option(names[name], name)));
       element(id).value = sources.includes(before) ? before : preferred;
     }
-    element("uncertainty-mode").hidden = !pictures.uncertainty;
-    if (!pictures.uncertainty && this.mode === "uncertainty") document.querySelector("#modes input").checked = true;
+    for (const name of OVERLAYS) element(`${name}-mode`).hidden = !pictures[name];
+    if (OVERLAYS.includes(this.mode) && !pictures[this.mode]) document.querySelector("#modes input").checked = true;
+    const shown = sources.filter((name) => name !== "fused");
+    element("legend").replaceChildren(...shown.map((name) => Object.assign(document.createElement("li"), { textContent: names[name] })));
     this.modeChanged();
   }
 
@@ -117,7 +122,9 @@ export class Viewer {
     const { fused } = this.pictures;
     if (!fused) return;
     const like = this.pictures["source-1"] || fused;
-    const [width, height] = [like.width, like.height];
+    const beside = (fused.width * like.height) / fused.height > WIDER * like.width; // a scale; else it is rounding
+    const [width, height] = [beside ? fused.width : like.width, like.height];
+    this.sourceWidth = like.width;
     if (this.canvas.width !== width || this.canvas.height !== height) {
       this.canvas.width = width;
       this.canvas.height = height;
@@ -126,12 +133,14 @@ export class Viewer {
     const context = this.context;
     context.globalAlpha = 1;
     context.globalCompositeOperation = "source-over";
+    context.clearRect(0, 0, width, height);
     if (this.only) {
       context.drawImage(fused, 0, 0, width, height);
       this.canvas.setAttribute("aria-label", this.only);
       return;
     }
-    this[`draw_${this.mode}`](width, height);
+    if (OVERLAYS.includes(this.mode)) this.drawOverlay(this.mode);
+    else this[`draw_${this.mode}`](width, height);
     this.canvas.setAttribute("aria-label", this.describe());
   }
 
@@ -141,7 +150,7 @@ export class Viewer {
       const [left, right] = [element("left").value, element("right").value];
       return `${this.names["source-1"]} up to ${left} percent, then fused, ${second} from ${right} percent`;
     }
-    if (this.mode === "fused" || this.mode === "uncertainty") return `The picture ${MODES[this.mode]}`;
+    if (this.mode === "fused" || OVERLAYS.includes(this.mode)) return `The picture ${MODES[this.mode]}`;
     return `${first} and ${second}, ${MODES[this.mode]}`;
   }
 
@@ -157,7 +166,7 @@ export class Viewer {
     }
     context.globalAlpha = alpha;
     const [x, y] = nudged ? this.nudge : [0, 0];
-    context.drawImage(picture, x, y, this.canvas.width, this.canvas.height);
+    context.drawImage(picture, x, y, name === "fused" ? this.canvas.width : this.sourceWidth, this.canvas.height);
     context.restore();
   }
 
@@ -206,8 +215,8 @@ export class Viewer {
     this.context.globalCompositeOperation = "source-over";
   }
 
-  draw_uncertainty() {
+  drawOverlay(name) {
     this.put("fused");
-    this.put("uncertainty", { alpha: Number(element("opacity").value) / 100 });
+    this.put(name, { alpha: Number(element("opacity").value) / 100 });
   }
 }

@@ -1,0 +1,1 @@
+"""Programs for those who release ddfm; no part of the package."""
