@@ -268,8 +268,7 @@ class _Run:
             self.scenes = [still.sources for still in self.still]
         height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
         self.prior = fusion.prior.for_tiles(self.options.tile, height, width)
-        if self.options.evaluations:  # what is wrong with it should come out before any work is done
-            check_steps(self.prior(), self.form.warm, self.options.evaluations)
+        fusion.check_prior()
 
     def results(self, callback: Callback) -> list[FusionResult]:
         """Return the fused scenes, in the order of the scenes."""

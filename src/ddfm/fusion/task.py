@@ -33,6 +33,8 @@ SAME_MEAN, SAME_PIXELS = 12 / 255, 24 / 255
 # By whether the sources are in colour: grey ones may be infrared and visible, and must be more alike.
 SAME_RANKS = {True: 0.4, False: 0.7}
 
+logger = logging.getLogger("ddfm")
+
 
 class Choice(NamedTuple):
     """A task of `ddfm.likelihoods.tasks.TASKS`, and what speaks for it."""
@@ -142,9 +144,6 @@ def _in_focus(pairs: Sequence[Likeness], colour: bool) -> bool:
         and (colour or pair.absolute < SAME_PIXELS)
         for pair in pairs
     )
-
-
-logger = logging.getLogger("ddfm")
 
 
 def choose_for_all(scenes: Sequence[Sequence[Image]]) -> Choice:

@@ -68,9 +68,9 @@ class Engine(Protocol):
 class Threads:
     """Work in threads of this process: as many as processors are lent to torch, or three beside a GPU.
 
-    Each worker reads, fuses and writes on its own, so one worker's reading overlaps another's computing. A
-    group that was in work when an earlier run ended without a word is worked on in a process of its own: it
-    may be what ended it.
+    Each worker reads, fuses and writes on its own, so one worker's reading overlaps another's computing.
+    Some groups were in work when an earlier run ended without a word. Each of them is worked on in a process
+    of its own: it may be what ended that run.
     """
 
     def __init__(self) -> None:

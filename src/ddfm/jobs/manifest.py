@@ -1,8 +1,8 @@
 """The record of a folder run: what became of each group, in a SQLite file beside the outputs.
 
-A run holds the file locked while it lives, so that two runs never write to one folder. Before a group is
-handed to a worker, that it has begun is written down, with the stamp of the output that lies there. So after
-a kill the next run knows which of the unfinished ones had their output written already.
+A run holds the file locked while it lives, so that two runs never write to one folder. It writes down that a
+group has begun before it hands it to a worker, with the stamp of the output that lies there. So after a kill
+the next run knows which of the unfinished ones had their output written already.
 """
 
 from __future__ import annotations

@@ -14,7 +14,11 @@ from ddfm.likelihoods.tiled import SIDE
 # while the likelihood is computed, the network asked, chroma put back or movement looked for.
 HELD, HELD_A_SOURCE, HELD_A_COLOUR = 15, 24, 10
 LIKELIHOOD, LIKELIHOOD_A_SOURCE = 38, 20
-SAMPLING, SAMPLING_A_COLOUR = 50, 6
+# While the network is asked: the sample, its start, the estimate, and the network's input three times over.
+SAMPLING = 24
+# What a likelihood keeps meanwhile: two bounds, the candidates with their weights, and the bands. A band has
+# coefficients, and energies and weights at half its resolution. All bands are 4/3 of the finest.
+KEPT, KEPT_A_SOURCE = 17, 13
 CHROMA, CHROMA_A_COLOUR = 95, 75
 GHOSTS = 230
 MARGINS = 192  # around a part of a large picture
@@ -45,8 +49,8 @@ def peak_bytes(
     strip = min(height, sum(strip_of(TASKS[task]))) * width
     held = pixels * (HELD + HELD_A_SOURCE * sources + HELD_A_COLOUR * in_colour)
     likelihood = part * (LIKELIHOOD + LIKELIHOOD_A_SOURCE * sources)
-    sampling = pixels * (SAMPLING + SAMPLING_A_COLOUR * in_colour) + AROUND_NETWORK
-    network = evaluation + sampling if evaluation else 0
+    kept = part * (KEPT + KEPT_A_SOURCE * sources)
+    network = evaluation + pixels * SAMPLING + kept + AROUND_NETWORK if evaluation else 0
     chroma = strip * (CHROMA + CHROMA_A_COLOUR * in_colour) if in_colour else 0
     ghosts = pixels * GHOSTS if task == "exposure" else 0
     return held + max(likelihood, network, chroma, ghosts)

@@ -95,8 +95,8 @@ class Plan:
     def due(self, most: int, others: bool) -> list[tuple[Line, Item]]:
         """Return groups of this run that are to be tried again.
 
-        One that was in work when a worker ended shares a batch with nobody, so that it is known whether it
-        is to blame.
+        One that was in work when a worker ended gets a batch of its own. So it is known whether it is to
+        blame.
 
         Args:
             others: whether groups are in the batch already.

@@ -2,7 +2,7 @@
 
 A network takes sides that are multiples of some number, so pictures are padded for it. Those of different
 sizes may come out alike; they are sampled in frames of that common size. Before every evaluation the
-border of a frame is made the picture's mirror image, which is what the network sees of the picture alone.
+border of a frame is made the picture's mirror image. So the network sees what it sees of the picture alone.
 A likelihood sees its own picture only.
 """
 

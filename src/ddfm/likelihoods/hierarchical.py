@@ -1,9 +1,9 @@
 """A likelihood that knows what each source has to say: docs/research/algorithm.md, "form ddfm".
 
-The paper's hierarchical model (Gaussians whose variances are latent, EM) with two changes. It is laid
-on the intensities *and* on the bands of a Laplacian pyramid, instead of the intensities alone; and the
-prior of each latent variance depends on how salient the source is there, where the paper's has one
-scale an image: two sources with one scale each are, to an L1 model, equally right everywhere.
+The paper's hierarchical model (Gaussians whose variances are latent, EM) with two changes. It is laid on the
+intensities *and* on the bands of a Laplacian pyramid, instead of the intensities alone. The prior of each
+latent variance depends on how salient the source is there; the paper's has one scale an image. To an L1
+model, two sources with one scale each are equally right everywhere.
 
 Images are in [-1, 1]. K sources lie along the channel axis, (B, K, H, W), and enter every formula
 through sums, minima and maxima, so that none is privileged. Reducing once halves height and width.

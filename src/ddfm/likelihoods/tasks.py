@@ -98,7 +98,7 @@ class Task:
 
 
 # Chosen on the development halves of TNO and RoadScene, and of MRI with CT, PET and SPECT
-# (benchmarks/quality.py). Medical intensities mean something: nothing is added, sharpened or stretched.
+# (`python benchmarks quality`). Medical intensities mean something: nothing is added, sharpened or stretched.
 TASKS = {
     "infrared": Task(
         "infrared", 0.65, 0.0, 0.002, (1.45, 1.12, 1.0, 1.0, 1.0), 0.03, 1.15, chroma_noise=10 / 255

@@ -1,7 +1,7 @@
 """Sharpen a picture that a soft lens blurred, under the prior: looks and data steps in turn.
 
-The point spread is a Gaussian of known standard deviation, in pixels. A data step solves, in the frequency
-domain of the mirrored picture, for what blurs to the picture and is near to an estimate. The first one starts
+The point spread is a Gaussian of known standard deviation, in pixels. A data step finds what blurs to the
+picture and is near to an estimate, in the frequency domain of the mirrored picture. The first one starts
 at the picture itself; a look of the prior at the level of the noise that this amplifies follows, then another
 data step. Two rounds are enough: with more the prior paints.
 

@@ -58,9 +58,9 @@ def estimate_noise(luma: Tensor) -> Tensor:
     differences. So choosing by them does not bias the rms. Blocks too near to black or white, where noise is
     cut off, do not count either.
 
-    Fine detail all over an image (foliage, film grain), or wherever it is neither black nor white, is
-    taken for noise: there the estimate is high. Noise that is not white (compressed, enlarged or
-    smoothed since) is understated, to less than a half if it was smoothed at all.
+    Some images have fine detail all over (foliage, film grain), or wherever they are neither black nor white.
+    It is taken for noise: there the estimate is high. Noise that is not white (compressed, enlarged or
+    smoothed since) is understated. If it was smoothed at all, less than half of it is found.
 
     Args:
         luma: shape (B, 1, H, W).

@@ -110,7 +110,7 @@ def octave_levels(correlation: float) -> list[float]:
 def noise_like(noise: CameraNoise, luma: Tensor, white: Tensor) -> Tensor:
     """Make noise of that kind for a clean picture from white noise of deviation 1; all are (B, 1, H, W).
 
-    White noise is blurred with (a, 1 - 2a, a) along both axes, so that second differences tell as much of
+    White noise is blurred with (a, 1 - 2a, a) along both axes. So second differences tell as much of
     correlation as they did of the noise.
     """
     a = blur_of(noise.correlation)
@@ -139,7 +139,7 @@ def evening(noise: CameraNoise) -> tuple[Callable[[Tensor], Tensor], Callable[[T
     slope = 1 / noise.at((x[1:] + x[:-1]) / 2)
     steps = slope.double().cumsum(0)
     y = torch.cat([steps.new_zeros(1), 2 * steps / steps[-1]]).sub(1).float()
-    level = 2 / float(slope.double().mean() * 2)
+    level = 1 / float(slope.double().mean())
 
     def even(luma: Tensor) -> Tensor:
         return interpolated(luma, x, y)

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.pictures.pyramid import smooth
 
 WEIGHTS = (0.299, 0.587, 0.114)
 EXPOSURE_SPREAD = 0.2  # of well-exposed values about the middle
 CHROMA_POWER = 0.5  # of the luminance that chroma grows with
 DARK = 4 / 255  # a luminance below which the ratio of chroma to it is noise
 PALE = 0.02  # a saturation below which saturations are alike
+AROUND = 2  # times that a neighbourhood is halved in size: a Gaussian of some ten pixels
 UNEXPOSED = 1e-6  # weight of what is clipped, which counts where all sources are
 FULL = 0.85  # share of the room in the gamut from which on chroma is bent rather than cut
 MARGIN = 1 / 255  # a grey level: how far from black a channel stays
@@ -78,7 +79,7 @@ def blend_exposed_chroma(images: Sequence[Tensor], luma: Tensor) -> Tensor:
         saturation = image.std(-3, correction=0, keepdim=True)
         parts.append(chroma(image) / (luminance(image) + DARK) ** CHROMA_POWER)
         weight = exposed * (saturation + PALE) + UNEXPOSED
-        weights.append((weight * blurred(weight)).sqrt())
+        weights.append((weight * smooth(weight, AROUND)).sqrt())
     total = torch.stack(weights).sum(0)
     mean = torch.stack([w * p for w, p in zip(weights, parts, strict=True)]).sum(0) / total
     return (luma + DARK) ** CHROMA_POWER * mean
@@ -139,20 +140,14 @@ def chroma_kept(chroma: Tensor, own: Tensor, luma: Tensor, noise: float) -> Tens
         (B, 1, H, W) in [0, 1].
     """
     brightened = ((luma - own) / luma.clamp_min(DARK)).clamp(0, 1)
-    signal = blurred(chroma).square().sum(-3, keepdim=True)
-    power = blurred(chroma.square().sum(-3, keepdim=True))
+    signal = smooth(chroma, AROUND).square().sum(-3, keepdim=True)
+    power = smooth(chroma.square().sum(-3, keepdim=True), AROUND)
     return 1 - brightened * (1 - signal / (power + noise**2))
 
 
 def well_exposed(image: Tensor) -> Tensor:
     """Weight values in [0, 1] by exp(-(y - .5)^2 / (2 .2^2)), high at middle grey: Mertens et al. 2007."""
     return (-((image - 0.5) / EXPOSURE_SPREAD).square() / 2).exp()
-
-
-def blurred(weight: Tensor) -> Tensor:
-    """Blur by a Gaussian of some ten pixels."""
-    smaller = reduce(weight)
-    return expand(expand(reduce(smaller), size(smaller)), size(weight))
 
 
 def combine(luma: Tensor, chroma: Tensor, least: float = 0.0) -> Tensor:

@@ -1,7 +1,7 @@
 """What sampling needs of a prior, and a prior made of a plain function.
 
-As in Karras et al. 2022 (EDM), a prior is a denoiser D(x; sigma): the posterior mean of the clean image
-under white Gaussian noise of standard deviation sigma, and the noise levels at which it may be asked.
+As in Karras et al. 2022 (EDM), a prior is a denoiser D(x; sigma), with the noise levels at which it may be
+asked. It returns the posterior mean of the clean image under white Gaussian noise of deviation sigma.
 """
 
 from __future__ import annotations

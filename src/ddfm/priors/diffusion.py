@@ -33,10 +33,7 @@ WHOLE = 2048  # pixels a side that are not worth tiles: those show the network m
 TILES = (1024, 512, 256)  # to choose from beyond
 # Of the finest layer's size that an evaluation holds at once, in float32 and in two bytes a number.
 PLANES, PLANES_OF_TWO_BYTES = 13, 15
-WHOLE_SHARE, SHARE = (
-    3,
-    8,
-)  # of the memory at hand, of which an evaluation in one piece, or of a tile, may take one
+WHOLE_SHARE, SHARE = 3, 8  # one part of so many of the memory at hand: for one piece, or for a tile
 
 
 @dataclass(frozen=True)

@@ -329,9 +329,8 @@ def transposed(weight: Tensor) -> Tensor:
 class SplitInput(nn.Conv2d):
     """The first convolution, of images that are float32 even where the network computes in 16 bits.
 
-    Rounded to the 8 bits of bfloat16 an image is off by up to half a grey level before the network has
-    begun. So it comes in two parts, rounded and what that left, side by side and with the same weights:
-    convolution is linear.
+    Rounded to the 8 bits of bfloat16, an image is off by up to half a grey level from the start. So it comes
+    in two parts, rounded and what that left, side by side and with the same weights: convolution is linear.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Group normalisation of a picture's tiles with one set of statistics for all of them.
 
 Group normalisation takes mean and variance over the whole image. Shown tile by tile, it would use different
-statistics in each tile and leave seams. So the statistics are taken from a sample of the image, evaluated
-together as if it were one image, and held for all tiles.
+statistics in each tile and leave seams. So the statistics are taken from a sample of the image, and held for
+all tiles. The parts of the sample are evaluated together, as if they were one image.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Zhang et al. 2022 (DRUNet), narrower::
     x -> conv_in -> down_blocks -> mid_block -> up_blocks -> conv_out -> / noise
                         |______ skip connections ______^
 
-A residual block is x + conv(relu(conv(x))). Convolutions of 2x2 pixels with stride 2 lead to the next level,
-their transposes back, where what the way down left is added. Each level is told the noise on entry.
+A residual block is x + conv(relu(conv(x))). Convolutions of 2x2 pixels with stride 2 lead to the next level.
+Their transposes lead back, and what the way down left is added. Each level is told the noise on entry.
 
 Without normalisation an evaluation is shorter, and a tile of a picture looks as it does in the whole.
 """

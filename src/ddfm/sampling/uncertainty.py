@@ -24,12 +24,14 @@ from ddfm.noise.clean import REMAINS, Cleaned, without_stripes
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.noise.missing import VARIED
 from ddfm.noise.posterior import Denoiser, noise_like, posterior_mean_of_camera
-from ddfm.pictures.pyramid import expand, reduce, size
+from ddfm.pictures.pyramid import smooth
+from ddfm.sampling.schedulers import white_noise
 from ddfm.timing import stage
 
 POSTERIOR_DRAWS = 8  # posterior samples that the standard deviation is taken from
 DRAW_LEVELS = 4  # network evaluations a draw
 LAST_LEVEL = 0.15  # of the source's noise, at which the estimate itself is taken
+AROUND = 1  # times that a neighbourhood is halved in size to average the variance: some five pixels
 CALIBRATION = 1.2
 
 
@@ -62,7 +64,7 @@ def posterior_std(
         mean = mean + step / (n + 1)
         square = square + step * (fused - mean)
     variance = (square / (POSTERIOR_DRAWS - 1)).to(sources[0])
-    return CALIBRATION * neighbourhood(variance).clamp_min(0).sqrt()
+    return CALIBRATION * smooth(variance, AROUND).clamp_min(0).sqrt()
 
 
 def draw_source(
@@ -82,20 +84,20 @@ def draw_source(
             )
         else:
             luma = clean.luma[n : n + 1]
-            again = (luma + noise_like(noise, luma, _noise(luma, generator))).clamp(-1, 1)
+            again = (luma + noise_like(noise, luma, white_noise(luma, generator))).clamp(-1, 1)
             drawn[n : n + 1] = posterior_mean_of_camera(prior(), again, noise)
     blurs = [0.0] * len(base) if clean.blur is None else clean.blur.tolist()
     for n in (n for n, blur in enumerate(blurs) if blur):
         blur, noise = blurs[n], max(float(clean.measured_noise[n]), GREY_LEVEL)
         again = blurred(clean.luma[n : n + 1], blur)
-        again = (again + noise * _noise(again, generator)).clamp(-1, 1)
+        again = (again + noise * white_noise(again, generator)).clamp(-1, 1)
         drawn[n : n + 1] = sharpened(prior(), again, blur, noise)
     if clean.holes is not None:
         again = clean.holes.fill(prior, drawn, generator)
         again = torch.lerp(clean.luma, again, VARIED)
         drawn = torch.where(clean.holes.known > 0, drawn, again)
     residual_noise = torch.where(clean.assumed_noise > 0, REMAINS * clean.assumed_noise, clean.measured_noise)
-    return drawn + residual_noise.reshape(-1, 1, 1, 1) * _noise(base, generator)
+    return drawn + residual_noise.reshape(-1, 1, 1, 1) * white_noise(base, generator)
 
 
 def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -108,15 +110,5 @@ def draw_posterior(prior: Denoiser, noisy: Tensor, sigma: float, generator: torc
         estimate = prior.denoise(shown, level).mean(1, keepdim=True)
         # p(x_lower | x_level, estimate) of a process that adds variance: a Gaussian bridge.
         kept = (lower / level) ** 2
-        x = estimate + kept * (x - estimate) + lower * (1 - kept) ** 0.5 * _noise(x, generator)
+        x = estimate + kept * (x - estimate) + lower * (1 - kept) ** 0.5 * white_noise(x, generator)
     return x
-
-
-def neighbourhood(variance: Tensor) -> Tensor:
-    """Average over some five pixels by a Gaussian."""
-    return expand(reduce(variance), size(variance))
-
-
-def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw standard normal noise on the CPU, so that every device gets the same."""
-    return torch.randn(like.shape, generator=generator).to(like)
