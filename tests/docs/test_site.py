@@ -108,7 +108,7 @@ def test_pages_stand_alone_and_fit(site: Path, address: str, browser: Any, scree
             faults.append(f"{name}: asked for {request.url}")
 
     def on_response(answer: Any) -> None:
-        if not answer.ok:
+        if answer.status >= 400:
             faults.append(f"{name}: {answer.status} {answer.url}")
 
     page.on("request", on_request)
