@@ -25,6 +25,7 @@ LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 FENCE = re.compile(r"^ {0,3}```.*?^ {0,3}```", re.MULTILINE | re.DOTALL)
 COPIED = {".json", ".jsonl", ".svg", ".png", ".jpg", ".csv", ".ipynb"}
 FACES = ("README.md", "__main__.py", "__init__.py")  # what stands for a folder
+CONTENTS = "contents.md"  # the page of a folder that none of them stands for
 LANGUAGES = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml"}
 
 
@@ -38,13 +39,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             if uri is None or files.get_file_from_path(uri) is not None:
                 continue
             path = ROOT / face(target)
-            if path.suffix in COPIED:
+            if path.suffix in COPIED and path.is_file():
                 files.append(File.generated(config, uri, abs_src_path=str(path)))
-            else:
+            elif path.exists():
                 content = page_of(path)
                 files.append(File.generated(config, uri, content=content))
-                if path.suffix == ".md":
-                    waiting.append((face(target), content))
+                if path.is_dir() or path.suffix == ".md":
+                    waiting.append((origin(uri), content))
     return files
 
 
@@ -92,14 +93,21 @@ def place(target: str) -> str | None:
     if target.startswith("docs/"):
         return target.removeprefix("docs/") if (ROOT / target).suffix != ".py" else f"{OUTSIDE}/{target}.md"
     path = face(target)
-    if target.startswith("..") or not (ROOT / path).is_file():
+    if target.startswith("..") or not (ROOT / path).exists():
         return None
+    if (ROOT / path).is_dir():
+        return f"{OUTSIDE}/{path}/{CONTENTS}"
     suffix = Path(path).suffix
     return f"{OUTSIDE}/{path}" + ("" if suffix in COPIED or suffix == ".md" else ".md")
 
 
 def page_of(path: Path) -> str:
-    """Return a file of text as a page."""
+    """Return a file of text as a page, or a folder as a list of its files."""
+    if path.is_dir():
+        names = sorted(each.name for each in path.iterdir() if each.is_file())
+        return f"# {path.relative_to(ROOT).as_posix()}\n\n" + "".join(
+            f"- [{name}]({name})\n" for name in names
+        )
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
         return text

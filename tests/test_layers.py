@@ -6,6 +6,7 @@ import-linter holds the layers (`make lint`).
 from __future__ import annotations
 
 import ast
+import tomllib
 from graphlib import TopologicalSorter
 
 import grimp
@@ -25,6 +26,13 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         {module: graph.find_modules_directly_imported_by(module) - {"ddfm"} for module in modules}
     ).prepare()  # raises CycleError, which names the circle
     assert len(modules) > 100
+
+
+def test_the_page_has_the_layers_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    page = (ROOT / "docs" / "develop" / "architecture.md").read_text()
+    assert "```text\n" + "\n".join(layers) + "\n```" in page
 
 
 def own_lines(function: Function) -> int:
