@@ -149,6 +149,13 @@ def test_drop_fuse_look_and_download(
     page.locator("#metrics table").wait_for()
     assert page.locator("#metrics tbody tr").count() == 8
 
+    # What cannot be is told where it was written, even if the settings are closed.
+    page.get_by_label("Steps").fill("-3")
+    page.locator("#settings summary").click()
+    page.locator("#fuse").click()
+    assert page.locator("#settings").get_attribute("open") is not None
+    assert page.locator("#jobs li").count() == 1
+
     # This browser's jobs are there again after a reload.
     page.reload()
     page.locator("#jobs .open").first.click()
@@ -184,6 +191,16 @@ def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> No
     page.locator("#badge", has_text="preview, step").wait_for()
     page.locator("#cancel").click()
     page.locator("#status", has_text="Cancelled").wait_for()
+    # A job without a picture shows none, and not another one's; one that is forgotten is not looked at.
+    page.reload()
+    page.locator("#jobs .open").nth(1).click()
+    page.locator("#facts").wait_for(state="visible")
+    page.locator("#jobs .open").first.click()
+    page.locator("#status", has_text="Cancelled").wait_for()
+    assert pixels(page).max() == 0
+    page.locator("#forget").click()
+    page.locator("#stage").wait_for(state="hidden")
+    sync_api.expect(page.locator("#jobs li")).to_have_count(0, timeout=PATIENCE)
 
 
 def test_volumes_by_slices(server: Served, opened: Any, tmp_path: Path) -> None:

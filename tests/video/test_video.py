@@ -537,6 +537,8 @@ def test_mistakes_are_explained(pair: tuple[Path, Path], tmp_path: Path) -> None
             if packet.dts is not None:
                 packet.stream = target
                 container.mux(packet)
+    sequence = sources / "walk.seq"
+    sequence.write_bytes(b"FFF\0" + bytes(2000))
     half.write_bytes(a.read_bytes()[: a.stat().st_size // 2])
     small = write_video(sources / "small.mp4", [np.zeros((32, 64), np.uint8)])
     tiny = write_video(sources / "tiny.mkv", [np.zeros((8, 8), np.uint8)] * 3, codec="ffv1")
@@ -549,6 +551,7 @@ def test_mistakes_are_explained(pair: tuple[Path, Path], tmp_path: Path) -> None
         (text, "text.txt: is not a video"),
         (still, "still.png: is a picture, not a video; ddfm fuse takes pictures"),
         (sound, "sound.mp4: has no video stream"),
+        (sequence, "walk.seq: holds a thermal camera's radiometric frames"),
         (half, "half.mp4: is cut short or damaged: its index (moov) is missing"),
         (small, f"small.mp4 is 64x32 and {b} is 64x48 pixels; videos must be aligned and of one size"),
     ):

@@ -47,6 +47,7 @@ CONTAINERS = (
 )
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"[playlist]", b"v=0")
+FLIR_RECORDS = b"FFF\0"  # how FLIR's sequences begin
 LOOKED_AT = 5  # frames that tell whether a video is in colour
 
 
@@ -123,6 +124,12 @@ class Reader:
         """
         av = pyav()
         with open_regular(self.path, "a video file") as file:
+            if file.read(len(FLIR_RECORDS)) == FLIR_RECORDS:
+                raise InputError(
+                    f"{self.path}: holds a thermal camera's radiometric frames (SEQ, CSQ), which are not read; "
+                    "save them as radiometric JPEG and fuse the folder: ddfm fuse FOLDER -o OUT"
+                )
+            os.lseek(file.fileno(), 0, os.SEEK_SET)  # seek() would move within what was read ahead
             # The container closes its own copy when it is let go.
             kept = Input(os.dup(file.fileno()), "rb")
         try:

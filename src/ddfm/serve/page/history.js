@@ -17,9 +17,10 @@ export function inWords(job) {
 }
 
 export class History {
-  constructor(list, onOpen) {
+  constructor(list, onOpen, onGone) {
     this.list = list;
     this.onOpen = onOpen;
+    this.onGone = onGone; // called when the job that is looked at is forgotten
     this.current = null;
     this.jobs = new Map(); // id to what is known, newest first
     for (const kept of JSON.parse(localStorage.getItem(KEY) || "[]")) this.jobs.set(kept.id, kept);
@@ -47,6 +48,7 @@ export class History {
     this.jobs.delete(id);
     this.keep();
     this.show();
+    if (id === this.current) this.onGone();
   }
 
   async remove(id) {

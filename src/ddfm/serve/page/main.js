@@ -11,10 +11,10 @@ const OTHERS = ["uncertainty", "source-map", "temperatures"]; // files beside th
 
 const element = (id) => document.getElementById(id);
 const viewer = new Viewer();
-const history = new History(element("jobs"), open);
+const history = new History(element("jobs"), open, close);
 const sourcesOf = new Map(); // job's id to its sources, as long as the page is open
 let groups = [];
-let shown = null; // the job that is being looked at
+let shown = {}; // the job that is being looked at
 let stopListening = () => {};
 
 function say(text, wrong = false) {
@@ -152,15 +152,27 @@ async function open(id) {
     await listen(`/v1/fusions/${id}/events`, controller.signal, (job) => progressed(id, job));
   } catch (error) {
     if (error.name === "AbortError") return;
-    if (error.status === 404) history.drop(id);
     element("status").textContent = error.message;
+    if (error.status === 404) {
+      history.drop(id);
+      complain(error);
+    }
   }
+}
+
+// Look at no job any more.
+function close() {
+  stopListening();
+  shown = {};
+  element("stage").hidden = true;
 }
 
 // Until there is a first step, show the first source.
 async function showLocal(sources) {
   const bitmap = sources ? await createImageBitmap(sources[0].files[0]).catch(() => null) : null;
-  if (bitmap) viewer.showOnly(bitmap, "The first source, until there is a first step");
+  if (!bitmap) return;
+  viewer.showOnly(bitmap, "The first source, until there is a first step");
+  badge("the first source");
 }
 
 function progressed(id, job) {
@@ -176,6 +188,7 @@ function progressed(id, job) {
   if (job.steps) bar.value = job.step / job.steps; else bar.removeAttribute("value");
   const words = inWords(job);
   element("status").textContent = words[0].toUpperCase() + words.slice(1);
+  element("status").classList.toggle("wrong", job.state === "failed");
   if (stepped && job.unit === "step") showStep(id);
   if (job.state === "done") showDone(id);
 }
@@ -313,7 +326,10 @@ function connect() {
     });
   }
   document.addEventListener("drop", (event) => take(dropped(event.dataTransfer)));
-  element("fuse").addEventListener("click", () => fuse(groups, wanted));
+  element("fuse").addEventListener("click", () => {
+    if (!element("options").checkValidity()) element("settings").open = true;
+    if (element("options").reportValidity()) fuse(groups, wanted);
+  });
   element("clear").addEventListener("click", () => { groups = []; say(""); showChosen(); });
   element("cancel").addEventListener("click", () => history.remove(shown.id));
   element("balance").addEventListener("input", balanced);

@@ -63,7 +63,12 @@ export class Viewer {
     this.draw();
   }
 
+  // Show nothing, so that no job is taken for another one.
   reset() {
+    this.pictures = {};
+    this.only = "No picture yet";
+    this.canvas.setAttribute("aria-label", this.only);
+    this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     this.nudge = [0, 0];
     this.tellNudge();
   }
