@@ -30,7 +30,6 @@ from torch.overrides import TorchFunctionMode
 
 from ddfm import Prior
 from ddfm.demo.scenes import scenes
-from ddfm.threads import use_threads
 from ddfm.errors import InputError
 from ddfm.formats.pictures import read_image
 from ddfm.fusion.pipeline import fuse
@@ -43,12 +42,14 @@ from ddfm.likelihoods.tiled import TiledLikelihood
 from ddfm.metrics import METRICS
 from ddfm.pictures.colour import luminance
 from ddfm.priors.loading import load_prior
+from ddfm.threads import threads, use_threads
 
 SETS = ("tno", "msrs", "roadscene")
 PAIRS = 2  # of each set
 ITERATIONS = 3  # of EM, as in so many sampling steps
 GREY = 255 / 2  # grey levels in a unit of [-1, 1]
 
+Picture = NDArray[Any]
 Pair = tuple[NDArray[Any], NDArray[Any]]
 Row = dict[str, Any]
 
@@ -299,34 +300,34 @@ def refusals() -> dict[str, str]:
 
 
 def fused(pair: Pair, prior: Prior, **options: Any) -> NDArray[np.float32]:
-    """Return the fused pixels in [0, 1] of one pair, by default in float32 and in one piece."""
-    defaults = {"device": "cpu", "dtype": "float32", "tile": "off", "task": "infrared"}
-    return fuse(*pair, prior=prior, **{**defaults, **options}).image.pixels
+    """Return the fused pixels of the first pair, in [0, 1]; in float32 and one piece by default."""
+    defaults: Row = {"device": "cpu", "dtype": "float32", "tile": "off", "task": "infrared"}
+    return fuse(*pair, prior=prior, **{**defaults, **options}).images[0].pixels
 
 
 def same_picture(pair: Pair, prior: Prior) -> dict[str, float]:
     """Return the largest differences from a picture alone, in one piece, on one thread, in float32."""
-    threads = torch.get_num_threads()
-    use_threads(1)
-    reference = fused(pair, prior)
-    rows = {"again": 255 * largest(fused(pair, prior), reference)}
-    stacks = [np.stack([picture, picture[::-1], picture[:, ::-1]]) for picture in map(np.atleast_3d, pair)]
-    batches = [np.moveaxis(stack, -1, 1) for stack in stacks]
-    options: Row = {"prior": prior, "device": "cpu", "dtype": "float32", "tile": "off", "task": "infrared"}
-    rows["batch of 3"] = 255 * largest(fuse(*batches, **options).images[0].pixels, reference)
-    for n in (2, 4):
-        use_threads(n)
-        rows[f"{n} threads"] = 255 * largest(fused(pair, prior), reference)
-    use_threads(1)
-    rows["tiles of 256 pixels"] = 255 * largest(fused(pair, prior, tile=256), reference)
-    rows["likelihood in parts"] = parts_difference(lumas(pair))
-    for backend, dtype in (("openvino", "float32"), ("torch", "bfloat16"), ("openvino", "bfloat16")):
-        other = fused(pair, prior, backend=backend, dtype=dtype)
-        rows[f"{backend} {dtype}"] = 255 * largest(other, reference)
-        if dtype == "bfloat16":
-            rows[f"{backend} {dtype}, mean"] = 255 * float(np.abs(other - reference).mean())
-    use_threads(threads)
+    with threads(1):
+        reference = fused(pair, prior)
+        rows = {"again": 255 * largest(fused(pair, prior), reference)}
+        rows["batch of 3"] = 255 * largest(fused(turned_copies(pair), prior), reference)
+        rows["tiles of 256 pixels"] = 255 * largest(fused(pair, prior, tile=256), reference)
+        rows["likelihood in parts"] = parts_difference(lumas(pair))
+        for backend, dtype in (("openvino", "float32"), ("torch", "bfloat16"), ("openvino", "bfloat16")):
+            other = fused(pair, prior, backend=backend, dtype=dtype)
+            rows[f"{backend} {dtype}"] = 255 * largest(other, reference)
+            if dtype == "bfloat16":
+                rows[f"{backend} {dtype}, mean"] = 255 * float(np.abs(other - reference).mean())
+    for count in (2, 4):
+        with threads(count):
+            rows[f"{count} threads"] = 255 * largest(fused(pair, prior), reference)
     return rows
+
+
+def turned_copies(pair: Pair) -> Pair:
+    """Return a batch (3, C, H, W) of each picture: as it is, upside down and mirrored."""
+    a, b = (np.moveaxis(np.stack([p, p[::-1], p[:, ::-1]]), -1, 1) for p in map(np.atleast_3d, pair))
+    return a, b
 
 
 def parts_difference(x: Sequence[Tensor], side: int = 128) -> float:

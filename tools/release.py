@@ -22,7 +22,7 @@ import tempfile
 import tomllib
 import venv
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -48,7 +48,7 @@ class ReleaseError(Exception):
     """Something that keeps a release from being made; the message says what, and what would mend it."""
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **changes: str) -> str:
+def run(*command: str | Path, cwd: Path = ROOT, changes: Mapping[str, str] | None = None) -> str:
     """Run a command without this checkout on its path, and return what it printed.
 
     Args:
@@ -59,7 +59,8 @@ def run(*command: str | Path, cwd: Path = ROOT, **changes: str) -> str:
     Raises:
         ReleaseError: it failed; the message ends with what it printed.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | changes
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= changes or {}
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True
     )
@@ -141,7 +142,7 @@ def build(root: Path, folder: Path) -> list[Path]:
             source = Path(temporary) / f"{turn}-place"
             time = export(root, source)
             limits = {"SOURCE_DATE_EPOCH": str(time), "PIP_CONSTRAINT": str(source / "constraints.txt")}
-            run(sys.executable, "-m", "build", "--outdir", folder / turn, source, cwd=source, **limits)
+            run(sys.executable, "-m", "build", "--outdir", folder / turn, source, cwd=source, changes=limits)
         for archive in (folder / turn).glob("*.tar.gz"):
             with_one_time(archive, time)
         made.append({file.name: sha256(file) for file in sorted((folder / turn).iterdir())})
@@ -228,7 +229,7 @@ def environment_of(root: Path, wheel: Path, extras: Sequence[str], folder: Path)
     links = [
         part for place in os.environ.get("PIP_FIND_LINKS", "").split() for part in ("--find-links", place)
     ]
-    pins = ["--constraint", "constraints.txt", "--python", folder / "bin" / "python"]
+    pins: list[str | Path] = ["--constraint", "constraints.txt", "--python", folder / "bin" / "python"]
     run(tool("uv"), "pip", "install", "--quiet", *links, *pins, wanted, cwd=root)
     return folder
 
@@ -240,7 +241,13 @@ def site_packages(environment: Path) -> Path:
 
 def bill_of_materials(environment: Path, output: Path) -> None:
     """Write what an environment holds as CycloneDX, the same bytes each time."""
-    options = ["--output-reproducible", "--pyproject", ROOT / "pyproject.toml", "-o", output]
+    options: list[str | Path] = [
+        "--output-reproducible",
+        "--pyproject",
+        ROOT / "pyproject.toml",
+        "-o",
+        output,
+    ]
     run(tool("cyclonedx-py"), "environment", *options, environment / "bin" / "python")
 
 
@@ -260,10 +267,10 @@ def demonstrate(wheel: Path, locked: Path, folder: Path) -> None:
         )
         venv.create(environment, with_pip=True)
         python = environment / "bin" / "python"
-        install = [python, "-m", "pip", "install", "--quiet", "--no-index"]
+        install: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--no-index"]
         nowhere = {"PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
-        run(*install, "--require-hashes", "--find-links", wheels, "-r", locked, **nowhere)
-        run(*install, "--no-deps", wheel, **nowhere)
+        run(*install, "--require-hashes", "--find-links", wheels, "-r", locked, changes=nowhere)
+        run(*install, "--no-deps", wheel, changes=nowhere)
         run(python, "-m", "pip", "check")
         run(environment / "bin" / "ddfm", "demo", "-o", away / "demo", cwd=away)
         pictures = sorted((away / "demo").rglob("*.png"))
