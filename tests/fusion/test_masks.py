@@ -19,7 +19,7 @@ from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.likelihoods.tiled import TiledLikelihood
 from ddfm.pictures.image import from_array
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from tests.fusion.test_degraded import grey, other, rms
 from tests.noise.test_camera import steps
 

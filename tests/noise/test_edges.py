@@ -15,7 +15,7 @@ from torch import Tensor
 from ddfm import fuse
 from ddfm.noise.edges import edge_blurs, estimate_blur
 from ddfm.noise.level import GREY_LEVEL
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 
 SIZE = (160, 200)
 

@@ -14,8 +14,7 @@ from torch import Tensor
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.noise.missing import Holes, filled
 from ddfm.pictures.holes import WIDE, faded, filled_from_around, wide, with_stand_in
-from ddfm.priors.base import from_function
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior, from_function
 from ddfm.priors.loading import load_prior
 from tests.noise.test_camera import steps
 

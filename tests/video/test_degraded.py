@@ -19,7 +19,7 @@ from ddfm.fusion.masks import Mask, holes_of_masks
 from ddfm.fusion.options import Options
 from ddfm.likelihoods.tasks import TASKS
 from ddfm.noise.level import GREY_LEVEL
-from ddfm.priors.diffusion import Prior
+from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
 from ddfm.video import fuse_videos
 from ddfm.video.steady import SteadyFusion
