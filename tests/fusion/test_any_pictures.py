@@ -20,8 +20,9 @@ Picture = NDArray[Any]
 ARRANGEMENTS = {
     "noise": lambda rng, shape, count: rng.integers(0, count, shape),
     "rows": lambda rng, shape, count: np.arange(shape[0])[:, None, None] * np.ones(shape, int) % count,
-    "halves": lambda rng, shape, count: (np.arange(shape[1]) * count // shape[1])[None, :, None]
-    * np.ones(shape, int),
+    "halves": lambda rng, shape, count: (
+        (np.arange(shape[1]) * count // shape[1])[None, :, None] * np.ones(shape, int)
+    ),
     "spikes": lambda rng, shape, count: rng.integers(0, count, shape) * (rng.random(shape) < 0.005),
 }
 

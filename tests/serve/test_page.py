@@ -200,7 +200,7 @@ def test_batch_zip_and_cancel(server: Served, opened: Any, tmp_path: Path) -> No
     assert pixels(page).max() == 0
     page.locator("#forget").click()
     page.locator("#stage").wait_for(state="hidden")
-    sync_api.expect(page.locator("#jobs li")).to_have_count(0, timeout=PATIENCE)
+    expect(page.locator("#jobs li")).to_have_count(0, timeout=PATIENCE)
 
 
 def test_volumes_by_slices(server: Served, opened: Any, tmp_path: Path) -> None:
