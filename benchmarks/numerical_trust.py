@@ -395,10 +395,11 @@ def measure_extremes(prior: Prior) -> Row:
 
 def table(results: Row) -> str:
     """Return the results as Markdown."""
-    lines = ["| of | largest | bound | at |", "| --- | --- | --- | --- |"]
+    lines = ["| of | largest | bound | at | |", "| --- | --- | --- | --- | --- |"]
     for part in ("em", "same picture"):
         for name, row in results.get(part, {}).items():
-            lines.append(f"| {name} | {row['largest']:.2g} | {row['bound']:g} | {row['of']} |")
+            missed = " missed" if row["largest"] > row["bound"] else ""
+            lines.append(f"| {name} | {row['largest']:.2g} | {row['bound']:g} | {row['of']} |{missed} |")
     if "extremes" in results:
         seen = results["extremes"]
         lines += ["", f"Extremes: {seen['fusions']} fusions and {seen['metrics']} values of metrics, "]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from email.message import Message
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import cast
 
 from license_expression import get_spdx_licensing
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -114,9 +116,9 @@ def package(of: Distribution) -> Package:
 
 def licence(of: Distribution) -> str:
     """Return a package's licence as SPDX writes it, or in its own words."""
-    metadata = of.metadata
-    if metadata["Name"] in READ:
-        return READ[metadata["Name"]]
+    if of.metadata["Name"] in READ:
+        return READ[of.metadata["Name"]]
+    metadata = cast(Message, of.metadata)  # what it is; its protocol has no `get`
     if expression := metadata.get("License-Expression"):
         return str(expression)
     classes = [name.split(" :: ")[-1] for name in metadata.get_all("Classifier", []) if name[:7] == "License"]

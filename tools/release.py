@@ -284,7 +284,15 @@ def demonstrate(wheel: Path, locked: Path, folder: Path) -> None:
 def check_types(python: Path, folder: Path) -> None:
     """Check a user's program against the installed types, and that a wrong one is refused."""
     program = folder / "program.py"
-    check = [sys.executable, "-m", "mypy", "--strict", "--python-executable", python, program]
+    check: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        python,
+        program,
+    ]
     program.write_text(USER_PROGRAM)
     run(*check, cwd=folder)
     program.write_text(USER_PROGRAM.replace("steps=0", "steps='none'"))

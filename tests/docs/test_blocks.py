@@ -76,6 +76,8 @@ def check_line(line: str) -> None:
             assert not given or any(
                 (ROOT / "benchmarks" / f"{given[0]}{end}").exists() for end in (".py", "")
             )
+        case ["python", "-m", module, *_]:
+            assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
         case ["python", script, *_]:
             assert (ROOT / script).is_file()
         case ["cd", _]:
