@@ -321,7 +321,7 @@ def release(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ReleaseError(f"{folder}: is not empty; name another, or remove it")
     version = version_of(ROOT)
-    print(f"ddfm {version}: pyproject.toml, CHANGELOG.md and CITATION.cff agree", flush=True)
+    print(f"version {version}: pyproject.toml, CHANGELOG.md and CITATION.cff agree", flush=True)
     check_clean(ROOT)
     check_citation(ROOT)
     print("the checkout is clean, CITATION.cff is valid", flush=True)
