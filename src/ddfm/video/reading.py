@@ -126,8 +126,8 @@ class Reader:
         with open_regular(self.path, "a video file") as file:
             if file.read(len(FLIR_RECORDS)) == FLIR_RECORDS:
                 raise InputError(
-                    f"{self.path}: holds a thermal camera's radiometric frames (SEQ, CSQ), which are not read; "
-                    "save them as radiometric JPEG and fuse the folder: ddfm fuse FOLDER -o OUT"
+                    f"{self.path}: holds a thermal camera's radiometric frames (SEQ, CSQ), which "
+                    "are not read; save them as radiometric JPEG and fuse the folder: ddfm fuse FOLDER -o OUT"
                 )
             os.lseek(file.fileno(), 0, os.SEEK_SET)  # seek() would move within what was read ahead
             # The container closes its own copy when it is let go.
