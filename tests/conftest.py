@@ -22,6 +22,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from ddfm.cli import main
+from ddfm.formats import limits
 from ddfm.priors.guided_diffusion import convert_guided_diffusion, read_config
 from tests.browser import OpenPage, chromium, watched_pages
 from tests.priors.checkpoints import TINY, random_checkpoint
@@ -119,6 +120,7 @@ def ddfm(monkeypatch: pytest.MonkeyPatch) -> Command:
 
     def run(*arguments: str | int | Path) -> Finished:
         monkeypatch.setattr(sys, "argv", ["ddfm", *map(str, arguments)])
+        monkeypatch.setattr(limits, "_max_pixels", limits._max_pixels)  # `--max-pixels` ends with the test
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as exit_:
             main()

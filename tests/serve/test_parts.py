@@ -63,9 +63,9 @@ def test_options_are_those_of_a_fusion() -> None:
     others = {"prior", "range", "temperatures", *requests.THERMAL}
     usual = FusionOptions.model_validate({}).model_dump(by_alias=True, exclude=others)
     assert usual == {name: getattr(Options(), name) for name in usual}
-    # What the command has and the service has not: what concerns the machine, and functions.
-    machine = {"device", "dtype", "backend", "tile", "sampler", "sources"}
-    assert {field.name for field in fields(Options)} - set(usual) == machine
+    # What the command has and the service has not: what concerns the machine, functions, and further files.
+    missing = {"device", "dtype", "backend", "tile", "sampler", "sources", "masks"}
+    assert {field.name for field in fields(Options)} - set(usual) == missing
     thermal = {field.name for field in fields(ThermalOptions)} - {"overrides"}
     assert set(requests.THERMAL) == thermal | {field.name for field in fields(Overrides)}
     for name, path in requests.OUTPUTS.items():

@@ -122,14 +122,12 @@ def holes_of_masks(masks: Sequence[Mask | None]) -> list[Holes]:
 
 
 @stage("mask")
-def with_masks(scene: Sequence[Image], masks: Sequence[Mask | None] | None) -> list[Image]:
+def with_masks(scene: Sequence[Image], masks: Sequence[Mask | None]) -> list[Image]:
     """Return the sources with what their masks hide filled from around, and known to be missing.
 
     Raises:
         InputError: a mask has another size than its source, or all of all sources is hidden.
     """
-    if masks is None:
-        return list(scene)
     check_masks(masks, [source.name for source in scene], [source.size for source in scene])
     return [
         source if mask is None or not mask.missing.any() else hidden(source, mask)

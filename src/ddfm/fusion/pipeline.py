@@ -203,7 +203,8 @@ class Fusion:
         Raises:
             InputError: they cannot be registered, or their sizes differ.
         """
-        scene = with_masks(scene, self.options.read_masks)
+        if (masks := self.options.read_masks) is not None:
+            scene = with_masks(scene, masks)
         if self.options.register is None:
             return match_sizes(scene, self.options.resize)
         if choice is None and not self.options.finds_task:
