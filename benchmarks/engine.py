@@ -1,11 +1,12 @@
 """What the engine of folder runs costs: time of the driver, idle workers, memory by the number of pairs.
 
-    python benchmarks/engine.py [--only NAME,...]
+    python benchmarks engine [--only PART ...]
 
 driver: processor time of the driver a pair, with work that is none: listing, record, files looked at.
 
-waiting, computing, batched: one and two workers on Ray, in turn. A pair waits 0.25 s without computing, so
-that two cores that others use as well do not decide; pairs that compute; the same handed out eight at a time.
+waiting, computing, batched, pictures: one and two workers on Ray, in turn. A pair waits 0.25 s without
+computing, so that two cores that others use as well do not decide; pairs of 32x32 that compute; the same
+handed out eight at a time; pairs of 512x512.
 The share of the workers' time between the first and the last pair that went into pairs ("busy") says what the
 engine leaves idle.
 
@@ -44,9 +45,14 @@ from ddfm.jobs.work import Item, Job, Progress, Targets
 from ddfm.places.base import Entry, Held
 from ddfm.sampling.loop import sample
 
-PAIRS, PAIRS_ON_RAY, PAIRS_THAT_WAIT, ROUNDS = 2000, 300, 80, 3
+PAIRS, ROUNDS = 2000, 3
 WAIT = 0.25  # seconds
-KINDS = ("waiting", "computing", "batched")
+KINDS = {
+    "waiting": (80, 32),
+    "computing": (300, 32),
+    "batched": (300, 32),
+    "pictures": (60, 512),
+}  # pairs, side
 LISTED = (1000, 10_000, 100_000, 1_000_000)
 OPTIONS = Options(steps=0, noise="off", task="infrared", device="cpu")
 
@@ -177,7 +183,7 @@ def on_ray(a: str, b: str, out: str, address: str, workers: int, kind: str) -> d
     """A run on Ray: what the driver took, and how busy its workers were, without their start.
 
     Args:
-        kind: of the work: waiting, computing, or batched: the same eight at once.
+        kind: of the work, a name in `KINDS`.
     """
 
     import ray
@@ -215,9 +221,9 @@ def on_ray(a: str, b: str, out: str, address: str, workers: int, kind: str) -> d
     }
 
 
-def runs_on_ray(cluster: RayCluster, folder: Path, kind: str, pairs: int) -> list[dict[str, Any]]:
+def runs_on_ray(cluster: RayCluster, folder: Path, kind: str) -> list[dict[str, Any]]:
     """One and two workers in turn, the median of all rounds."""
-    a, b = draw_pairs(folder / kind, pairs)
+    a, b = draw_pairs(folder / kind, *KINDS[kind])
     rounds: dict[int, list[dict[str, float]]] = {1: [], 2: []}
     for n in range(ROUNDS):
         for workers in rounds:
@@ -235,11 +241,11 @@ def runs_on_ray(cluster: RayCluster, folder: Path, kind: str, pairs: int) -> lis
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "engine.json")
-    parser.add_argument("--only", default=f"driver,{','.join(KINDS)},memory", metavar="NAME,...")
+    parts = ("driver", *KINDS, "memory")
+    parser = script_parser(__doc__, "engine.json", parts=parts)
     parser.add_argument("--listed", type=int, default=LISTED[-1], help="most pairs to list")
     arguments = parser.parse_args()
-    wanted = arguments.only.split(",")
+    wanted = arguments.only or parts
     results = read_json(arguments.output, {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -255,8 +261,7 @@ def main() -> None:
         if kinds:
             with ray_cluster(2) as cluster:
                 for kind in kinds:
-                    pairs = PAIRS_THAT_WAIT if kind == "waiting" else PAIRS_ON_RAY
-                    results.setdefault("workers", {})[kind] = runs_on_ray(cluster, folder, kind, pairs)
+                    results.setdefault("workers", {})[kind] = runs_on_ray(cluster, folder, kind)
         if "memory" in wanted:
             counts = [count for count in LISTED if count <= arguments.listed]
             results["memory"] = [in_fresh_process("listed", count) for count in counts]
