@@ -12,6 +12,7 @@ import torch
 
 from ddfm.errors import InputError, reason_of
 
+CPU = torch.device("cpu")
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 BACKENDS = ("torch", "openvino")
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu")  # kinds that compute: "meta" holds no numbers
@@ -76,7 +77,8 @@ def own_settings(device: torch.device | str = "cpu") -> Iterator[None]:
     kinds = {"cpu", torch.device(device).type}
     with ExitStack() as stack:
         stack.enter_context(_own_dtype())
-        stack.enter_context(torch.device("cpu"))
+        if torch.get_default_device() != CPU:  # a default device costs microseconds at each call of torch
+            stack.enter_context(CPU)
         for kind in sorted(kinds):
             stack.enter_context(torch.autocast(kind, enabled=False))
         yield

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 from scipy.fft import dctn
+from scipy.ndimage import convolve
 from torch import Tensor
 
 from ddfm.demo.scenes import exposure, night
 from ddfm.errors import InputError
 from ddfm.noise.clean import REMAINS, clean_source
 from ddfm.noise.compression import quantisation_step
-from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
+from ddfm.noise.level import BLOCK, GREY_LEVEL, NOISE_GATE, QUANTILE, RMS_OF_UNIT_NOISE, estimate_noise
 from ddfm.noise.posterior import FIRST_LOOK, SECOND_LOOK, Denoiser, posterior_mean
 from ddfm.noise.stripes import column_offsets, remove_stripes, stripe_deviation
 from ddfm.priors.loading import load_prior
@@ -52,6 +53,14 @@ def plain(height: int, width: int) -> Tensor:
     image = torch.where((y - height / 2) ** 2 + (x - width / 3) ** 2 < (height / 5) ** 2, 0.5, image)
     image = torch.where((x > 0.7 * width) & (x < 0.8 * width), -0.5, image)
     return image[None, None]
+
+
+def test_rms_of_unit_noise_is_what_white_noise_has() -> None:
+    side = 200 * BLOCK
+    noise = np.random.default_rng(7).normal(size=(side, side))
+    differences = convolve(noise, np.outer([1, -2, 1], [1, -2, 1]) / 6, mode="wrap")
+    blocks = np.square(differences).reshape(side // BLOCK, BLOCK, side // BLOCK, BLOCK).mean((1, 3))
+    assert np.quantile(np.sqrt(blocks), QUANTILE) == pytest.approx(RMS_OF_UNIT_NOISE, rel=2e-3)
 
 
 class Shrink:

@@ -5,7 +5,6 @@ Luminance has shape (B, 1, H, W) and range [-1, 1]; standard deviations are in t
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ FEWEST_BLOCKS = 100  # that noise is measured in: fewer make the quantile uncert
 ROUNDS = 3  # of choosing blocks by their clearance, which needs the sigma of the round before
 LEAST_ROOM = GREY_LEVEL / 100  # to black and white; a block with less is one of the two throughout
 MARGIN = 4  # pixels of height and width that `_filtered` takes away
-SIMULATED_SIDE = 1600  # pixels of the white noise that the quantile is taken from: 40,000 blocks
+RMS_OF_UNIT_NOISE = 0.8982  # the `QUANTILE` of the rms of blocks of white noise of standard deviation one
 CLEARANCE = 2.5  # standard deviations between a block's mean and black or white
 
 
@@ -102,7 +101,7 @@ def level_of_flattest(rms: Tensor, gradient: Tensor, fewest: int) -> Tensor:
     """Return the standard deviation of noise with that rms in the flattest blocks, ``fewest`` or more."""
     count = max(round(FLATTEST * len(gradient)), min(fewest, len(gradient)))
     flat = gradient <= gradient.kthvalue(count).values
-    return rms[flat].quantile(QUANTILE) / _quantile_of_rms()
+    return rms[flat].quantile(QUANTILE) / RMS_OF_UNIT_NOISE
 
 
 def _filtered(luma: Tensor) -> Tensor:
@@ -122,12 +121,3 @@ def _filtered(luma: Tensor) -> Tensor:
 def _three(image: Tensor, middle: float) -> Tensor:
     """Filter with (1, middle, 1) along columns."""
     return torch.add(image[..., :-2, :] + image[..., 2:, :], image[..., 1:-1, :], alpha=middle)
-
-
-@cache
-def _quantile_of_rms() -> float:
-    """Return the `QUANTILE` of the rms of `_filtered`'s second differences in blocks of unit white noise."""
-    side = SIMULATED_SIDE + 2
-    noise = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0))
-    squares = _filtered(F.pad(noise, (1, 1, 1, 1)))[:, :1]
-    return float(F.avg_pool2d(squares, BLOCK).sqrt().flatten().quantile(QUANTILE))
