@@ -1,4 +1,4 @@
-"""How long an evaluation of the bundled prior takes, by back end, number format and layers; what starts cost.
+"""How long an evaluation of the bundled prior takes, by back end and number format; what starts cost.
 
     python benchmarks/backends.py
 
@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from common import script_parser, write_result
-from speed.released_way import by_diffusers
 
 from ddfm.priors.base import Prior
 from ddfm.priors.loading import load_prior
@@ -54,10 +53,6 @@ def main() -> None:
             for backend in ("torch", "openvino")
             for dtype in (torch.float32, torch.bfloat16)
         }
-        unchanged = replace(prior, network=by_diffusers(prior.network))
-        for dtype in (torch.float32, torch.bfloat16):
-            name = f"torch {str(dtype).removeprefix('torch.')}, diffusers' layers"
-            variants[name] = unchanged.to("cpu", dtype)
         for height, width in SIZES:
             x = torch.randn(1, 1, height, width)
             turns = [

@@ -29,18 +29,17 @@ STEPS = 100
 class DefaultLayout:
     """A network that computes in the layout that tensors have by default."""
 
-    def __init__(self, network: DiffusersUNet) -> None:
+    def __init__(self, network: Network) -> None:
         self.network, self.dtype = network, network.dtype
 
-    def __call__(self, x: Tensor, timestep: Tensor) -> Any:
-        return self.network(x.contiguous(), timestep)
+    def __call__(self, x: Tensor, told: Tensor) -> Any:
+        return self.network(x.contiguous(), told)
 
 
-def by_diffusers(network: Network) -> DiffusersUNet:
-    """Copy the network into diffusers' layers, if it is one that diffusers has."""
-    if isinstance(network, DiffusersUNet):
+def by_diffusers(network: Network) -> Network:
+    """Copy the network, into diffusers' layers if it is one that diffusers has."""
+    if not isinstance(network, UNet):
         return copy.deepcopy(network)
-    assert isinstance(network, UNet)
     model = UNet2DModel.from_config(network.as_json())
     model.load_state_dict(network.state_dict())
     return DiffusersUNet(model.to(network.device, network.dtype)).prepare_for_inference()

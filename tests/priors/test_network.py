@@ -26,8 +26,6 @@ from ddfm.priors.network_config import Foreign, UNetConfig, read_unet_config
 from ddfm.priors.schedule import NoiseSchedule
 from tests.conftest import examples
 
-NATURAL = Path(__file__).parents[2] / "src" / "ddfm" / "assets" / "natural"
-
 # What a config.json holds, small: each family of published networks, and their options one by one.
 OPENAI = {
     "in_channels": 3,
@@ -71,8 +69,20 @@ SMALL: dict[str, Any] = {
     "norm_num_groups": 4,
     "attention_head_dim": 4,
 }
+CONVOLUTIONS = {
+    "act_fn": "silu",
+    "add_attention": False,
+    "attn_norm_num_groups": None,
+    "block_out_channels": [16, 24, 32, 64],
+    "down_block_types": ["DownBlock2D"] * 4,
+    "in_channels": 4,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "out_channels": 4,
+    "up_block_types": ["UpBlock2D"] * 4,
+}
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "bundled": json.loads((NATURAL / "config.json").read_text()),
+    "convolutions alone": CONVOLUTIONS,
     "OpenAI": OPENAI,
     "OpenAI, 4 groups in the middle": OPENAI | {"attn_norm_num_groups": 4},
     "OpenAI, no groups in the middle": OPENAI | {"attn_norm_num_groups": None},
@@ -207,8 +217,9 @@ def test_a_derived_kernel_never_outlives_its_weights() -> None:
         assert (ours(x, t) - theirs(x, t).sample).abs().max() < 1e-10
 
 
-def test_the_bundled_network_is_loaded_in_its_quick_form() -> None:
-    network = load_prior("natural").network
+def test_a_network_is_loaded_in_its_quick_form(tmp_path: Path) -> None:
+    DiffusionPrior(both(CONVOLUTIONS)[0].float(), NoiseSchedule(), pixel_unshuffle=2).save(tmp_path)
+    network = load_prior(tmp_path).network
     upsamplings = [layer for layer in network.modules() if isinstance(layer, Upsampling)]
     assert len(upsamplings) == 3
     assert all(layer.kernel is not None for layer in upsamplings)

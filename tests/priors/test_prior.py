@@ -19,6 +19,7 @@ from ddfm.priors.diffusion import DiffusionPrior, timestep_of
 from ddfm.priors.loading import bundled_priors, list_priors, load_prior
 from ddfm.priors.network import UNet
 from ddfm.priors.network_config import UNetConfig
+from ddfm.priors.plain import PlainUNet
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.sampling.loop import sample
 from tests.conftest import ROOT, Command
@@ -47,14 +48,14 @@ def small_network(in_channels: int = 1, out_channels: int = 1) -> UNet:
     return UNet(small_config(in_channels, out_channels))
 
 
-def test_the_bundled_prior_is_small_and_plain_diffusers(natural: DiffusionPrior) -> None:
+def test_the_bundled_prior_is_small(natural: DiffusionPrior) -> None:
     assert bundled_priors() == ["natural"]
     assert sum(p.numel() for p in natural.network.parameters()) <= 12_000_000
     folder = ROOT / "src" / "ddfm" / "assets" / "natural"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 30_000_000
-    assert isinstance(UNet2DModel.from_pretrained(folder), UNet2DModel)
     assert DDPMScheduler.from_pretrained(folder).config.prediction_type == natural.prediction_type
     assert (natural.channels, natural.multiple) == (1, 16)
+    assert isinstance(natural.network, PlainUNet)
 
 
 def test_the_bundled_prior_denoises(natural: DiffusionPrior) -> None:

@@ -42,7 +42,8 @@ class Cleaned(NamedTuple):
         luma: shape (B, 1, H, W).
         measured_noise: of the noise in the source, also where it is below the gate.
         assumed_noise: of the noise that the prior removed; 0 where it was not asked.
-        residual_noise: of what is left of the noise; 0 where there was none above the gate.
+        residual_noise: of a camera's noise that is left, for the likelihood to reckon with. It is 0 for white
+            noise: what is left of that lies in no fine band, and taking it off would cost details.
         cameras: the noise of each image where it is not white and of one level, else None.
         blur: of the lens, taken out by `sharpen_source`, in pixels; None if nothing was.
         holes: what was missing, filled by `fill_source`; None if nothing was.
@@ -87,7 +88,7 @@ def clean_source(
     if noisy.any():
         luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, measured), luma)
     luma = _without_white_noise(luma, prior, measured)
-    return Cleaned(luma, measured, measured, REMAINS * measured, none)
+    return Cleaned(luma, measured, measured, nothing, none)
 
 
 def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) -> Cleaned:
@@ -105,12 +106,14 @@ def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) 
     white = noisy & luma.new_tensor([noise is None for noise in cameras], dtype=torch.bool)
     assumed = torch.where(white, measured, torch.where(noisy, 0, NOISE_OF_STEP * step))
     images = list(_without_white_noise(luma, prior, assumed).split(1))
+    residual = torch.zeros_like(measured)
     for n, noise in enumerate(cameras):
         if noise is not None:
             images[n] = posterior_mean_of_camera(prior(), images[n], noise)
             measured[n] = assumed[n] = noise.level
+            residual[n] = REMAINS * noise.level
     luma = images[0] if len(images) == 1 else torch.cat(images)
-    return Cleaned(luma, measured, assumed, torch.where(noisy, REMAINS * measured, 0), cameras)
+    return Cleaned(luma, measured, assumed, residual, cameras)
 
 
 def fill_source(source: Tensor, clean: Cleaned, prior: Callable[[], Denoiser], holes: Holes) -> Cleaned:

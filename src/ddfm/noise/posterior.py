@@ -21,11 +21,11 @@ from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.pyramid import compose, decompose
 
 # Looks of `posterior_mean`, as shares of the noise: a little less than there is keeps more detail.
-FIRST_LOOK, SECOND_LOOK = 0.97, 0.2
+FIRST_LOOK, SECOND_LOOK = 0.95, 0.2
 # Looks at correlated noise, as shares of its level. The coarser it is, the more of it is in octaves that its
 # level does not tell of: the first look is at half the correlation, within bounds, and so is that noise.
-LEAST_LOOK, MOST_LOOK = 1.3, 2.0
-LATER_LOOKS = (0.4, 0.25)  # by the first
+LEAST_LOOK, MOST_LOOK = 1.6, 2.4
+LATER_LOOKS = (0.5, 0.3)  # by the first
 LEFT = 0.5  # of the level: error of a look that a data step reckons with
 OCTAVES = 2  # whose noise a data step tells apart, and the rest
 MOST_BLUR = 0.25  # (1, 2, 1)/4, which leaves nothing of the finest detail

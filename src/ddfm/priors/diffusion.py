@@ -90,7 +90,8 @@ class DiffusionPrior:
         channels = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
         in_tiles = self.tile is not None and max(height, width) > self.tile
         # Tiles are normalised in float32, whatever the network computes in.
-        itemsize = 4 if in_tiles else self.network.dtype.itemsize
+        in_float32 = in_tiles and bool(normalisations(self.network))
+        itemsize = 4 if in_float32 else self.network.dtype.itemsize
         side = (self.tile if in_tiles else None) or max(height, width)
         planes = PLANES_OF_TWO_BYTES if itemsize == 2 else PLANES
         return round(planes * channels * itemsize * min(height, side) * min(width, side))
@@ -178,7 +179,8 @@ class DiffusionPrior:
     def told(self, timestep: Tensor | float, alpha_cumprod: Tensor) -> Tensor | float:
         """Return what the network is told of the noise: a `PlainUNet` sigma, any other the timestep."""
         if isinstance(self.network, PlainUNet):
-            return ((1 - alpha_cumprod) / alpha_cumprod).sqrt().reshape(-1)
+            sigma = ((1 - alpha_cumprod) / alpha_cumprod).sqrt()
+            return sigma.reshape(-1) if sigma.ndim else float(sigma)  # a number: nothing to bring to a GPU
         return timestep
 
     def _evaluate_in_tiles(self, x: Tensor, told: Tensor | float) -> Tensor:

@@ -27,7 +27,7 @@ from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
 from ddfm.likelihoods.numbers import GlobalNumber
 from ddfm.likelihoods.tasks import Task
 from ddfm.noise.blur import sharpened
-from ddfm.noise.clean import REMAINS, clean_source
+from ddfm.noise.clean import clean_source
 from ddfm.noise.edges import estimate_blur
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.missing import Holes
@@ -248,7 +248,7 @@ class SteadyFusion:
                 sources.split(1, 1), level.tolist(), self.noisy.tolist(), strict=True
             )
         ]
-        return torch.cat(images, 1), torch.where(self.noisy, REMAINS * level, level)
+        return torch.cat(images, 1), torch.where(self.noisy, 0, level)
 
     def change_of_light(self, sources: Tensor) -> Tensor:
         """Return by how much each source became brighter since the frame before, (K,), whatever moved."""
