@@ -238,6 +238,7 @@ class Fusion:
         """
         with own_settings(self.options.torch_device):
             choice = self.chosen(scenes) if choice is None else choice
+            self.check_prior()
             return _Run(self, scenes, choice).results(callback)
 
     def chosen(self, scenes: Sequence[Sequence[Image]]) -> Choice:
@@ -261,21 +262,16 @@ class _Run:
     def __init__(self, fusion: Fusion, scenes: Sequence[Sequence[Image]], choice: Choice) -> None:
         self.options, self.choice, self.task = fusion.options, choice, fusion.task_of(choice)
         self.form = self.options.likelihood_form
-        self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
-        self.scenes = [with_stand_ins(scene) for scene in self.scenes]
-        self.still: list[Still] | None = None
-        if self.task.moving and self.form.tasks and self.options.deghost == "auto":
-            self.still = [without_ghosts(scene) for scene in self.scenes]
-            self.scenes = [still.sources for still in self.still]
+        self.given = scenes
         height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
         self.prior = fusion.prior.for_tiles(self.options.tile, height, width)
-        fusion.check_prior()
 
     def results(self, callback: Callback) -> list[FusionResult]:
         """Return the fused scenes, in the order of the scenes."""
+        scenes, still = self.comparable()
         # 2. Prepare: luminance in [-1, 1], without noise.
         with stage("prepare"):
-            stacks = self.prepared()
+            stacks = self.prepared(scenes)
         # 3. Sample; and, if asked, how far samples spread.
         sampled = self.sampled(
             [stack.lumas for stack in stacks],
@@ -293,21 +289,29 @@ class _Run:
                     image = self.restored(stack, n, luma[n : n + 1], likelihood)
                 own = None if std is None else std[n, 0].cpu().numpy()
                 came_from = source_map(likelihood, scene, n) if self.options.source_map else None
-                results[scene.number] = FusionResult(
-                    (image,), self.settings(stack, n), own, source_map=came_from
-                )
-        return [results[number] for number in range(len(self.scenes))]
+                settings = self.settings(stack, n, still[scene.number].settings if still else None)
+                results[scene.number] = FusionResult((image,), settings, own, source_map=came_from)
+        return [results[number] for number in range(len(scenes))]
 
-    def prepared(self) -> list[PreparedScenes]:
+    def comparable(self) -> tuple[list[list[Image]], list[Still] | None]:
+        """Return the scenes in one range, whole and without ghosts, and what stood still, if that was asked."""
+        scenes = [with_shared_range(scene) for scene in self.given] if self.task.one_camera else self.given
+        scenes = [with_stand_ins(scene) for scene in scenes]
+        if not (self.task.moving and self.form.tasks and self.options.deghost == "auto"):
+            return scenes, None
+        still = [without_ghosts(scene) for scene in scenes]
+        return [each.sources for each in still], still
+
+    def prepared(self, scenes: Sequence[Sequence[Image]]) -> list[PreparedScenes]:
         """Return the scenes, stacked by size, their luminances without noise."""
-        scenes = [
+        ordered = [
             OrderedScene.of(
                 number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device
             )
-            for number, given in enumerate(self.scenes)
+            for number, given in enumerate(scenes)
         ]
         noise = self.options.noise_for(self.task)
-        return [prepare_scenes(alike, noise, self.options.deblur, self.prior) for alike in by_size(scenes)]
+        return [prepare_scenes(alike, noise, self.options.deblur, self.prior) for alike in by_size(ordered)]
 
     def sampled(
         self,
@@ -365,8 +369,8 @@ class _Run:
             luma = with_chroma(coloured, luma, likelihood, n, self.task)
         return restored(luma, scene.given, self.options.colour_from)
 
-    def settings(self, stack: PreparedScenes, n: int) -> dict[str, Any]:
-        """Return what the stack's n-th scene was fused with."""
+    def settings(self, stack: PreparedScenes, n: int, moving: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what the stack's n-th scene was fused with; ``moving`` is what its ghosts came to."""
         scene, prior = stack.scenes[n], self.prior.asked
         return {
             "version": own_version(),
@@ -389,7 +393,7 @@ class _Run:
             ],
             "stretch": self.options.stretch,
             "balance": self.task.balance,
-            "moving": self.still[scene.number].settings if self.still else None,
+            "moving": moving,
             "device": str(self.options.torch_device),
             "dtype": str(self.options.torch_dtype).removeprefix("torch."),
             "backend": self.options.backend,
