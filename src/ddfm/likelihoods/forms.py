@@ -10,7 +10,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
-from ddfm.likelihoods.numbers import held
+from ddfm.likelihoods.numbers import task_numbers
 from ddfm.likelihoods.paper import PaperLikelihood
 from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.likelihoods.tasks import Task
@@ -71,13 +71,13 @@ class Form:
 def _hierarchical(
     sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
 ) -> Likelihood:
-    return HierarchicalLikelihood(sources, noise, task, steady=held(task), shown=shown)
+    return HierarchicalLikelihood(sources, noise, task, steady=task_numbers(task), shown=shown)
 
 
 def _tiled(
     sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
 ) -> Likelihood:
-    return TiledLikelihood(sources, noise, task, steady=held(task), shown=shown)
+    return TiledLikelihood(sources, noise, task, steady=task_numbers(task), shown=shown)
 
 
 def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
