@@ -64,6 +64,23 @@ def test_an_own_prior_is_asked_at_the_noise_levels_of_the_steps(page: dict[str, 
     assert 0.6 < levels[0] < 0.8
 
 
+def test_an_own_prior_has_a_name_and_noise_levels(page: dict[str, Any]) -> None:
+    asked: list[float] = []
+
+    def watched(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        asked.append(float(sigma[0]))
+        return x
+
+    levels = torch.tensor([0.1, 0.3, 0.9])
+    prior = from_function(watched, name="nothing", sigmas=levels)
+    result = fuse(page["a"], page["b"], prior=prior, noise="off", task="infrared", steps=3)
+    assert result.settings["prior"] == "nothing"
+    assert {min(abs(levels - level)).item() < 1e-6 for level in asked} == {True}
+    for wrong in (levels.flip(0), torch.tensor([0.0, 1.0]), torch.tensor(0.5), torch.tensor([])):
+        with pytest.raises(InputError, match="positive and increasing"):
+            from_function(watched, sigmas=wrong)
+
+
 def test_a_prior_that_is_none(page: dict[str, Any]) -> None:
     module = torch.nn.Conv2d(1, 1, 1)
     with pytest.raises(InputError, match=r"a Conv2d is no prior; .*from_function"):
