@@ -65,8 +65,8 @@ def curve(source: Tensor, target: Tensor, still: Tensor) -> Curve:
     medians, spreads = [], []
     for a, b in zip(source, target, strict=True):
         u, v = ((plane[still] * (ENTRIES - 1)).round().long() for plane in (a, b))
-        joint = torch.bincount(u * ENTRIES + v, minlength=ENTRIES**2).reshape(ENTRIES, ENTRIES).double().numpy()
-        median, spread = _quartiles(_smooth(joint))
+        counts = torch.bincount(u * ENTRIES + v, minlength=ENTRIES**2).reshape(ENTRIES, ENTRIES)
+        median, spread = _quartiles(_smooth(counts.double().numpy()))
         medians.append(median)
         spreads.append(spread)
     return Curve(np.stack(medians).astype(np.float32), np.stack(spreads).astype(np.float32))

@@ -294,7 +294,7 @@ class _Run:
         return [results[number] for number in range(len(scenes))]
 
     def comparable(self) -> tuple[list[list[Image]], list[Still] | None]:
-        """Return the scenes in one range, whole and without ghosts, and what stood still, if that was asked."""
+        """Return the scenes in one range, without holes and ghosts, and where they are still, if asked."""
         scenes = [with_shared_range(scene) for scene in self.given] if self.task.one_camera else self.given
         scenes = [with_stand_ins(scene) for scene in scenes]
         if not (self.task.moving and self.form.tasks and self.options.deghost == "auto"):

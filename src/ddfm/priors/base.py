@@ -65,7 +65,7 @@ class Prior(Protocol):
 
 
 def linear_sigmas() -> Tensor:
-    """Return the 1000 noise levels of the linear schedule, increasing, float64 (Ho et al. 2020, section 4)."""
+    """Return the 1000 noise levels of the linear schedule, increasing, float64 (Ho et al. 2020)."""
     alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
