@@ -295,8 +295,8 @@ class _Run:
 
     def comparable(self) -> tuple[list[list[Image]], list[Still] | None]:
         """Return the scenes in one range, without holes and ghosts, and where they are still, if asked."""
-        scenes = [with_shared_range(scene) for scene in self.given] if self.task.one_camera else self.given
-        scenes = [with_stand_ins(scene) for scene in scenes]
+        ranged = [with_shared_range(scene) for scene in self.given] if self.task.one_camera else self.given
+        scenes = [with_stand_ins(scene) for scene in ranged]
         if not (self.task.moving and self.form.tasks and self.options.deghost == "auto"):
             return scenes, None
         still = [without_ghosts(scene) for scene in scenes]
