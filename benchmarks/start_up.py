@@ -2,12 +2,13 @@
 
     python benchmarks/start_up.py
 
-Every line is run in a fresh process, 15 times, the lines taking turns so that other work on the machine
-meets all of them: seconds on the clock and of the processor, minimum, median and maximum. A first run, which
-compiles the modules as pip does, is not counted. The pictures are the street of `ddfm demo`. What is imported on the way to the network is listed by package, each without what
-it imports in turn (``python -X importtime``, which itself takes time; the median of five). What the default
-steps cost beyond none is the processor time of the two lines, run by run, and whether diffusers gets imported
-on the way. Written to results/start_up.json.
+Every line is run in a fresh process, 15 times, the lines taking turns so that other work on the machine meets
+all of them: seconds on the clock and of the processor, minimum, median and maximum. A first run, which
+compiles the modules as pip does, is not counted. The pictures are the street of `ddfm demo`. What is imported
+on the way to the network is listed by package, each without what it imports in turn (``python -X
+importtime``, which itself takes time; the median of five). What the default steps cost beyond none is the
+processor time of the two lines, run by run, and whether diffusers gets imported on the way. Written to
+results/start_up.json.
 """
 
 from __future__ import annotations
