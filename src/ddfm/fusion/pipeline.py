@@ -23,6 +23,7 @@ from ddfm.fusion.task import Choice, choose_for_all, likely_task
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.forms import Form
 from ddfm.likelihoods.tasks import EVEN, TASKS, Task
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
@@ -372,6 +373,9 @@ class _Run:
     def settings(self, stack: PreparedScenes, n: int, moving: dict[str, Any] | None) -> dict[str, Any]:
         """Return what the stack's n-th scene was fused with; ``moving`` is what its ghosts came to."""
         scene, prior = stack.scenes[n], self.prior.asked
+        measured = [float(source.measured_noise[n]) / GREY_LEVEL for source in stack.cleaned]
+        assumed = [float(source.assumed_noise[n]) / GREY_LEVEL for source in stack.cleaned]
+        blurs = [0.0 if source.blur is None else float(source.blur[n]) for source in stack.cleaned]
         return {
             "version": own_version(),
             "prior": prior.name if prior else None,
@@ -382,11 +386,9 @@ class _Run:
             "task": self.choice.task,
             "why": self.choice.why,
             "colour_from": self.options.colour_from,
-            "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
-            "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
-            "deblur": scene.blurs_in_given_order(stack.cleaned, n)
-            if self.options.deblur == "auto"
-            else self.options.deblur,
+            "noise": scene.in_given_order(measured),
+            "denoised": scene.in_given_order(assumed),
+            "deblur": scene.in_given_order(blurs) if self.options.deblur == "auto" else self.options.deblur,
             "missing": [
                 0.0 if source.known is None else round(1 - float(source.known.mean()), 4)
                 for source in scene.given
