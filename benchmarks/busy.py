@@ -26,12 +26,12 @@ from unittest.mock import patch
 import torch
 from common import script_parser, write_result
 
-from ddfm import threads
+from ddfm import cores, threads
+from ddfm.cores import Reading
 from ddfm.demo.scenes import night
-from ddfm.threads import Reading
 
 RUNS, PAIRS = 5, 6
-CORES = len(threads.allowed_cores())
+CORES = len(cores.allowed_cores())
 Seconds = tuple[float, float]  # on the clock, of the processor
 
 
@@ -47,7 +47,7 @@ def busy(count: int) -> Iterator[None]:
             companion.wait()
 
 
-def read_aside(read: Callable[[], Reading] = threads.read) -> Reading:
+def read_aside(read: Callable[[], Reading] = cores.read) -> Reading:
     """Read the clocks as if nobody else used the cores."""
     now = read()
     total = now.clock * now.cores

@@ -39,7 +39,8 @@ from numpy.typing import NDArray
 from ddfm import fuse
 from ddfm.formats.pictures import images_by_stem, read_image
 from ddfm.metrics import evaluate
-from ddfm.registration.estimate import LEAST_CONFIDENCE, Model, Registration, register
+from ddfm.registration.estimate import LEAST_CONFIDENCE, Registration, register
+from ddfm.registration.models import Registering
 
 Array = NDArray[np.float32]
 MISALIGNED = ("misaligned/msrs", "misaligned/roadscene")
@@ -107,7 +108,7 @@ def warped(picture: Array, at: Array) -> Array:
     return np.asarray(result, np.float32).reshape(*at.shape[:2], -1)
 
 
-def timed(moving: Array, fixed: Array, model: Model) -> tuple[Registration, float]:
+def timed(moving: Array, fixed: Array, model: Registering) -> tuple[Registration, float]:
     start = time.process_time()
     return register(moving, fixed, model), time.process_time() - start
 
@@ -153,7 +154,7 @@ def measure_pair(folder: Path, name: str) -> dict[str, Any]:
         "by the given warp": percent(quality(ir, vi, mixed(exact.warp(moving, vi), vi)) / aligned - 1),
         "MI of details, ir as given": round(mutual_information(ir, vi), 4),
     }
-    for model in get_args(Model):
+    for model in get_args(Registering):
         registration, seconds = timed(moving, vi, model)
         own = register(ir, vi, model)
         result, reference = registration.warp(moving, vi), own.warp(ir, vi)
@@ -232,7 +233,7 @@ def measure_held_out(root: Path, every: int) -> dict[str, Any]:
         }
         row: dict[str, Any] = {"unaligned": round(error(np.zeros_like(truth), truth, there.shape), 2)}
         for kind, (picture, flow) in kinds.items():
-            for model in get_args(Model) if kind == "as it is" else ("affine",):
+            for model in get_args(Registering) if kind == "as it is" else ("affine",):
                 registration, seconds = timed(picture, vi, model)
                 scale = picture.shape[1] / there.shape[1] if kind == "half size" else 1
                 row[f"{kind}, {model}"] = {
@@ -277,7 +278,7 @@ def grey_and_mask(pixels: Array) -> tuple[Array, NDArray[np.uint8]]:
     return np.ascontiguousarray(grey, np.float32), np.asarray(shown, np.uint8)
 
 
-def by_ours(moving: Array, fixed: Array, model: Model) -> Found:
+def by_ours(moving: Array, fixed: Array, model: Registering) -> Found:
     registration = register(moving, fixed, model)
     accepted = registration.confidence >= LEAST_CONFIDENCE
     return Found(registration.flow if accepted else None, registration.confidence)
@@ -361,7 +362,7 @@ def by_mattes(moving: Array, fixed: Array, *, bend: bool) -> Found:
 
 
 PEERS: dict[str, Callable[[Array, Array], Found]] = {
-    **{f"ours, {model}": partial(by_ours, model=model) for model in get_args(Model)},
+    **{f"ours, {model}": partial(by_ours, model=model) for model in get_args(Registering)},
     "ECC, affine": partial(by_ecc, look=np.asarray),
     "ECC of gradients, affine": partial(by_ecc, look=gradients),
     "Mattes, affine": partial(by_mattes, bend=False),

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import RESULTS, read_json, script_parser, write_json
+from common import RESULTS, measure_parts, read_json, script_parser
 
 SPREAD, STRAGGLERS, SLOWER = 0.25, 1 / 200, 10.0
 START = 60.0  # seconds from a loss until another worker is ready
@@ -172,7 +172,7 @@ def arithmetic(seconds: dict[str, float], driver: float) -> list[dict[str, Any]]
 
 
 def main() -> None:
-    parser = script_parser(__doc__, "scale_simulation.json")
+    parser = script_parser(__doc__, "scale_simulation.json", parts=("arithmetic", "cases"))
     parser.add_argument("--driver", type=float, default=None, metavar="MILLISECONDS")
     arguments = parser.parse_args()
     driver = arguments.driver
@@ -188,12 +188,15 @@ def main() -> None:
     cases += [Case(1000, MEAN * 1000, core, hours, driver / 1e4) for hours in (24.0, 2.0, 0.5)]
     # GPUs of 20 pairs a second.
     cases += [Case(workers, 20 * MEAN * workers, 0.05, 24.0, driver / 1e3) for workers in (8, 64)]
-    results = {
-        "dollars assumed": {"a core hour": CORE_HOUR, "a GPU hour": GPU_HOUR},
-        "arithmetic": arithmetic(seconds, driver),
-        "cases": [simulated(case) for case in cases],
-    }
-    write_json(arguments.output, results)
+    measure_parts(
+        {
+            "arithmetic": lambda: arithmetic(seconds, driver),
+            "cases": lambda: [simulated(case) for case in cases],
+        },
+        arguments.output,
+        arguments.only,
+        facts=lambda: {"dollars assumed": {"a core hour": CORE_HOUR, "a GPU hour": GPU_HOUR}},
+    )
     print(arguments.output.read_text(), end="")
 
 

@@ -1,6 +1,6 @@
 """Thermal cameras' own files: what opens, temperatures beside ExifTool, the place of the photograph; MSX.
 
-    python benchmarks/thermal.py DATA
+    python benchmarks/thermal.py DATA [--only files]
 
 Reads thermal and ivf/tno under DATA and writes results/thermal.json. ExifTool is called if it is installed.
 
@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import script_parser, write_json
+from common import measure_parts, script_parser
 
 from ddfm.benchmark.datasets import DATASETS
 from ddfm.benchmark.methods import as_bytes, find_methods
@@ -36,6 +36,7 @@ from ddfm.registration import register
 from ddfm.thermal.place import place
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+PARTS = ("files", "TNO")
 METHODS = ("ddfm", "msx", "mean")
 METRICS = ("MI", "SCD", "VIF", "Qabf", "SSIM_dr255")
 
@@ -114,9 +115,10 @@ def overlays(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    arguments = script_parser(__doc__, "thermal.json", data=True).parse_args()
-    files = {path.name: opened(path) for path in sorted((arguments.data / "thermal").iterdir())}
-    write_json(arguments.output, {"files": files, "TNO": overlays(arguments.data / "ivf" / "tno")})
+    arguments = script_parser(__doc__, "thermal.json", data=True, parts=PARTS).parse_args()
+    files, tno = arguments.data / "thermal", arguments.data / "ivf" / "tno"
+    measured = (lambda: {path.name: opened(path) for path in sorted(files.iterdir())}, lambda: overlays(tno))
+    measure_parts(dict(zip(PARTS, measured, strict=True)), arguments.output, arguments.only)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,9 @@ def test_an_own_likelihood_is_what_is_fused(page: dict[str, Any]) -> None:
     assert three.settings["form"] == "average"
     with pytest.raises(InputError, match="form two: is for two sources"):
         fuse(a, b, a, form=Form("two", page["Average"]))
+    silent = Form("silent", page["Average"], steps=1, warm=True, tasks=True)
+    with pytest.raises(InputError, match=r"source map: Average has no method choice"):
+        fuse(a, b, form=silent, prior=from_function(page["shrink"]), source_map=True, task="infrared")
 
 
 def test_an_own_prior_is_asked_at_the_noise_levels_of_the_steps(page: dict[str, Any]) -> None:
@@ -62,6 +65,25 @@ def test_an_own_prior_is_asked_at_the_noise_levels_of_the_steps(page: dict[str, 
     levels = [level for _, level in asked]
     assert levels == sorted(levels, reverse=True)
     assert 0.6 < levels[0] < 0.8
+
+
+def test_an_own_prior_has_a_name_and_noise_levels(page: dict[str, Any]) -> None:
+    asked: list[float] = []
+
+    def watched(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        asked.append(float(sigma[0]))
+        return x
+
+    levels = torch.tensor([0.1, 0.3, 0.9])
+    prior = from_function(watched, name="nothing", sigmas=levels)
+    result = fuse(page["a"], page["b"], prior=prior, noise="off", task="infrared", steps=2)
+    assert result.settings["prior"] == "nothing"
+    assert asked == pytest.approx([0.3, 0.1])  # 0.9 lies above a warm start's first level
+    with pytest.raises(InputError, match="has only 2 timesteps"):
+        fuse(page["a"], page["b"], prior=prior, noise="off", task="infrared", steps=3)
+    for wrong in (levels.flip(0), torch.tensor([0.0, 1.0]), torch.tensor(0.5), torch.tensor([])):
+        with pytest.raises(InputError, match="positive and increasing"):
+            from_function(watched, sigmas=wrong)
 
 
 def test_a_prior_that_is_none(page: dict[str, Any]) -> None:

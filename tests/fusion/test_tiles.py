@@ -34,7 +34,7 @@ from ddfm.pictures.colour import (
 from ddfm.pictures.tiles import Tile, blended, spans
 from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.loading import load_prior
-from ddfm.priors.normalisation import held, joint_statistics
+from ddfm.priors.normalisation import fixed_statistics, joint_statistics
 from tests.conftest import examples
 
 
@@ -122,7 +122,7 @@ def test_parts_of_a_picture_are_normalised_as_one() -> None:
         together = network(torch.cat(list(parts[:, None]), -1))
         alone = network(parts)
         statistics = joint_statistics(network, lambda: network(parts))
-        with held(network, statistics):
+        with fixed_statistics(network, statistics):
             for n, part in enumerate(parts.split(1)):
                 assert torch.allclose(network(part), together[..., 5 * n : 5 * n + 5], atol=1e-5)
             with ThreadPoolExecutor(1) as other:  # in another thread nothing is seen of it

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ddfm.noise.blur import amplification, blurred, data_step, sharpened
+from ddfm.noise.blur import amplification, blurred, deconvolved, sharpened
 from ddfm.noise.clean import clean_source, sharpen_source
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.priors.loading import load_prior
@@ -37,14 +37,14 @@ def test_the_data_step_minimises_what_it_says() -> None:
     def cost(x: Tensor) -> float:
         return float((blurred(x, 1.5) - luma).square().sum() + 0.2 * (x - estimate).square().sum())
 
-    best = data_step(estimate, luma, 1.5, 0.2)
+    best = deconvolved(estimate, luma, 1.5, 0.2)
     for seed in range(5):
         assert cost(best) < cost(best + 0.01 * white_noise(seed, *best.shape))
 
 
 def test_amplification_is_that_of_the_first_step() -> None:
     noise = white_noise(4, 1, 1, 256, 256)
-    amplified = data_step(noise, noise, 1.5, 0.02).std()
+    amplified = deconvolved(noise, noise, 1.5, 0.02).std()
     assert float(amplified) == pytest.approx(amplification((256, 256), 1.5, 0.02), rel=0.03)
 
 

@@ -10,7 +10,7 @@ from scipy.ndimage import correlate1d
 from torch import Tensor
 
 from ddfm.likelihoods.hierarchical import NOISE_IN_BAND
-from ddfm.likelihoods.tasks import LEVELS
+from ddfm.likelihoods.tasks import BANDS
 from ddfm.pictures.pyramid import compose, decompose, expand, reduce, size, smooth
 from tests.conftest import examples
 
@@ -93,7 +93,7 @@ def test_decomposition_is_linear(seed: int, height: int, width: int, factor: flo
         assert torch.allclose(whole, factor * first + second, atol=1e-12)
 
 
-@pytest.mark.parametrize("level", range(LEVELS))
+@pytest.mark.parametrize("level", range(BANDS))
 def test_share_of_white_noise_in_each_band(level: int) -> None:
     """By the definition of the variance: the sum of the squares of what one pixel leaves in the band.
 

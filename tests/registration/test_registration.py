@@ -31,7 +31,8 @@ from ddfm.registration.alignment import (
     shrunk,
     transformed,
 )
-from ddfm.registration.estimate import LEAST_CONFIDENCE, Model, register
+from ddfm.registration.estimate import LEAST_CONFIDENCE, register
+from ddfm.registration.models import Registering
 from ddfm.registration.orientation import displaced_agreement, orientation
 from ddfm.registration.report import overlay
 from tests.conftest import Command, examples
@@ -158,7 +159,7 @@ def test_nothing_but_bending_is_stiff() -> None:
 
 
 @pytest.mark.parametrize("model", ["affine", "homography", "dense"])
-def test_an_affine_map_is_found(model: Model) -> None:
+def test_an_affine_map_is_found(model: Registering) -> None:
     thermal, visible = scene(2)
     registration = register(moved(thermal, TURN), visible, model)
     assert error(registration.flow, TURN) < 1

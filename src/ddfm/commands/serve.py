@@ -80,11 +80,12 @@ def serve(
 
 def threads_each(workers: int) -> int:
     """Return the threads of each worker: as many as `ddfm fuse` has, shared out."""
+    from ddfm.cores import allowed_cores
+
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted):
         return max(1, int(wanted) // max(1, workers))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(1, workers))
+    return max(1, len(allowed_cores()) // max(1, workers))
 
 
 def run(settings: Settings) -> None:

@@ -141,7 +141,7 @@ def entries(folder: Path) -> list[Path]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a configuration: names and values in braces. Raises InputError for anything else."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable JSON file ({str(error).splitlines()[0]})") from error
     if not isinstance(values, dict):

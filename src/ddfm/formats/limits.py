@@ -55,7 +55,7 @@ def check_decoded(name: str, pixels: int, decoded: int, stored: int) -> None:
             f"{name}: declares {pixels} pixels, more than the {_max_pixels} that are allowed; "
             f"ddfm --max-pixels {pixels} COMMAND ... allows them"
         )
-    allowed = max(BYTES_PER_PIXEL * _max_pixels, RATIO * stored)
+    allowed = most_bytes(stored)
     if decoded > allowed:
         needed = -(-decoded // BYTES_PER_PIXEL)
         raise InputError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-LEVELS = 256  # that curves are tabled at
+ENTRIES = 256  # of the table of a curve: one a grey level
 ALONG = 2.0  # levels by which a curve is smoothed
 PRESENT = 12.0  # pixels of a level from which on its median counts in full
 SPREAD = 1.5  # standard deviations in the distance of a quartile from the median, of a normal distribution
@@ -53,8 +53,8 @@ class Curve(NamedTuple):
 
 def _looked_up(table: NDArray[np.float32], picture: Tensor) -> Tensor:
     """Look up each channel's table (C, 256), linear between its entries."""
-    at = picture.clamp(0, 1) * (LEVELS - 1)
-    below = at.long().clamp(max=LEVELS - 2)
+    at = picture.clamp(0, 1) * (ENTRIES - 1)
+    below = at.long().clamp(max=ENTRIES - 2)
     rows = torch.from_numpy(table)
     low, high = (torch.stack([row[part] for row, part in zip(rows, below + k, strict=True)]) for k in (0, 1))
     return torch.lerp(low, high, at - below)
@@ -64,9 +64,9 @@ def curve(source: Tensor, target: Tensor, still: Tensor) -> Curve:
     """Find how ``target`` shows each level of ``source``, from what stands still, (H, W) bool."""
     medians, spreads = [], []
     for a, b in zip(source, target, strict=True):
-        u, v = ((plane[still] * (LEVELS - 1)).round().long() for plane in (a, b))
-        joint = torch.bincount(u * LEVELS + v, minlength=LEVELS**2).reshape(LEVELS, LEVELS).double().numpy()
-        median, spread = _quartiles(_smooth(joint))
+        u, v = ((plane[still] * (ENTRIES - 1)).round().long() for plane in (a, b))
+        counts = torch.bincount(u * ENTRIES + v, minlength=ENTRIES**2).reshape(ENTRIES, ENTRIES)
+        median, spread = _quartiles(_smooth(counts.double().numpy()))
         medians.append(median)
         spreads.append(spread)
     return Curve(np.stack(medians).astype(np.float32), np.stack(spreads).astype(np.float32))
@@ -74,8 +74,8 @@ def curve(source: Tensor, target: Tensor, still: Tensor) -> Curve:
 
 def _smooth(joint: NDArray[np.float64]) -> NDArray[np.float64]:
     """Blur a joint histogram along its first axis, but for the ends, where what is clipped piles up."""
-    at = np.arange(LEVELS)
-    within = (at >= ENDS) & (at < LEVELS - ENDS)
+    at = np.arange(ENTRIES)
+    within = (at >= ENDS) & (at < ENTRIES - ENDS)
     kernel = np.exp(-0.5 * ((at[:, None] - at) / ALONG) ** 2) * within
     smooth = kernel / np.maximum(kernel.sum(1, keepdims=True), 1e-9) @ joint
     return np.where(within[:, None], smooth, joint)
@@ -85,11 +85,11 @@ def _quartiles(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     """Return the median of each row's distribution, growing over the rows, and its spread, in [0, 1]."""
     counts = joint.sum(1)
     share = joint.cumsum(1) / np.maximum(counts, 1e-9)[:, None]
-    low, middle, high = ((share < part).sum(1) / (LEVELS - 1) for part in (0.25, 0.5, 0.75))
-    known = counts > PRESENT / LEVELS
+    low, middle, high = ((share < part).sum(1) / (ENTRIES - 1) for part in (0.25, 0.5, 0.75))
+    known = counts > PRESENT / ENTRIES
     if not known.any():
-        return np.linspace(0, 1, LEVELS), np.ones(LEVELS)
-    levels = np.arange(LEVELS)
+        return np.linspace(0, 1, ENTRIES), np.ones(ENTRIES)
+    levels = np.arange(ENTRIES)
     spread = SPREAD * np.maximum(high - middle, middle - low)
     median, spread = (np.interp(levels, levels[known], values[known]) for values in (middle, spread))
     # Between running maxima from both ends, which a level with few pixels would pull one way or the other.
@@ -118,7 +118,7 @@ def _beyond(source: Tensor, target: Tensor, known: Curve) -> Tensor:
     Edges that are off by a pixel are no difference: the nearest value around counts. What is clipped white
     may be anything brighter, and what is black anything darker.
     """
-    black, white = ENDS / (LEVELS - 1), 1 - ENDS / (LEVELS - 1)
+    black, white = ENDS / (ENTRIES - 1), 1 - ENDS / (ENTRIES - 1)
     expected, scatter = (f(source.clamp(black, white)) for f in (known.of, known.spread_at))
     low = -_largest(-torch.where(source < black, 0, expected), 3)
     high = _largest(torch.where(source > white, 1, expected), 3)

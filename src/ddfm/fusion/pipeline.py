@@ -23,6 +23,7 @@ from ddfm.fusion.task import Choice, choose_for_all, likely_task
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.forms import Form
 from ddfm.likelihoods.tasks import EVEN, TASKS, Task
+from ddfm.noise.level import GREY_LEVEL
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.image import Image, with_shared_range
 from ddfm.pictures.tiles import Tile
@@ -238,6 +239,7 @@ class Fusion:
         """
         with own_settings(self.options.torch_device):
             choice = self.chosen(scenes) if choice is None else choice
+            self.check_prior()
             return _Run(self, scenes, choice).results(callback)
 
     def chosen(self, scenes: Sequence[Sequence[Image]]) -> Choice:
@@ -261,21 +263,16 @@ class _Run:
     def __init__(self, fusion: Fusion, scenes: Sequence[Sequence[Image]], choice: Choice) -> None:
         self.options, self.choice, self.task = fusion.options, choice, fusion.task_of(choice)
         self.form = self.options.likelihood_form
-        self.scenes = [with_shared_range(scene) for scene in scenes] if self.task.one_camera else scenes
-        self.scenes = [with_stand_ins(scene) for scene in self.scenes]
-        self.still: list[Still] | None = None
-        if self.task.moving and self.form.tasks and self.options.deghost == "auto":
-            self.still = [without_ghosts(scene) for scene in self.scenes]
-            self.scenes = [still.sources for still in self.still]
+        self.given = scenes
         height, width = (max(sides) for sides in zip(*(scene[0].size for scene in scenes), strict=True))
         self.prior = fusion.prior.for_tiles(self.options.tile, height, width)
-        fusion.check_prior()
 
     def results(self, callback: Callback) -> list[FusionResult]:
         """Return the fused scenes, in the order of the scenes."""
+        scenes, still = self.comparable()
         # 2. Prepare: luminance in [-1, 1], without noise.
         with stage("prepare"):
-            stacks = self.prepared()
+            stacks = self.prepared(scenes)
         # 3. Sample; and, if asked, how far samples spread.
         sampled = self.sampled(
             [stack.lumas for stack in stacks],
@@ -293,21 +290,29 @@ class _Run:
                     image = self.restored(stack, n, luma[n : n + 1], likelihood)
                 own = None if std is None else std[n, 0].cpu().numpy()
                 came_from = source_map(likelihood, scene, n) if self.options.source_map else None
-                results[scene.number] = FusionResult(
-                    (image,), self.settings(stack, n), own, source_map=came_from
-                )
-        return [results[number] for number in range(len(self.scenes))]
+                settings = self.settings(stack, n, still[scene.number].settings if still else None)
+                results[scene.number] = FusionResult((image,), settings, own, source_map=came_from)
+        return [results[number] for number in range(len(scenes))]
 
-    def prepared(self) -> list[PreparedScenes]:
+    def comparable(self) -> tuple[list[list[Image]], list[Still] | None]:
+        """Return the scenes in one range, without holes and ghosts, and where they are still, if asked."""
+        ranged = [with_shared_range(scene) for scene in self.given] if self.task.one_camera else self.given
+        scenes = [with_stand_ins(scene) for scene in ranged]
+        if not (self.task.moving and self.form.tasks and self.options.deghost == "auto"):
+            return scenes, None
+        still = [without_ghosts(scene) for scene in scenes]
+        return [each.sources for each in still], still
+
+    def prepared(self, scenes: Sequence[Sequence[Image]]) -> list[PreparedScenes]:
         """Return the scenes, stacked by size, their luminances without noise."""
-        scenes = [
+        ordered = [
             OrderedScene.of(
                 number, given, self.form.symmetric, self.task.balance != EVEN, self.options.torch_device
             )
-            for number, given in enumerate(self.scenes)
+            for number, given in enumerate(scenes)
         ]
         noise = self.options.noise_for(self.task)
-        return [prepare_scenes(alike, noise, self.options.deblur, self.prior) for alike in by_size(scenes)]
+        return [prepare_scenes(alike, noise, self.options.deblur, self.prior) for alike in by_size(ordered)]
 
     def sampled(
         self,
@@ -365,9 +370,12 @@ class _Run:
             luma = with_chroma(coloured, luma, likelihood, n, self.task)
         return restored(luma, scene.given, self.options.colour_from)
 
-    def settings(self, stack: PreparedScenes, n: int) -> dict[str, Any]:
-        """Return what the stack's n-th scene was fused with."""
+    def settings(self, stack: PreparedScenes, n: int, moving: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what the stack's n-th scene was fused with; ``moving`` is what its ghosts came to."""
         scene, prior = stack.scenes[n], self.prior.asked
+        measured = [float(source.measured_noise[n]) / GREY_LEVEL for source in stack.cleaned]
+        assumed = [float(source.assumed_noise[n]) / GREY_LEVEL for source in stack.cleaned]
+        blurs = [0.0 if source.blur is None else float(source.blur[n]) for source in stack.cleaned]
         return {
             "version": own_version(),
             "prior": prior.name if prior else None,
@@ -378,18 +386,16 @@ class _Run:
             "task": self.choice.task,
             "why": self.choice.why,
             "colour_from": self.options.colour_from,
-            "noise": scene.in_given_order([source.measured_noise[n : n + 1] for source in stack.cleaned]),
-            "denoised": scene.in_given_order([source.assumed_noise[n : n + 1] for source in stack.cleaned]),
-            "deblur": scene.blurs_in_given_order(stack.cleaned, n)
-            if self.options.deblur == "auto"
-            else self.options.deblur,
+            "noise": scene.in_given_order(measured),
+            "denoised": scene.in_given_order(assumed),
+            "deblur": scene.in_given_order(blurs) if self.options.deblur == "auto" else self.options.deblur,
             "missing": [
                 0.0 if source.known is None else round(1 - float(source.known.mean()), 4)
                 for source in scene.given
             ],
             "stretch": self.options.stretch,
             "balance": self.task.balance,
-            "moving": self.still[scene.number].settings if self.still else None,
+            "moving": moving,
             "device": str(self.options.torch_device),
             "dtype": str(self.options.torch_dtype).removeprefix("torch."),
             "backend": self.options.backend,

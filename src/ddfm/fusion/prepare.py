@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -70,14 +70,10 @@ class OrderedScene:
             if self.given[source].is_colour and colour_from in (None, source + 1)
         ]
 
-    def blurs_in_given_order(self, cleaned: Sequence[Cleaned], n: int) -> list[float]:
-        """Return the blur taken out of each source of the n-th scene, in pixels and the given order."""
-        found = [0.0 if source.blur is None else round(source.blur[n].item(), 2) for source in cleaned]
-        return [found[self.order.index(k)] for k in range(len(found))]
-
-    def in_given_order(self, levels: Sequence[Tensor]) -> list[float]:
-        """Return levels of noise, one a source here, in grey levels and the given order."""
-        return [round(levels[self.order.index(k)].item() / GREY_LEVEL, 2) for k in range(len(levels))]
+    def in_given_order(self, values: Iterable[float]) -> list[float]:
+        """Return one value for each source here, rounded for a result's settings, in the given order."""
+        rounded = [round(value, 2) for value in values]
+        return [rounded[self.order.index(k)] for k in range(len(rounded))]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ddfm.likelihoods.base import Likelihood
-from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
+from ddfm.errors import InputError
+from ddfm.likelihoods.base import Choosing, Likelihood
 from ddfm.likelihoods.tasks import Task
-from ddfm.likelihoods.tiled import TiledLikelihood
 from ddfm.noise.camera import colour_noise
 from ddfm.noise.clean import clean_source
 from ddfm.pictures.colour import (
@@ -72,15 +71,19 @@ def chroma_weights(
     coloured: Mapping[int, Tensor], likelihood: Likelihood, n: int, task: Task
 ) -> list[Tensor] | None:
     """Weigh the sources in colour, (1, 1, H, W) each, if the task has one chosen; see `with_chroma`."""
-    if task.chroma == "choice" and isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood):
+    if task.chroma == "choice" and isinstance(likelihood, Choosing):
         choice = likelihood.choice()[n : n + 1]
         return [choice[:, k : k + 1] for k in coloured]
     return None
 
 
 def source_map(likelihood: Likelihood, scene: OrderedScene, n: int) -> NDArray[np.uint8]:
-    """Return which source has the largest weight at each pixel, (H, W), counted from 1 as they were given."""
-    assert isinstance(likelihood, HierarchicalLikelihood | TiledLikelihood)  # of the forms that have tasks
+    """Return which source has the largest weight at each pixel, (H, W), counted from 1 as they were given.
+
+    Raises InputError if the likelihood, one of the user's own, does not tell.
+    """
+    if not isinstance(likelihood, Choosing):
+        raise InputError(f"source map: {type(likelihood).__name__} has no method choice() that would tell it")
     place = likelihood.choice()[n].argmax(0).cpu().numpy()
     return (np.array(scene.order, np.uint8) + 1)[place]
 

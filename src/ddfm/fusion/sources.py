@@ -16,11 +16,10 @@ from torch import Tensor
 
 from ddfm.errors import InputError, reason_of
 from ddfm.formats.pictures import from_pil, read_image
+from ddfm.pictures.holes import WHOLLY_KNOWN
 from ddfm.pictures.image import Image, first_colour, from_stack
 from ddfm.pictures.layouts import Layout, split
 from ddfm.timing import stage
-
-KNOWN = 0.98  # share of a resampled pixel that is known, from which on it counts as known
 
 Source = str | os.PathLike[str] | Image | PILImage.Image | NDArray[Any] | Tensor
 
@@ -140,5 +139,5 @@ def resampled(image: Image, size: tuple[int, int]) -> Image:
 
     pixels = np.dstack([plane(channel) for channel in np.moveaxis(image.pixels, -1, 0)])
     alpha = None if image.alpha is None else plane(image.alpha)
-    known = None if image.known is None else plane(image.known.astype(np.float32)) > KNOWN
+    known = None if image.known is None else plane(image.known.astype(np.float32)) > WHOLLY_KNOWN
     return replace(image, pixels=pixels, alpha=alpha, resolution=None, known=known)

@@ -217,7 +217,7 @@ class Worker:
                 if len(scenes) == 1:
                     outcomes[scenes[0].group] = failed(scenes[0].group, error, scenes[0].inputs)
                 else:  # one of them is to blame, or they are too many
-                    is_fault(error)
+                    raise_unless_items_fault(error)
                     waiting[:0] = [[scene] for scene in scenes]
                 continue
             for scene, result in zip(scenes, results, strict=True):
@@ -343,11 +343,11 @@ def reason(error: Exception) -> str:
         Exception: the error itself if not the group is to blame, but this program (see `is_items_fault`):
             that ends the run with its traceback.
     """
-    is_fault(error)
+    raise_unless_items_fault(error)
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {reason_of(error)}"
 
 
-def is_fault(error: Exception) -> None:
+def raise_unless_items_fault(error: Exception) -> None:
     """Raise the error unless one item of many is to blame for it."""
     if not is_items_fault(error):
         raise error

@@ -5,7 +5,7 @@ All images are in [-1, 1], shape (B, 1, H, W); what is one number an image has s
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -28,6 +28,15 @@ class Likelihood(DataTerm, Protocol):
 
     def finish(self, luma: Tensor, stretch: bool = True) -> Tensor:
         """Return the last luminance, (B, 1, H, W), as a picture in [0, 1], stretched if the form does."""
+        ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """Require of a likelihood what chroma by choice and a map of the sources need."""
+
+    def choice(self) -> Tensor:
+        """Return how far each of K sources explains the intensities, (B, K, H, W)."""
         ...
 
 

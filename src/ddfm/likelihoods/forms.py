@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from ddfm.errors import InputError
 from ddfm.likelihoods.base import Likelihood
 from ddfm.likelihoods.hierarchical import HierarchicalLikelihood
-from ddfm.likelihoods.numbers import held
+from ddfm.likelihoods.numbers import task_numbers
 from ddfm.likelihoods.paper import PaperLikelihood
 from ddfm.likelihoods.released import ReleasedLikelihood
 from ddfm.likelihoods.tasks import Task
 from ddfm.likelihoods.tiled import TiledLikelihood, is_large
 
-# Makes a likelihood from the luminances, (B, 1, H, W) in [-1, 1] each, the standard deviation of the noise
-# left in each, (B,), the task and, if the form says so, how far each source shows a pixel.
-MakeLikelihood = Callable[..., Likelihood]
+
+class MakeLikelihood(Protocol):
+    """Make a likelihood of sources; a class with such a constructor will do."""
+
+    def __call__(self, sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, /) -> Likelihood:
+        """Return the likelihood.
+
+        Args:
+            sources: their luminances, (B, 1, H, W) in [-1, 1] each.
+            noise: the standard deviation of the noise left in each, (B,).
+            task: the constants for sources of this kind.
+        """
+        ...
+
+
+class MakeWithHoles(Protocol):
+    """Make a likelihood of sources that may lack pixels."""
+
+    def __call__(
+        self,
+        sources: Sequence[Tensor],
+        noise: Sequence[Tensor],
+        task: Task,
+        shown: Sequence[Tensor] | None,
+        /,
+    ) -> Likelihood:
+        """Return the likelihood, as `MakeLikelihood` does.
+
+        ``shown`` is how far each source shows a pixel, (B, 1, H, W) in [0, 1]; None if all are whole.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +56,7 @@ class Form:
 
     Attributes:
         name: what results and messages call it.
-        make: makes the likelihood; a class with that constructor will do.
+        make: makes the likelihood of sources that are whole.
         steps: network evaluations by default.
         least_steps: the fewest; 0 if the likelihood's start is a result by itself.
         most_sources: the most it takes; None for any number.
@@ -35,8 +64,8 @@ class Form:
         symmetric: whether the order of the sources does not matter, so that they may be sorted.
         denoises: whether noisy sources are denoised before, unless the user or the task says otherwise.
         tasks: whether it depends on the task, so that task "auto" has to be found out.
-        knows_holes: whether ``make`` takes ``shown``, (B, 1, H, W) in [0, 1] for each source; others take
-            what stands in for missing pixels for the source itself.
+        with_holes: makes it of sources that lack pixels; None if ``make`` is to take what stands in for
+            missing pixels for the source itself.
         in_parts: makes the likelihood of a large picture part by part; None if there is no such way.
     """
 
@@ -49,8 +78,8 @@ class Form:
     symmetric: bool = False
     denoises: bool = False
     tasks: bool = False
-    knows_holes: bool = False
-    in_parts: MakeLikelihood | None = None
+    with_holes: MakeWithHoles | None = None
+    in_parts: MakeWithHoles | None = None
 
     def likelihood(
         self,
@@ -61,23 +90,23 @@ class Form:
         shown: Sequence[Tensor] | None = None,
     ) -> Likelihood:
         """Return the likelihood of these sources; of large ones part by part, unless ``whole`` is asked."""
-        in_parts = self.in_parts if is_large(*sources[0].shape[-2:]) and not whole else None
-        make = in_parts or self.make
-        if shown is None or not self.knows_holes:
-            return make(sources, noise, task)
-        return make(sources, noise, task, shown=shown)
+        if self.in_parts and is_large(*sources[0].shape[-2:]) and not whole:
+            return self.in_parts(sources, noise, task, shown)
+        if self.with_holes and shown is not None:
+            return self.with_holes(sources, noise, task, shown)
+        return self.make(sources, noise, task)
 
 
 def _hierarchical(
     sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
 ) -> Likelihood:
-    return HierarchicalLikelihood(sources, noise, task, steady=held(task), shown=shown)
+    return HierarchicalLikelihood(sources, noise, task, steady=task_numbers(task), shown=shown)
 
 
 def _tiled(
-    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None = None
+    sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task, shown: Sequence[Tensor] | None
 ) -> Likelihood:
-    return TiledLikelihood(sources, noise, task, steady=held(task), shown=shown)
+    return TiledLikelihood(sources, noise, task, steady=task_numbers(task), shown=shown)
 
 
 def _paper(sources: Sequence[Tensor], noise: Sequence[Tensor], task: Task) -> Likelihood:
@@ -105,7 +134,7 @@ FORMS = {
             symmetric=True,
             denoises=True,
             tasks=True,
-            knows_holes=True,
+            with_holes=_hierarchical,
             in_parts=_tiled,
         ),
         Form("paper", _paper),

@@ -32,7 +32,7 @@ def as_it_is(number: GlobalNumber, value: Tensor) -> Tensor:
     return value
 
 
-def held(task: Task) -> Steady:
+def task_numbers(task: Task) -> Steady:
     """Return a function that puts the task's shared numbers in the place of each picture's own."""
     shared = {GlobalNumber.CENTRE: task.centre, GlobalNumber.ENERGY: task.energy}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 EVEN = 0.5  # the balance that prefers no source
-LEVELS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
+BANDS = 4  # bands of details of 1 to 8 pixels; what is left is intensity (a task may have more)
 MAGNITUDE_FLOOR, MAGNITUDE_POWER = 0.02, 2.3  # saliency of intensities (eq. 2m)
 MAX_GAIN = 2.2  # of energy, where details are averaged (eq. 10)
 
@@ -134,7 +134,7 @@ TASKS = {
         union=None,
         brightness=0.0,
         energy_floor=0.001,
-        acutance=(1.0,) * LEVELS,
+        acutance=(1.0,) * BANDS,
         overshoot=0.0,
         stretch=1.0,
         sharpness=8.0,

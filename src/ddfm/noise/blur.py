@@ -41,11 +41,11 @@ def sharpened(prior: Denoiser, luma: Tensor, blur: float, noise: float) -> Tenso
     """
     noise = max(noise, GREY_LEVEL)
     weight = FIRST * noise**2 / blur**WIDER
-    x = data_step(luma, luma, blur, weight)
+    x = deconvolved(luma, luma, blur, weight)
     amplified = torch.tensor(noise * amplification(luma.shape[-2:], blur, weight), dtype=torch.float64)
-    x = data_step(look(prior, x, FIRST_LOOK * amplified), luma, blur, LATER)
+    x = deconvolved(look(prior, x, FIRST_LOOK * amplified), luma, blur, LATER)
     x = look(prior, x.flip(-1), SECOND_LOOK * amplified).flip(-1)
-    return without_ringing(data_step(x, luma, blur, LATER), blur, noise)
+    return without_ringing(deconvolved(x, luma, blur, LATER), blur, noise)
 
 
 def blurred(luma: Tensor, blur: float) -> Tensor:
@@ -53,7 +53,7 @@ def blurred(luma: Tensor, blur: float) -> Tensor:
     return _filtered(luma, transfer(luma.shape[-2:], blur, luma))
 
 
-def data_step(estimate: Tensor, luma: Tensor, blur: float, weight: float) -> Tensor:
+def deconvolved(estimate: Tensor, luma: Tensor, blur: float, weight: float) -> Tensor:
     """Return the x that minimises |blurred x - luma|^2 + weight |x - estimate|^2."""
     h = transfer(luma.shape[-2:], blur, luma)
     return estimate + _filtered(luma, h / (h * h + weight)) - _filtered(estimate, h * h / (h * h + weight))

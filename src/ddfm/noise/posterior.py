@@ -67,6 +67,7 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
     """
     level = torch.as_tensor(sigma, dtype=torch.float64, device=luma.device)
     shown = luma.expand(-1, prior.channels, -1, -1)
+    # Not by `look`: measured noise is above a grey level (`NOISE_GATE`), and less was asked for by the user.
     first = prior.denoise(shown, FIRST_LOOK * level).mean(1, keepdim=True)
     second = look(prior, first.flip(-1), SECOND_LOOK * level).flip(-1)
     return (first + second) / 2

@@ -18,6 +18,7 @@ FADING = 3  # halvings of the neighbourhoods by which what is present fades out
 AT_BORDER = 0.5  # their share that is present at a border
 LEAST_PRESENT = 0.1  # and where nothing is left of it
 LEAST_SHARE = 1e-6  # keeps a neighbourhood without any known pixel from dividing by 0
+WHOLLY_KNOWN = 0.98  # share of a resampled pixel that is known, from which on it counts as known
 
 
 def filled_from_around(image: Tensor, known: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,11 +17,11 @@ from ddfm.pictures.ranges import (
     RangeChoice,
     ValueRange,
     choose_range,
+    clipping_remark,
     full_range,
     row_chunks,
     to_pixels,
     to_values,
-    warn_outside,
 )
 from ddfm.timing import stage
 
@@ -169,7 +170,9 @@ def from_stack(
     pages, outside = zip(*(to_pixels(page, chosen.limits) for page in colours), strict=True)
     reason = chosen.reason
     if any(outside):
-        reason += ", " + warn_outside(sum(outside), colours.size, chosen.limits, name)
+        remark = clipping_remark(sum(outside), colours.size, chosen.limits)
+        warnings.warn(f"{name}: {remark}", stacklevel=2)
+        reason += f", {remark}"
     alphas: list[NDArray[np.float32] | None] = [None] * len(pages)
     if has_alpha:
         top = alpha_top(depth, chosen.limits)

@@ -10,7 +10,6 @@ changes how the fusion weighs the sources, never the units of what comes out.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -145,9 +144,7 @@ def to_values(pixels: NDArray[np.float32], limits: ValueRange) -> NDArray[np.flo
     return low + pixels.astype(np.float64) * (high - low)
 
 
-def warn_outside(outside: int, total: int, limits: ValueRange, name: str) -> str:
-    """Say that samples were cut off at a range that was asked for; returns what was said."""
+def clipping_remark(outside: int, total: int, limits: ValueRange) -> str:
+    """Return the words for samples that were cut off at a range that was asked for."""
     low, high = limits
-    text = f"{outside} of {total} samples lie outside {low:g} to {high:g} and were set to its ends"
-    warnings.warn(f"{name}: {text}", stacklevel=2)
-    return text
+    return f"{outside} of {total} samples lie outside {low:g} to {high:g} and were set to its ends"

@@ -7,7 +7,7 @@ asked. It returns the posterior mean of the clean image under white Gaussian noi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -64,9 +64,9 @@ class Prior(Protocol):
         ...
 
 
-def linear_sigmas(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """Return the noise levels of the linear schedule, increasing, float64 (Ho et al. 2020, section 4)."""
-    alphas_cumprod = torch.cumprod(1 - torch.linspace(first, last, steps, dtype=torch.float64), 0)
+def linear_sigmas() -> Tensor:
+    """Return the 1000 noise levels of the linear schedule, increasing, float64 (Ho et al. 2020)."""
+    alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
 
 
@@ -78,7 +78,7 @@ class FunctionPrior:
     channels: int
     multiple: int
     name: str
-    sigmas: Tensor = field(default_factory=linear_sigmas)
+    sigmas: Tensor
     tile: int | None = None
 
     def denoise(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -128,6 +128,11 @@ def from_function(
         name: what results call the prior.
         sigmas: noise levels to step through, increasing; by default those of the linear schedule of
             1000 timesteps (Ho et al. 2020).
+
+    Raises:
+        InputError: the noise levels are not positive and increasing.
     """
     levels = linear_sigmas() if sigmas is None else torch.as_tensor(sigmas, dtype=torch.float64)
+    if levels.ndim != 1 or not len(levels) or not bool((levels.diff(prepend=levels.new_zeros(1)) > 0).all()):
+        raise InputError(f"prior {name}: sigmas have to be positive and increasing")
     return FunctionPrior(denoised, channels, multiple, name, levels)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ddfm.devices import memory_at_hand
 from ddfm.errors import InputError
 from ddfm.pictures.tiles import Padding, Tile, blended, corners
-from ddfm.priors.normalisation import held, joint_statistics, normalisations
+from ddfm.priors.normalisation import fixed_statistics, joint_statistics, normalisations
 from ddfm.priors.plain import PlainUNet
 from ddfm.priors.schedule import NoiseSchedule
 from ddfm.timing import stage
@@ -197,8 +197,8 @@ class DiffusionPrior:
                 continue
             sample = corners(image, min(max(side // 2, LEAST_SAMPLE), MOST_SAMPLE), self.multiple)
             statistics = joint_statistics(self.network, partial(seen_by, self.network, sample))
-            with held(self.network, statistics):
-                network = self.exported.held(statistics) if self.exported else self.network
+            with fixed_statistics(self.network, statistics):
+                network = self.exported.with_statistics(statistics) if self.exported else self.network
                 images.append(blended(partial(seen_by, network), image, side, overlap, self.multiple))
         return torch.cat(images)
 

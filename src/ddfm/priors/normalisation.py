@@ -38,7 +38,7 @@ def joint_statistics(network: Module, evaluate: Callable[[], object]) -> Statist
 
 
 @contextmanager
-def held(network: Module, statistics: Statistics) -> Iterator[None]:
+def fixed_statistics(network: Module, statistics: Statistics) -> Iterator[None]:
     """Normalise by these statistics within the block, whatever the network is shown."""
 
     def hook(layer: GroupNorm, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

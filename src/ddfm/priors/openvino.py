@@ -25,7 +25,7 @@ from torch.jit._trace import TracerWarning
 
 from ddfm.errors import InputError
 from ddfm.formats.atomic import whole_folder
-from ddfm.priors.normalisation import Statistics, held, normalisations
+from ddfm.priors.normalisation import Statistics, fixed_statistics, normalisations
 from ddfm.version import own_version
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ class OpenVinoNetwork:
         """
         if (network.device.type, network.dtype) != ("cpu", torch.float32):
             network = copy.deepcopy(network).to("cpu", torch.float32)
-        whole, tile = (Graph(network, held, dtype, folder) for held in (False, True))
+        whole, tile = (Graph(network, fixed, dtype, folder) for fixed in (False, True))
         whole.model()  # here and not in the midst of the first picture
         return cls(whole, tile)
 
-    def held(self, statistics: Statistics) -> OpenVinoNetwork:
-        """Return this network with fixed statistics; see `ddfm.priors.normalisation.held`."""
+    def with_statistics(self, statistics: Statistics) -> OpenVinoNetwork:
+        """Return this network with fixed statistics; see `ddfm.priors.normalisation.fixed_statistics`."""
         rows = zip(*statistics.values(), strict=True)
         return replace(self, statistics=torch.stack([torch.cat(row) for row in rows]))
 
@@ -218,7 +218,7 @@ class Traced(torch.nn.Module):
             return self.network(x, timestep)
         layers = normalisations(self.network)
         parts = zip(*(row.split([layer.num_groups for layer in layers]) for row in statistics), strict=True)
-        with held(self.network, dict(zip(layers, parts, strict=True))):
+        with fixed_statistics(self.network, dict(zip(layers, parts, strict=True))):
             return self.network(x, timestep)
 
 

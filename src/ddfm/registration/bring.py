@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ddfm.pictures.holes import WHOLLY_KNOWN
 from ddfm.pictures.image import Image, by_exposure, first_colour
 from ddfm.registration.models import Registering
 from ddfm.timing import stage
-
-KNOWN = 0.98  # share of a warped pixel that is known, from which on it counts as known
 
 if TYPE_CHECKING:
     from ddfm.registration.estimate import Registration
@@ -68,7 +67,7 @@ def brought(
     known = registration.shown
     if source.known is not None:
         own = registration.warp(source.known[..., None].astype(np.float32), target.pixels)
-        known = known & (own[..., 0] > KNOWN)
+        known = known & (own[..., 0] > WHOLLY_KNOWN)
     whole = bool(known.all())
     return (
         replace(source, pixels=pixels, alpha=None, resolution=None, known=None if whole else known),

@@ -26,6 +26,7 @@ from ddfm.registration.alignment import (
     View,
     align,
     bend,
+    enlarging,
     positions,
     pulled,
     remapped,
@@ -38,7 +39,6 @@ from ddfm.registration.models import REGISTRATIONS, Registering
 from ddfm.registration.opencv import cv2
 from ddfm.registration.orientation import Plane, displaced_agreement
 
-Model = Registering
 Pixels = NDArray[np.float32]
 LEAST_CONFIDENCE = 0.15
 JUDGED_SIDE, JUDGED_CELL, JUDGED_REACH = SIDES[0], 16, 12
@@ -68,7 +68,7 @@ class Registration:
     """
 
     flow: NDArray[np.float32]
-    model: Model
+    model: Registering
     matrix: Floats
     confidence: float
     shown: NDArray[np.bool_]
@@ -99,15 +99,15 @@ class Registration:
             pixels: the moving picture as it was registered, (H', W', C) in [0, 1].
             fixed: the fixed picture, (H, W, 1 or 3) in [0, 1].
         """
-        moved = _sampled(pixels, _all_positions(fixed) + self.flow)
+        moved = sampled(pixels, all_positions(fixed) + self.flow)
         if self.shown.all():
             return moved
-        other = fixed if fixed.shape[2] == moved.shape[2] else _grey(fixed)[..., None]
+        other = fixed if fixed.shape[2] == moved.shape[2] else grey_of(fixed)[..., None]
         return _completed(moved, np.broadcast_to(other, moved.shape), self.shown)
 
 
 def register(
-    moving: Pixels, fixed: Pixels, model: Model = "affine", one_camera: bool = False
+    moving: Pixels, fixed: Pixels, model: Registering = "affine", one_camera: bool = False
 ) -> Registration:
     """Find where each pixel of ``fixed`` lies in ``moving``, for any sensors, sizes and aspects.
 
@@ -131,8 +131,8 @@ def register(
     still, mover = _view(fixed), _view(moving)
     kind: ParametricModel = "homography" if model == "homography" else "affine"
     best, confidence = _aligned(still, mover, kind, one_camera)
-    matrix = _corner_to_corner(moving, fixed) if best is None else best
-    here = _all_positions(fixed)
+    matrix = resizing(moving, fixed) if best is None else best
+    here = all_positions(fixed)
     bent = here + bend(still, mover, matrix) if model == "dense" and best is not None else here
     at = transformed(matrix, bent)
     shown = cv2.erode(pulled(mover, at).shown, np.ones((SHOWN_BORDER, SHOWN_BORDER), np.uint8)) > 0
@@ -152,11 +152,13 @@ def _aligned(
     return best, 0.0 if best is None else _confidence(fixed, moving, best, PARAMETERS[model])
 
 
-def _all_positions(pixels: Pixels) -> NDArray[np.float32]:
+def all_positions(pixels: Pixels) -> NDArray[np.float32]:
+    """Return the coordinates (x, y) of a picture's pixels, (H, W, 2)."""
     return positions((pixels.shape[1], pixels.shape[0]))
 
 
-def _grey(pixels: Pixels) -> Plane:
+def grey_of(pixels: Pixels) -> Plane:
+    """Return a picture's luminance, (H, W)."""
     grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ np.array(WEIGHTS, np.float32)
     return np.ascontiguousarray(grey, np.float32)
 
@@ -168,13 +170,13 @@ def _view(pixels: Pixels) -> View:
     border = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     frame = np.isin(labels, border[border > 0]).astype(np.uint8)
     widened = cv2.dilate(frame, np.ones((FRAME_BORDER, FRAME_BORDER), np.uint8))
-    return View(_grey(pixels), 1 - widened.astype(np.float32))
+    return View(grey_of(pixels), 1 - widened.astype(np.float32))
 
 
-def _corner_to_corner(moving: Pixels, fixed: Pixels) -> Floats:
+def resizing(moving: Pixels, fixed: Pixels) -> Floats:
     """Return the map of a picture that merely has another size."""
     height, width = (a / b for a, b in zip(moving.shape[:2], fixed.shape[:2], strict=True))
-    return np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2], [0, 0, 1]])
+    return enlarging(width, height)
 
 
 def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> float:
@@ -197,7 +199,7 @@ def _confidence(fixed: View, moving: View, matrix: Floats, parameters: int) -> f
     return max(0.0, float(in_place - free)) / max(rows * columns - free, free)
 
 
-def _sampled(pixels: Pixels, at: Floats) -> Pixels:
+def sampled(pixels: Pixels, at: Floats) -> Pixels:
     """Sample ``pixels`` at positions (H, W, 2), the border repeated; a much larger one is shrunk first."""
     factor = 1 / spacing(at)
     if factor < 1:

@@ -12,10 +12,10 @@ from ddfm.registration.estimate import (
     LEAST_CONFIDENCE,
     Pixels,
     Registration,
-    _all_positions,
-    _corner_to_corner,
-    _grey,
-    _sampled,
+    all_positions,
+    grey_of,
+    resizing,
+    sampled,
 )
 from ddfm.registration.opencv import cv2
 from ddfm.registration.orientation import Plane
@@ -32,12 +32,12 @@ def overlay(moving: Pixels, fixed: Pixels, registration: Registration) -> NDArra
 
     Edges of the fixed picture are blue, those of the moving one orange, and where they meet they are white.
     """
-    before = _sampled(moving, transformed(_corner_to_corner(moving, fixed), _all_positions(fixed)))
+    before = sampled(moving, transformed(resizing(moving, fixed), all_positions(fixed)))
     after = registration.warp(moving, fixed)
-    still = _edges(_grey(fixed))
+    still = _edges(grey_of(fixed))
     halves = []
     for moved, shown in ((before, np.ones_like(still)), (after, registration.shown.astype(np.float32))):
-        other = _edges(_grey(moved)) * shown
+        other = _edges(grey_of(moved)) * shown
         half = still[..., None] * np.array(FIXED_COLOUR) + other[..., None] * np.array(MOVING_COLOUR)
         halves.append(_panel(half.clip(0, 1)))
     line = np.full((halves[0].shape[0], 4, 3), 255, np.uint8)

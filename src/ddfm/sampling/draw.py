@@ -76,7 +76,8 @@ def span(prior: Prior, warm: bool) -> tuple[int, int]:
     """Return the first and the last timestep to take."""
     if not warm:
         return len(prior.sigmas) - 1, 0
-    first, last = (int((prior.sigmas < level).sum()) - 1 for level in (WARM_START, WARM_END))
+    # A prior of one's own may have no noise level below these: then its lowest is taken.
+    first, last = (max(0, int((prior.sigmas < level).sum()) - 1) for level in (WARM_START, WARM_END))
     return first, last
 
 

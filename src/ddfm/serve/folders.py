@@ -46,13 +46,18 @@ class Folders:
         return descriptor
 
     def job(self, id_: str) -> Path:
-        """Return the folder of a job."""
-        assert ID.fullmatch(id_), id_
+        """Return the folder of a job. Raises ValueError for what could lead elsewhere."""
+        if not ID.fullmatch(id_):
+            raise ValueError(f"{id_!r} is no job's id")
         return self.jobs / id_
 
     def view(self, id_: str, name: str, slice_: int | None = None) -> Path:
-        """Return where an 8-bit PNG for the page lies, of a picture or of a volume's slice, from 1."""
-        assert VIEWS.fullmatch(name), name
+        """Return where an 8-bit PNG for the page lies, of a picture or of a volume's slice, from 1.
+
+        Raises ValueError for what could lead elsewhere.
+        """
+        if not VIEWS.fullmatch(name):
+            raise ValueError(f"{name!r} is no view's name")
         number = "" if slice_ is None else f"-{slice_:05d}"
         return self.job(id_) / "views" / f"{name}{number}.png"
 

@@ -17,7 +17,7 @@ from PIL import Image as PILImage
 from torch import Tensor
 
 from ddfm.benchmark.evaluation import MethodResult, mean_ranks
-from ddfm.benchmark.methods import BASELINES, RULES, as_bytes, on_luminance
+from ddfm.benchmark.methods import BASELINES, RULES, SEED, as_bytes, on_luminance
 from ddfm.errors import InputError
 from ddfm.formats.heatmap import picture_path
 from ddfm.formats.pictures import read_image, suffix_for, write_image
@@ -31,7 +31,7 @@ from ddfm.jobs.files import Given, Outputs, check_outputs, read_sources, write_r
 from ddfm.jobs.volumes import fuse_volumes
 from ddfm.likelihoods.forms import FORMS
 from ddfm.metrics import METRICS, evaluate
-from ddfm.pictures.image import Image, range_remarks
+from ddfm.pictures.image import MINIMUM_SIDE, Image, range_remarks
 from ddfm.priors.lazy import LazyPrior
 from ddfm.priors.loading import load_prior
 from ddfm.sampling.loop import Step
@@ -279,7 +279,7 @@ class Workshop:
             a, b, fused = (read_image(path) for path in self.sources(job.id, request))
             match_sizes([a, b, fused], False)
         pictures = {"fused": fused} | {
-            name: on_luminance(RULES[name], 3407, a, b) if name in RULES else {"a-only": a, "b-only": b}[name]
+            name: on_luminance(RULES[name], SEED, a, b) if name in RULES else {"a-only": a, "b-only": b}[name]
             for name in BASELINES
         }
         sources = as_tensor(a), as_tensor(b)
@@ -370,7 +370,7 @@ def small(image: Image) -> Image:
     scale = QUICK_SIDE / max(image.size)
     if scale >= 1:
         return image
-    height, width = (max(16, round(side * scale)) for side in image.size)
+    height, width = (max(MINIMUM_SIDE, round(side * scale)) for side in image.size)
     return resampled(image, (height, width))
 
 
