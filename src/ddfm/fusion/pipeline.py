@@ -107,7 +107,8 @@ def fuse(
         noise: ``"auto"`` to measure how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
-            other forms, which know of no noise.
+            other forms, which know of no noise. With ``"auto"`` single defective pixels are found and filled,
+            too (`ddfm.noise.defects`).
         deblur: ``"off"``; ``"auto"`` to find out by its sharpest edges how far each source is blurred, and to
             leave alone what is sharp or cannot be known; or how far each source's lens blurs it, standard
             deviations of a Gaussian, in pixels, 0 for a sharp one (docs/use/noisy.md).
