@@ -206,14 +206,14 @@ class Fusion:
         """
         if (masks := self.options.read_masks) is not None:
             scene = with_masks(scene, masks)
-        scene = self.without_defects(scene, choice)
+        scene = self._without_defects(scene, choice)
         if self.options.register is None:
             return match_sizes(scene, self.options.resize)
-        task = self.likely_task(scene, choice)
+        task = self._likely_task(scene, choice)
         onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
         return registered(scene, self.options.register, report, onto)
 
-    def without_defects(self, scene: Sequence[Image], choice: Choice | None) -> Sequence[Image]:
+    def _without_defects(self, scene: Sequence[Image], choice: Choice | None) -> Sequence[Image]:
         """Return the sources, whose defective pixels are known to be missing if noise is measured.
 
         Before anything is resampled: that would spread them.
@@ -223,9 +223,9 @@ class Fusion:
         mended = [without_defects(source) for source in scene]
         if not any(source.defects for source in mended):
             return scene
-        return mended if self.options.noise_for(self.likely_task(mended, choice)) == "auto" else scene
+        return mended if self.options.noise_for(self._likely_task(mended, choice)) == "auto" else scene
 
-    def likely_task(self, scene: Sequence[Image], choice: Choice | None) -> Task:
+    def _likely_task(self, scene: Sequence[Image], choice: Choice | None) -> Task:
         """Return the task of sources of any size: as chosen, as the options say, or found out by a look."""
         if choice is None and not self.options.finds_task:
             choice = self.chosen([])
