@@ -15,6 +15,9 @@ ways and fused. Parts:
 - soft: in which pictures of all sets a blur is found as they are;
 - missing: 10 % of the pixels missing at random, or in blocks of 16x16 pixels, of both sources: PSNR of the
   filled source, beside OpenCV's inpainting with a radius of 3 pixels;
+- defects: single pixels of infrared, also of MSRS, that are dead (0), hot (255) or stuck at any level: PSNR
+  of the source as it is, through a median of 3x3 pixels, and with those filled that are found blind;
+- clean defects: in which pictures of all sets defects are found as they are, and the most sure ones of one;
 - m3svd: frames with known degradation (degraded/m3svd), 256x256 pixels of their middle.
 
 A fusion is scored against that of the clean sources (VIF, Qabf, MI, SSIM). All are fused with 0 steps, so
@@ -48,6 +51,7 @@ from ddfm.fusion.pipeline import fuse
 from ddfm.metrics import METRICS
 from ddfm.noise.camera import colour_noise, measure_camera_noise
 from ddfm.noise.clean import clean_source, sharpen_source
+from ddfm.noise.defects import find_defects, sure_defects
 from ddfm.noise.edges import MOST_FOUND, NEIGHBOURS, SHARPEST, edge_blurs, estimate_blur
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.missing import filled
@@ -64,6 +68,7 @@ NO_NOISE = 1e-9  # gain of a camera that has none
 ALIKE = 8  # grey levels around an intensity, whose pixels tell its noise
 FOUND_BLURS = (1, 1.5, 2, 3)  # pixels
 BLURS, NOISES = (1, 2, 3), (2, 5)  # pixels; grey levels
+DEFECTIVE = (0.0005, 0.002, 0.01)  # shares of the pixels
 MISSING, BLOCK = 0.1, 16  # share of the pixels; a side of the blocks, in pixels
 PENALTIES, AMOUNTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), (0.25, 0.5, 1.0, 2.0)
 FACTORS = (0.7, 1.0, 1.4, 2.0)  # times the rms error: what BM3D and non-local means may be told
@@ -439,6 +444,47 @@ def measure_missing(
     }
 
 
+def defective(y: Grey, kind: str, share: float, seed: int) -> tuple[Grey, NDArray[np.bool_]]:
+    """Return the picture with that share of its pixels dead, hot or stuck at any level, and which ones."""
+    random = np.random.default_rng(seed)
+    bad = random.random(y.shape) < share
+    low, high = {"dead": (0, 1), "hot": (255, 256), "stuck": (0, 256)}[kind]
+    level = random.integers(low, high, y.shape)
+    return np.where(bad, level, y), bad & (y != level)
+
+
+def measure_defects(crops: Sequence[Crop], kind: str, share: float, prior: Prior) -> dict[str, Any]:
+    """Return mean PSNR of the infrared source, how many defects are found, and how many other pixels."""
+    from scipy.ndimage import median_filter
+
+    rows: dict[str, list[float]] = {}
+    there = found = wrong = opened = 0
+    for seed, crop in enumerate(crops):
+        clean = grey(crop.clean[0])
+        given, bad = defective(clean, kind, share, seed)
+        missing = find_defects(as_luma(given))[0, 0].numpy()
+        ours = ours_filled(given, missing, prior) if missing.any() else given
+        made = {"nothing": given, "median 3x3": median_filter(given, 3), "ours": ours}
+        for name, picture in made.items():
+            rows.setdefault(name, []).append(psnr(picture, clean))
+        there, found = there + int(bad.sum()), found + int((missing & bad).sum())
+        wrong, opened = wrong + int((missing & ~bad).sum()), opened + bool(missing.any())
+    means = {name: round(float(np.mean(values)), 2) for name, values in rows.items()}
+    counts = {"defects": there, "found": found, "others taken": wrong}
+    return means | {"pictures": len(crops), "found in": opened} | counts
+
+
+def list_defects(folder: Path) -> dict[str, Any]:
+    """Return in which pictures defects are found as they are, of how many, and the most sure ones in one."""
+    paths, found, most = list(images_by_stem(folder).values()), {}, 0
+    for path in paths:
+        luma = 2 * luminance(torch.from_numpy(read_image(path).pixels).movedim(-1, 0)[None]) - 1
+        most = max(most, *(len(places) for places in sure_defects(luma[0, 0])))
+        if count := int(find_defects(luma).sum()):
+            found[path.name] = count
+    return {"pictures": len(paths), "defects in": found, "most sure ones": most}
+
+
 # --- Frames with known degradation ---------------------------------------------------------------------
 
 
@@ -481,11 +527,16 @@ METHODS = ("nothing", BEFORE, "non-local means", "BM3D", OURS)
 M3SVD = (("infrared_noise", "visible_Enhance"), ("infrared_Enhance", "visible_Blur"))  # degraded, and not
 PARTS = (
     *(f"{part}, {method}" for part in NOISY for method in METHODS),
-    *("curve", "clean", "blur", "found blur", "soft", "missing", "m3svd"),
+    *("curve", "clean", "blur", "found blur", "soft", "missing", "defects", "clean defects", "m3svd"),
 )
 CLEAN = (
     *(f"ivf/{name}/{kind}" for name in ("tno", "roadscene", "msrs") for kind in ("ir", "vi")),
     *("vifb/ir", "vifb/vi", "mef/mefb/under", "mef/mefb/over", "mff/mfifb/near", "mff/mfifb/far"),
+)
+# Medical pictures and photographs, too, where single pixels are looked for.
+MORE_CLEAN = (
+    *("mif/mri_ct/ct", "mif/mri_ct/mri", "mif/mri_pet/mri", "mif/mri_spect/mri", "natural/imagenet1000"),
+    *(f"natural/bsds500/{part}" for part in ("train", "val", "test")),
 )
 
 
@@ -534,6 +585,12 @@ def main() -> None:
         for name, crops in sets.items()
         for holes, source in product((at_random, in_blocks), range(2))
     }
+    parts["defects"] = lambda: {
+        f"{kind}, {share:.2%}, {name}": measure_defects(crops, kind, share, prior)
+        for name, crops in (sets | {"msrs": make_crops(data, "msrs", arguments.crops)}).items()
+        for kind, share in product(("dead", "hot", "stuck"), DEFECTIVE)
+    }
+    parts["clean defects"] = lambda: {name: list_defects(data / name) for name in CLEAN + MORE_CLEAN}
     parts["m3svd"] = lambda: {
         f"{infrared}, {visible}": measure_m3svd(data, infrared, visible, prior) for infrared, visible in M3SVD
     }

@@ -294,8 +294,8 @@ def run(ddfm: Command, tmp_path: Path) -> Callable[..., tuple[str, str]]:
 def test_profile_of_a_pair(run: Callable[..., tuple[str, str]], folders: tuple[Path, Path]) -> None:
     _, stderr = run(*(folder / "0.png" for folder in folders))
     rows, steps = table(stderr)
-    names = ["import", "load prior", "read", "task", "prepare", "likelihood", "steps", "finish", "restore"]
-    assert list(rows) == [*names, "write", "other", "total"]
+    names = ["import", "load prior", "read", "defects", "task", "prepare", "likelihood", "steps", "finish"]
+    assert list(rows) == [*names, "restore", "write", "other", "total"]
     total = rows.pop("total")
     assert sum(rows.values()) == pytest.approx(total, abs=0.0005 * (len(rows) + 1))
     assert [line.split()[0] for line in steps] == ["1", "2", "3", "4", "5"]

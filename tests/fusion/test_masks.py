@@ -41,6 +41,13 @@ def dead() -> NDArray[np.bool_]:
     return np.random.default_rng(0).random(SIZE) < 0.03
 
 
+def lonely() -> NDArray[np.bool_]:
+    """Single pixels, one in the middle of every other patch of `steps`."""
+    missing = np.zeros(SIZE, bool)
+    missing[16::32, 16::64] = True
+    return missing
+
+
 def without(source: NDArray[np.uint8], missing: NDArray[np.bool_], value: int = 0) -> NDArray[np.uint8]:
     return np.where(missing, value, source).astype(np.uint8)
 
@@ -85,6 +92,44 @@ def test_dead_pixels_are_filled_by_the_prior() -> None:
     assert made.settings["prior"] == "natural"
     seen = fuse(without(a, missing), b, noise="off", **PLAIN).to_array()
     assert rms(made.to_array(), whole) < 0.2 * rms(seen, whole)
+
+
+def test_dead_pixels_are_found_and_filled_like_masked_ones() -> None:
+    a, b = grey(steps(*SIZE)), other()
+    missing = lonely()
+    given = without(a, missing, 255)
+    made = fuse(given, b, **PLAIN)
+    count = int(missing.sum())
+    assert made.settings["defects"] == [count, 0]
+    assert made.settings["missing"] == [round(missing.mean(), 4), 0.0]
+    assert made.settings["prior"] == "natural"
+    told = fuse(given, b, masks=[missing, None], **PLAIN)
+    assert told.settings["defects"] == [0, 0]
+    assert np.array_equal(made.to_array(), told.to_array())
+    turned = fuse(b, given, **PLAIN)
+    assert turned.settings["defects"] == [0, count]
+    assert np.array_equal(turned.to_array(), made.to_array())
+
+
+def test_dead_pixels_are_left_where_noise_is() -> None:
+    """The noise option off or told, and tasks that leave noise alone, change nothing."""
+    a, b = grey(steps(*SIZE)), other()
+    given = without(a, lonely(), 255)
+    for options in ({"noise": "off"}, {"noise": [0, 0]}, {"task": "medical"}):
+        made = fuse(given, b, prior=no_prior, **PLAIN | options)
+        assert made.settings["defects"] == made.settings["missing"] == [0, 0]
+
+
+def test_dead_pixels_are_found_before_a_source_is_resampled() -> None:
+    a, b = grey(steps(*SIZE)), other()
+    given = without(a, lonely(), 255)
+    small = np.ascontiguousarray(np.repeat(b[::2, ::2, None], 3, 2))
+    small[..., 0] //= 2
+    made = fuse(given, small, resize=True, **PLAIN)
+    assert made.settings["defects"] == [lonely().sum(), 0]
+    whole = fuse(a, small, resize=True, **PLAIN).to_array()
+    seen = fuse(given, small, resize=True, noise="off", **PLAIN).to_array()
+    assert rms(made.to_array(), whole) < 0.6 * rms(seen, whole)
 
 
 @pytest.mark.slow

@@ -356,6 +356,9 @@ def run_files(
     for image, level in zip(given.images, result.settings["denoised"], strict=True):
         if level:
             tell(f"{image.name}: noise of {level:.1f} grey levels taken out")
+    for image, defects in zip(given.images, result.settings["defects"], strict=True):
+        if defects:
+            tell(f"{image.name}: {defects} defective pixels filled")
     for image, blur in zip(given.images, result.settings["deblur"], strict=False):
         if options.deblur == "auto" and blur:
             tell(f"{image.name}: blur of {blur:.1f} pixels taken out")

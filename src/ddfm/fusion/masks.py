@@ -1,4 +1,4 @@
-"""Missing pixels of the sources: told by masks, or left outside the view by registration."""
+"""Missing pixels of the sources: told by masks, found defective, or left outside the view by registration."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.formats.pictures import from_pil, read_image
 from ddfm.fusion.sources import as_array, as_path, as_tensor, ordinal
+from ddfm.noise.defects import find_defects
 from ddfm.noise.missing import Holes
 from ddfm.pictures.colour import luminance
 from ddfm.pictures.holes import filled_from_around, wide, with_stand_in
@@ -130,14 +131,20 @@ def with_masks(scene: Sequence[Image], masks: Sequence[Mask | None]) -> list[Ima
     """
     check_masks(masks, [source.name for source in scene], [source.size for source in scene])
     return [
-        source if mask is None or not mask.missing.any() else hidden(source, mask)
+        source if mask is None or not mask.missing.any() else hidden(source, mask.missing)
         for source, mask in zip(scene, masks, strict=True)
     ]
 
 
-def hidden(source: Image, mask: Mask) -> Image:
-    """Return a source with what its mask hides filled from around."""
-    known = ~mask.missing if source.known is None else source.known & ~mask.missing
+def without_defects(source: Image) -> Image:
+    """Return a source with its defective pixels filled from around and counted; itself if it has none."""
+    found = find_defects(2 * luminance(as_tensor(source)) - 1)[0, 0].numpy()
+    return replace(hidden(source, found), defects=int(found.sum())) if found.any() else source
+
+
+def hidden(source: Image, missing: NDArray[np.bool_]) -> Image:
+    """Return a source with what is missing of it, (H, W), filled from around."""
+    known = ~missing if source.known is None else source.known & ~missing
     return with_pixels(replace(source, known=known), filled_from_around(as_tensor(source), as_plane(known)))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from ddfm.devices import own_settings
 from ddfm.errors import InputError
 from ddfm.fusion.ghosts import Still, without_ghosts
-from ddfm.fusion.masks import with_masks, with_stand_ins
+from ddfm.fusion.masks import with_masks, with_stand_ins, without_defects
 from ddfm.fusion.options import Blurs, NoiseLevels, Options
 from ddfm.fusion.prepare import OrderedScene, PreparedScenes, by_size, prepare_scenes
 from ddfm.fusion.restore import restored, source_map, with_chroma, without_noise
@@ -108,7 +108,8 @@ def fuse(
         noise: ``"auto"`` to measure how noisy each source is and to denoise, with the prior, what is;
             ``"off"``; or the standard deviation in each source, in 8-bit grey levels. None for
             ``"auto"``, but ``"off"`` for medical pictures, which nothing is taken from unasked, and for the
-            other forms, which know of no noise.
+            other forms, which know of no noise. With ``"auto"`` single defective pixels are found and filled,
+            too (`ddfm.noise.defects`).
         deblur: ``"off"``; ``"auto"`` to find out by its sharpest edges how far each source is blurred, and to
             leave alone what is sharp or cannot be known; or how far each source's lens blurs it, standard
             deviations of a Gaussian, in pixels, 0 for a sharp one (docs/use/noisy.md).
@@ -206,13 +207,30 @@ class Fusion:
         """
         if (masks := self.options.read_masks) is not None:
             scene = with_masks(scene, masks)
+        scene = self._without_defects(scene, choice)
         if self.options.register is None:
             return match_sizes(scene, self.options.resize)
-        if choice is None and not self.options.finds_task:
-            choice = self.chosen([])
-        task = self.task_of(choice or likely_task(match_sizes(scene, resize=True)))
+        task = self._likely_task(scene, choice)
         onto = middle(scene, by_brightness=not task.sharpness) if task.one_camera else None
         return registered(scene, self.options.register, report, onto)
+
+    def _without_defects(self, scene: Sequence[Image], choice: Choice | None) -> Sequence[Image]:
+        """Return the sources, whose defective pixels are known to be missing if noise is measured.
+
+        Before anything is resampled: that would spread them.
+        """
+        if self.options.noise not in (None, "auto"):
+            return scene
+        mended = [without_defects(source) for source in scene]
+        if not any(source.defects for source in mended):
+            return scene
+        return mended if self.options.noise_for(self._likely_task(mended, choice)) == "auto" else scene
+
+    def _likely_task(self, scene: Sequence[Image], choice: Choice | None) -> Task:
+        """Return the task of sources of any size: as chosen, as the options say, or found out by a look."""
+        if choice is None and not self.options.finds_task:
+            choice = self.chosen([])
+        return self.task_of(choice or likely_task(match_sizes(scene, resize=True)))
 
     @fair_threads()
     def of(
@@ -393,6 +411,7 @@ class _Run:
                 0.0 if source.known is None else round(1 - float(source.known.mean()), 4)
                 for source in scene.given
             ],
+            "defects": [source.defects for source in scene.given],
             "stretch": self.options.stretch,
             "balance": self.task.balance,
             "moving": moving,

@@ -104,9 +104,9 @@ class PreparedScenes:
 
     @property
     def shown(self) -> list[Tensor] | None:
-        """Return how far each source shows a pixel, (B, 1, H, W); None if all show everything."""
+        """Return how far each source shows a pixel, (B, 1, H, W); None if none gives way to another one."""
         holes = [source.holes for source in self.cleaned]
-        if all(each is None for each in holes):
+        if all(each is None or not each.gone.any() for each in holes):
             return None
         return [
             torch.ones_like(source.luma) if source.holes is None else source.holes.shown

@@ -30,7 +30,8 @@ class FusionResult:
         settings: version, prior (None if no network evaluation was needed), form, scheduler, steps,
             seed, task and why it was chosen, stretch, device, dtype, backend; noise: what was found in each
             source, and denoised: what the prior was told of it (0 where it was not asked), both in 8-bit
-            grey levels (the largest of a batch); moving: which exposure was kept where things move, counted
+            grey levels (the largest of a batch); defects: how many single defective pixels were found in each
+            source and filled (likewise); moving: which exposure was kept where things move, counted
             from 1, and the shares of all that were replaced (None for other tasks).
         std: how far posterior samples of the luminance spread, float32 (H, W), (B, H, W) for a batch, in
             shares of the range from black to white; None if not asked for.
@@ -76,6 +77,6 @@ def merged_settings(results: Sequence[FusionResult]) -> dict[str, Any]:
     """Return the settings of several results as one: for each source, the highest noise level of all."""
     levels = {
         key: [max(levels) for levels in zip(*(result.settings[key] for result in results), strict=True)]
-        for key in ("noise", "denoised")
+        for key in ("noise", "denoised", "defects")
     }
     return results[0].settings | levels

@@ -49,6 +49,7 @@ class Image:
         outside: how many samples lay outside a range that was asked for and were set to its ends.
         resolution: of a TIFF, pixels per unit across and down, and the unit's tag; or None.
         known: which pixels show something, (H, W) bool; None for all. The others hold what fills them.
+        defects: how many of the others are single defective pixels that were found out.
         exposure: the light that the camera gave it, time (s) x ISO / 100 / f-number^2; None if unknown.
     """
 
@@ -63,6 +64,7 @@ class Image:
     resolution: Resolution | None = None
     exposure: float | None = None
     known: NDArray[np.bool_] | None = None
+    defects: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
