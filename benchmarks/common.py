@@ -6,7 +6,7 @@ import os
 import re
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from json import loads
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,31 @@ def circumstances() -> dict[str, Any]:
     about = runner.describe()
     shown = f"{about['system']}, {about['threads']} thread, {about['date'][:10]}"
     return {"about": shown, "versions": about["versions"]}
+
+
+# --- Tables in the documentation --------------------------------------------------------------------
+
+
+Tables = Mapping[str, Iterable[Sequence[object]]]
+"""The cells of tables, row by row, by the line that each table begins with."""
+
+
+def write_tables(page: Path, tables: Tables, output: Path) -> None:
+    """Write tables anew where they stand in a page; nothing for results other than the project's own."""
+    if output.parent == RESULTS:
+        write_text(page, with_tables(page.read_text(), tables))
+
+
+def with_tables(text: str, tables: Tables) -> str:
+    """Return a page with these tables' rows. Raises ValueError if one is not there, or there twice."""
+    for head, cells in tables.items():
+        table = re.compile(rf"^({re.escape(head)}\n\|[ |-]+\n)(?:\|.*\n)*", re.MULTILINE)
+        found = list(table.finditer(text))
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} tables begin with: {head}")
+        rows = "".join(f"| {' | '.join(map(str, row))} |\n" for row in cells)
+        text = text[: found[0].start()] + found[0][1] + rows + text[found[0].end() :]
+    return text
 
 
 # --- Time ------------------------------------------------------------------------------------------

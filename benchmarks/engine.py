@@ -13,7 +13,7 @@ engine leaves idle.
 memory: highest resident memory of the driver with 10^3 to 10^6 listed pairs, each in a fresh process, listed
 by a generator, with work that is none.
 
-Written to results/engine.json.
+Written to results/engine.json, and into the tables of docs/use/folders.md.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import read_json, script_parser, write_json
+from common import FOLDER, Tables, measure_parts, script_parser, write_tables
 from kills import draw_pairs
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import ray_cluster
 
 from ddfm.fusion.options import Options
 from ddfm.fusion.pipeline import Fusion
@@ -54,6 +55,13 @@ KINDS = {
     "pictures": (60, 512),
 }  # pairs, side
 LISTED = (1000, 10_000, 100_000, 1_000_000)
+PAGE = FOLDER.parent / "docs/use/folders.md"
+PAIRS_THAT = {
+    "waiting": "wait 0.25 s, then compute",
+    "pictures": "compute (512x512, `--steps 0`)",
+    "computing": "compute (32x32, `--steps 0`)",
+    "batched": "the same, eight at a time",
+}
 OPTIONS = Options(steps=0, noise="off", task="infrared", device="cpu")
 
 
@@ -76,10 +84,13 @@ class Nothing:
     def submit(self, items: Sequence[Item]) -> None:
         self.items += items
 
+    def ready(self) -> int:
+        return 1
+
     def busy(self) -> bool:
         return bool(self.items)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float, more: bool) -> list[Outcome]:
         done, self.items = self.items, []
         settings = {"task": "infrared", "why": ""}
         return [Outcome(item.group, settings, inputs="0" * 64, seconds=0.1, worker="nobody") for item in done]
@@ -221,18 +232,19 @@ def on_ray(a: str, b: str, out: str, address: str, workers: int, kind: str) -> d
     }
 
 
-def runs_on_ray(cluster: RayCluster, folder: Path, kind: str) -> list[dict[str, Any]]:
+def runs_on_ray(kind: str) -> list[dict[str, Any]]:
     """One and two workers in turn, the median of all rounds."""
-    a, b = draw_pairs(folder / kind, *KINDS[kind])
     rounds: dict[int, list[dict[str, float]]] = {1: [], 2: []}
-    for n in range(ROUNDS):
-        for workers in rounds:
-            out = str(folder / f"{kind}-{workers}-{n}")
-            seen = in_fresh_process(
-                "on_ray", str(a), str(b), out, cluster.address, workers, kind, environment=cluster.environment
-            )
-            rounds[workers].append(seen)
-            print(kind, workers, seen, flush=True)
+    with tempfile.TemporaryDirectory() as name, ray_cluster(2) as cluster:
+        folder = Path(name)
+        a, b = draw_pairs(folder, *KINDS[kind])
+        for n in range(ROUNDS):
+            for workers in rounds:
+                out = str(folder / f"{workers}-{n}")
+                given = (str(a), str(b), out, cluster.address, workers, kind)
+                seen = in_fresh_process("on_ray", *given, environment=cluster.environment)
+                rounds[workers].append(seen)
+                print(kind, workers, seen, flush=True)
     return [
         {"workers": workers}
         | {name: round(statistics.median(seen[name] for seen in found), 3) for name in found[0]}
@@ -240,35 +252,60 @@ def runs_on_ray(cluster: RayCluster, folder: Path, kind: str) -> list[dict[str, 
     ]
 
 
-def main() -> None:
-    parts = ("driver", *KINDS, "memory")
-    parser = script_parser(__doc__, "engine.json", parts=parts)
-    parser.add_argument("--listed", type=int, default=LISTED[-1], help="most pairs to list")
-    arguments = parser.parse_args()
-    wanted = arguments.only or parts
-    results = read_json(arguments.output, {})
+def driver_alone() -> dict[str, float]:
+    """The middle one of some runs without work."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if "driver" in wanted:
-            a, b = draw_pairs(folder / "driver", PAIRS)
-            rows = [
-                in_fresh_process("local_driver", str(a), str(b), str(folder / f"none-{n}"))
-                for n in range(ROUNDS)
+        a, b = draw_pairs(folder, PAIRS)
+        runs = [
+            in_fresh_process("local_driver", str(a), str(b), str(folder / f"none-{n}")) for n in range(ROUNDS)
+        ]
+    ordered: list[dict[str, float]] = sorted(runs, key=lambda run: run["driver milliseconds a pair"])
+    return ordered[ROUNDS // 2]
+
+
+def tables(results: dict[str, Any]) -> Tables:
+    """The rows of the page's tables."""
+    workers = []
+    for kind, name in PAIRS_THAT.items():
+        one, two = results[kind]
+        times = two["pairs a second"] / one["pairs a second"]
+        workers.append(
+            [
+                name,
+                f"{one['pairs a second']:.2f}",
+                f"{two['pairs a second']:.2f}",
+                f"{times:.2f}",
+                f"{min(two['busy'], 1):.0%}",
+                f"{two['driver milliseconds a pair']:.2f}",
             ]
-            middle = sorted(rows, key=lambda row: row["driver milliseconds a pair"])[ROUNDS // 2]
-            results["driver"] = middle
-        kinds = [kind for kind in KINDS if kind in wanted]
-        if kinds:
-            with ray_cluster(2) as cluster:
-                for kind in kinds:
-                    results.setdefault("workers", {})[kind] = runs_on_ray(cluster, folder, kind)
-        if "memory" in wanted:
-            counts = [count for count in LISTED if count <= arguments.listed]
-            results["memory"] = [in_fresh_process("listed", count) for count in counts]
-    results["load when it was measured"] = round(os.getloadavg()[2], 1)
-    results["cores"] = os.cpu_count()
-    write_json(arguments.output, results)
-    print(arguments.output.read_text(), end="")
+        )
+    memory = [
+        [f"{row['pairs']:,}", row["peak MiB"], row["processor milliseconds a pair"], row["record MiB"]]
+        for row in results["memory"]
+    ]
+    return {
+        "| pairs that | one, pairs/s | two | times | workers' time in pairs | driver, ms a pair |": workers,
+        "| pairs | peak, MiB | driver, ms a pair | record, MiB |": memory,
+    }
+
+
+def main() -> None:
+    names = ("driver", *KINDS, "memory")
+    parser = script_parser(__doc__, "engine.json", parts=names)
+    parser.add_argument("--listed", type=int, default=LISTED[-1], help="most pairs to list")
+    arguments = parser.parse_args()
+    counts = [count for count in LISTED if count <= arguments.listed]
+    parts: dict[str, Callable[[], object]] = {"driver": driver_alone}
+    parts |= {kind: partial(runs_on_ray, kind) for kind in KINDS}
+    parts["memory"] = lambda: [in_fresh_process("listed", count) for count in counts]
+
+    def report(results: dict[str, Any]) -> None:
+        if all(name in results for name in names):
+            write_tables(PAGE, tables(results), arguments.output)
+
+    facts = {"cores": os.cpu_count()}
+    measure_parts(parts, arguments.output, arguments.only, facts=lambda: facts, report=report)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ computing: the same without reading and writing: pictures that were read before,
 
 batches: the processor time of a pair on one thread, with batches of 1, 4 and 8.
 
-Written to results/folders.json.
+MB a pair: of the sources' files, and of the outputs with default steps.
+
+Written to results/folders.json, and into the tables of docs/reference/speed.md.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from common import script_parser, write_result
+from common import FOLDER, Tables, script_parser, write_result, write_tables
 
 from ddfm.devices import pick_dtype
 from ddfm.formats.pictures import read_image
@@ -43,6 +45,7 @@ from ddfm.priors.loading import load_prior
 from ddfm.threads import use_threads
 
 BATCHES = (1, 4, 8)
+PAGE = FOLDER.parent / "docs/reference/speed.md"
 # The first run, of one pair, loads what is loaded once.
 MEASURED = """
 import os, sys, time
@@ -164,6 +167,37 @@ def batches(one: Path, many: Path, pairs: int, runs: int, steps: int) -> list[di
     ]
 
 
+def megabytes(many: Path, pairs: int) -> dict[str, float]:
+    """Of a pair's sources, and of its output, when the folder was fused last."""
+
+    def mean(*names: str) -> float:
+        files = [path for name in names for path in (many / name).glob("*.png")]
+        return round(sum(path.stat().st_size for path in files) / pairs / 1e6, 3)
+
+    return {"read": mean("ir", "vi"), "written": mean("fused")}
+
+
+def tables(results: dict[str, Any]) -> Tables:
+    """The rows of the page's tables; for folders on the CPU."""
+    default = FORMS["ddfm"].steps
+
+    def of(part: str, steps: int) -> list[dict[str, Any]]:
+        return [row for row in results[part] if row["steps"] == steps]
+
+    rows = []
+    for name, steps in (("default steps", default), ("`--steps 0`", 0)):
+        one, *_, most = of("speed", steps)
+        computing = of("computing", steps)[-1]["pairs a second"]
+        rates = [f"{rate:.2f}" for rate in (one["pairs a second"], most["pairs a second"])]
+        rows.append([name, *rates, f"{most['cores busy']:.0%}", f"{computing:.2f}"])
+    return {
+        "| | one worker | two | cores busy | two, without reading and writing |": rows,
+        "| pairs in a batch | seconds of the processor a pair |": [
+            [row["batch"], row["processor seconds a pair"]] for row in results["batches"]
+        ],
+    }
+
+
 def main() -> None:
     parser = script_parser(__doc__, "folders.json", data=True)
     parser.add_argument("--pairs", type=int, default=32)
@@ -182,7 +216,10 @@ def main() -> None:
                 row for steps in (0, default) for row in computing(arguments.data, pairs, runs, steps)
             ]
             results["batches"] = batches(one, many, pairs, runs, default)
+        results["MB a pair"] = megabytes(many, pairs)
     write_result(arguments.output, results)
+    if arguments.device == "cpu":
+        write_tables(PAGE, tables(results), arguments.output)
     print(arguments.output.read_text(), end="")
 
 

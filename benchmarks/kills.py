@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import script_parser, write_json
+from common import script_parser, write_result
 from PIL import Image
 from ray_cluster import HOST, PATIENCE, RayCluster, free_port, kill, ray_cluster
 
@@ -170,7 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = measure(Path(folder), arguments.pairs)
-    write_json(arguments.output, results)
+    write_result(arguments.output, results)
     print(arguments.output.read_text(), end="")
 
 

@@ -1,19 +1,20 @@
 """Simulate the scheduler of folder runs with many workers, stragglers and failures.
 
-    python benchmarks/scale_simulation.py [--driver MILLISECONDS]
+    python benchmarks scale_simulation
 
 Discrete events by the rules of `ddfm.cluster.ray_engine`: each worker has one pair in work and one that
-waits; one driver serves all, so many milliseconds a pair (by default as results/engine.json measured); a
-worker that is lost gives both pairs back, and another takes its place after a minute. Pairs take a lognormal
-time (sigma 0.25) of a mean of one core's 1.18 s (results/folders.json), or less, as on a GPU; one in two
-hundred takes ten times as long. Workers are lost at random, each once in so many hours on average.
+waits; one driver serves all, so many milliseconds a pair (results/engine.json); a worker that is lost gives
+both pairs back, and another takes its place after a minute. Pairs take a lognormal time (sigma 0.25) of one
+core's mean (results/folders.json), or less, as on a GPU; one in two hundred takes ten times as long. Workers
+are lost at random, each once in so many hours on average.
 
 For each case the share of the workers' time that went into pairs which were kept, into what was lost, and
 into nothing: the mean of three seeds.
 
 The arithmetic beside it: pairs a second, hours, dollars, bytes a second for clusters of some sizes, by the
 measured time of a core, and for GPUs by a rate that is taken as given. Prices are assumed, not looked up.
-Written to results/scale_simulation.json.
+So measure `engine` and `folders` before. Written to results/scale_simulation.json, and into the tables of
+docs/use/folders.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import RESULTS, measure_parts, read_json, script_parser
+from common import FOLDER, RESULTS, Tables, read_json, script_parser, write_result, write_tables
 
 SPREAD, STRAGGLERS, SLOWER = 0.25, 1 / 200, 10.0
 START = 60.0  # seconds from a loss until another worker is ready
@@ -31,7 +32,7 @@ AHEAD = 2
 SEEDS = 3
 MEAN = 500  # pairs of a worker
 CORE_HOUR, GPU_HOUR = 0.04, 2.5  # dollars, assumed
-READ, WRITTEN = 0.43, 0.36  # MB a pair: means of ten pairs of MSRS, 480x640, PNG
+PAGE = FOLDER.parent / "docs/use/folders.md"
 
 
 @dataclass
@@ -142,19 +143,63 @@ def simulated(case: Case) -> dict[str, Any]:
     }
 
 
-def arithmetic(seconds: dict[str, float], driver: float) -> list[dict[str, Any]]:
+@dataclass
+class Measured:
+    """What engine.json and folders.json say of one pair: times in seconds, files in MB."""
+
+    default: float
+    without_steps: float
+    driver: float
+    driver_in_batches: float
+    read: float
+    written: float
+
+
+def measured() -> Measured:
+    """Read both results."""
+    engine, folders = (read_json(RESULTS / name, {}) for name in ("engine.json", "folders.json"))
+    without = next(row for row in folders["speed"] if row["steps"] == 0 and row["workers"] == 1)
+    return Measured(
+        folders["batches"][0]["processor seconds a pair"],
+        1 / without["pairs a second"],
+        engine["computing"][-1]["driver milliseconds a pair"] / 1e3,
+        engine["batched"][-1]["driver milliseconds a pair"] / 1e3,
+        folders["MB a pair"]["read"],
+        folders["MB a pair"]["written"],
+    )
+
+
+def bounds(pair: Measured) -> list[dict[str, Any]]:
+    """How many cores, or GPUs of 20 pairs a second, the driver of one run keeps busy."""
+    return [
+        {
+            "what": name,
+            "seconds a pair": round(seconds, 3),
+            "workers": round(seconds / pair.driver),
+            "workers in batches of 8": round(seconds / pair.driver_in_batches),
+        }
+        for name, seconds in (
+            ("cores, default steps", pair.default),
+            ("cores, `--steps 0`", pair.without_steps),
+            ("GPUs of 20/s (given)", 0.05),
+        )
+    ]
+
+
+def arithmetic(pair: Measured) -> list[dict[str, Any]]:
     """Clusters of some sizes; the driver bounds the rate of each run."""
     rows = []
+    default, without_steps = 1 / pair.default, 1 / pair.without_steps
     for name, units, each, dollars in (
-        ("1 core", 1, 1 / seconds["default"], CORE_HOUR),
-        ("1 core, --steps 0", 1, 1 / seconds["steps 0"], CORE_HOUR),
-        ("200 cores", 200, 1 / seconds["default"], CORE_HOUR),
-        ("1,000 cores", 1000, 1 / seconds["default"], CORE_HOUR),
-        ("1,000 cores, no bound", 1000, 1 / seconds["default"], CORE_HOUR),
+        ("1 core", 1, default, CORE_HOUR),
+        ("1 core, --steps 0", 1, without_steps, CORE_HOUR),
+        ("200 cores", 200, default, CORE_HOUR),
+        ("1,000 cores", 1000, default, CORE_HOUR),
+        ("1,000 cores, no bound", 1000, default, CORE_HOUR),
         ("8 GPUs of 20/s (given)", 8, 20.0, GPU_HOUR),
         ("64 GPUs of 20/s (given), no bound", 64, 20.0, GPU_HOUR),
     ):
-        bound = float("inf") if "no bound" in name else 1e3 / driver
+        bound = float("inf") if "no bound" in name else 1 / pair.driver
         rate = min(units * each, bound)
         rows.append(
             {
@@ -164,39 +209,63 @@ def arithmetic(seconds: dict[str, float], driver: float) -> list[dict[str, Any]]
                 "days for a billion": round(1e9 / rate / 86400, 1),
                 "dollars a million": round(units * dollars * 1e6 / rate / 3600, 2),
                 "pairs a dollar": round(rate * 3600 / units / dollars),
-                "MB/s read": round(rate * READ, 1),
-                "MB/s written": round(rate * WRITTEN, 1),
+                "MB/s read": round(rate * pair.read, 1),
+                "MB/s written": round(rate * pair.written, 1),
             }
         )
     return rows
 
 
+def tables(results: dict[str, Any]) -> Tables:
+    """The rows of the page's tables."""
+    return {
+        "| one run keeps busy | s a pair | at most | with `--batch 8` |": [
+            [row["what"], row["seconds a pair"], row["workers"], row["workers in batches of 8"]]
+            for row in results["bounds"]
+        ],
+        "| | pairs/s | hours, 10^6 | days, 10^9 | $ a million | pairs a $ | MB/s read / written |": [
+            [
+                row["what"],
+                f"{row['pairs a second']:,}",
+                row["hours for a million"],
+                f"{row['days for a billion']:,}",
+                row["dollars a million"],
+                f"{row['pairs a dollar']:,}",
+                f"{row['MB/s read']} / {row['MB/s written']}",
+            ]
+            for row in results["arithmetic"]
+        ],
+        "| workers | s a pair | driver, ms | hours between losses | pairs/s | useful | lost | idle |": [
+            [
+                f"{row['workers']:,}",
+                row["seconds a pair"],
+                row["driver milliseconds a pair"],
+                f"{row['hours between losses of a worker']:g}",
+                row["pairs a second"],
+                *(f"{row['useful']:.1%}", f"{row['lost with workers']:.2%}", f"{row['idle']:.1%}"),
+            ]
+            for row in results["cases"]
+        ],
+    }
+
+
 def main() -> None:
-    parser = script_parser(__doc__, "scale_simulation.json", parts=("arithmetic", "cases"))
-    parser.add_argument("--driver", type=float, default=None, metavar="MILLISECONDS")
-    arguments = parser.parse_args()
-    driver = arguments.driver
-    if driver is None:
-        measured = read_json(RESULTS / "engine.json", {})["workers"]["computing"]
-        driver = measured[-1]["driver milliseconds a pair"]
-    folders = read_json(RESULTS / "folders.json", {})
-    core = folders["batches"][0]["processor seconds a pair"]
-    without = next(row for row in folders["speed"] if row["steps"] == 0 and row["workers"] == 1)
-    seconds = {"default": core, "steps 0": 1 / without["pairs a second"]}
-    cases = [Case(workers, MEAN * workers, core, 24.0, driver / 1e3) for workers in (10, 100, 250, 1000)]
+    arguments = script_parser(__doc__, "scale_simulation.json").parse_args()
+    pair = measured()
+    core, driver = pair.default, pair.driver
+    cases = [Case(workers, MEAN * workers, core, 24.0, driver) for workers in (10, 100, 250, 1000)]
     # What stragglers and losses cost by themselves: a driver that takes a tenth of the time.
-    cases += [Case(1000, MEAN * 1000, core, hours, driver / 1e4) for hours in (24.0, 2.0, 0.5)]
+    cases += [Case(1000, MEAN * 1000, core, hours, driver / 10) for hours in (24.0, 2.0, 0.5)]
     # GPUs of 20 pairs a second.
-    cases += [Case(workers, 20 * MEAN * workers, 0.05, 24.0, driver / 1e3) for workers in (8, 64)]
-    measure_parts(
-        {
-            "arithmetic": lambda: arithmetic(seconds, driver),
-            "cases": lambda: [simulated(case) for case in cases],
-        },
-        arguments.output,
-        arguments.only,
-        facts=lambda: {"dollars assumed": {"a core hour": CORE_HOUR, "a GPU hour": GPU_HOUR}},
-    )
+    cases += [Case(workers, 20 * MEAN * workers, 0.05, 24.0, driver) for workers in (8, 64)]
+    results = {
+        "dollars assumed": {"a core hour": CORE_HOUR, "a GPU hour": GPU_HOUR},
+        "bounds": bounds(pair),
+        "arithmetic": arithmetic(pair),
+        "cases": [simulated(case) for case in cases],
+    }
+    write_result(arguments.output, results)
+    write_tables(PAGE, tables(results), arguments.output)
     print(arguments.output.read_text(), end="")
 
 

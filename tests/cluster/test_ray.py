@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kills import OPTIONS, differing, draw_pairs, kills, local
 from PIL import Image
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import PATIENCE, RayCluster, ray_cluster
 
 from tests.conftest import Command, picture, seen
 
@@ -37,6 +38,30 @@ options = Options(steps=1, sampler=ending, noise="off", task="infrared", device=
 result = fuse_folders(sys.argv[1:3], sys.argv[3], options, batch=4, engine=RayEngine(sys.argv[4]))
 print(result.fused + result.kept, [outcome.group.stem for outcome in result.failed], result.numbers.lost)
 print(result.failed[0].failure)
+"""
+# The sampler waits until two workers are there; at the one pair of another width, until it is told to go on.
+SCALING = """
+import os, sys, time
+from pathlib import Path
+import ray.cloudpickle
+from ddfm.cluster import ray_engine
+from ddfm.fusion.options import Options
+from ddfm.jobs.folders import fuse_folders
+from ddfm.sampling.loop import sample
+
+ray_engine.LOOK, ray_engine.IDLE = 1.0, 3.0
+workers, go_on = Path(sys.argv[5]), Path(sys.argv[6])
+
+def waiting(prior, likelihood, f, timesteps, **options):
+    (workers / str(os.getpid())).touch()
+    while len(list(workers.iterdir())) < 2 or (f.shape[-1] == 48 and not go_on.exists()):
+        time.sleep(0.05)
+    return sample(prior, likelihood, f, timesteps, **options)
+
+options = Options(steps=1, sampler=waiting, noise="off", task="infrared", device="cpu")
+engine = ray_engine.RayEngine(sys.argv[4])
+result = fuse_folders(sys.argv[1:3], sys.argv[3], options, engine=engine)
+print(result.fused, result.numbers.lost, result.numbers.retried)
 """
 
 
@@ -79,6 +104,47 @@ def test_a_pair_that_ends_its_worker(cluster: RayCluster, tmp_path: Path) -> Non
     assert counts.startswith("19 ['00007'] ")
     assert "ended the worker on" in failure
     assert len(seen(tmp_path / "out")) == 19
+
+
+def test_a_cluster_that_grows_and_shrinks(tmp_path: Path) -> None:
+    """A head without processors: nodes come for a run, and go when they have no more work."""
+    sources = draw_pairs(tmp_path, 20)
+    for folder in sources:
+        Image.fromarray(picture(32, 48, 1, np.uint8)).save(folder / "00000.png")
+    workers, go_on = tmp_path / "workers", tmp_path / "go on"
+    workers.mkdir()
+    with ray_cluster(0) as cluster:
+        cluster.start_autoscaling(2, idle=3)
+        (head,) = cluster.raylets()
+        arguments: list[str | Path] = [*sources, tmp_path / "out", cluster.address, workers, go_on]
+        run = subprocess.Popen(
+            [sys.executable, "-c", SCALING, *arguments],
+            env=cluster.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: len(cluster.raylets()) == 3, run)
+            until(lambda: len(seen(tmp_path / "out")) >= 18, run)  # one waits, and perhaps one behind it
+            until(lambda: len(cluster.raylets()) == 2, run)
+            go_on.touch()
+            said, _ = run.communicate(timeout=PATIENCE)
+        finally:
+            run.kill()
+            run.wait()
+        assert run.returncode == 0
+        assert said.splitlines()[-1] == "20 0 0"
+        assert len(seen(tmp_path / "out")) == 20
+        until(lambda: cluster.raylets() == [head])
+
+
+def until(reached: Callable[[], bool], run: subprocess.Popen[str] | None = None) -> None:
+    """Return when something is so, and while a run goes on that is given."""
+    end = time.monotonic() + PATIENCE
+    while not reached():
+        assert run is None or run.poll() is None, "the run has ended"
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.1)
 
 
 def test_a_wrong_token_is_refused(cluster: RayCluster, tmp_path: Path) -> None:

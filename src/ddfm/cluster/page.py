@@ -45,6 +45,7 @@ class Page:
         yield CounterMetricFamily("ddfm_retries", "Attempts after the first.", value=numbers.retried)
         yield CounterMetricFamily("ddfm_lost_pairs", "Pairs whose worker ended.", value=numbers.lost)
         yield CounterMetricFamily("ddfm_worker_seconds", "Spent on fused pairs.", value=numbers.seconds)
+        yield GaugeMetricFamily("ddfm_workers", "That can work now.", value=numbers.workers)
         yield GaugeMetricFamily("ddfm_listed_pairs", "Pairs found so far.", value=numbers.listed)
         yield GaugeMetricFamily("ddfm_all_listed", "1 once those are all.", value=float(numbers.all_listed))
         yield GaugeMetricFamily("ddfm_rate", "Pairs a second, over the last minute.", value=numbers.rate)

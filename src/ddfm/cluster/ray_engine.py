@@ -3,6 +3,10 @@
 Every worker has one batch in work and one that waits, so that it never waits for the driver. Batches stay in
 the driver until then: what is not handed out cannot be lost. Workers read and write themselves. A worker that
 is lost is replaced as soon as the cluster has room for another.
+
+A cluster may grow and shrink meanwhile. While all workers have something to do, some more are asked for than
+there is room for. They wait without holding anything up, and an autoscaler takes them for a reason to start
+nodes. Workers that have had nothing to do for a minute are let go, so that their nodes can be taken away.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ from ddfm.jobs.work import Item, Job, Progress
 # A cluster of this machine alone: nobody else can reach it, and nothing but the job goes through its store.
 OWN = {"include_dashboard": False, "object_store_memory": 100_000_000, "_node_ip_address": "127.0.0.1"}
 LOOK = 5.0  # seconds between looks at whether the cluster has grown
+IDLE = 60.0  # seconds without work after which a worker is let go
+MOST_SPARE = 32  # workers that are asked for beyond the room there is
 STARTS = 3  # workers in a row that may end before they are ready
+NODE_ENDED = ("its node", "actor's node")  # in what Ray says of an actor that ended with its node
 CONNECTING = "RAY_AUTH_MODE, RAY_AUTH_TOKEN and the address have to be those of the cluster"
 
 
@@ -39,6 +46,7 @@ class Hand:
         name: where it works; empty until it is ready.
         node: id of its node.
         batches: what it has been given, in that order, by the reference of the answer.
+        busy: when it last had something to do, by the clock of `time.monotonic`.
     """
 
     actor: Any
@@ -46,6 +54,7 @@ class Hand:
     name: str = ""
     node: str = ""
     batches: dict[Any, Sequence[Item]] = field(default_factory=dict)
+    busy: float = 0.0
 
 
 class RayEngine:
@@ -53,7 +62,8 @@ class RayEngine:
 
     Attributes:
         batch: groups that are handed over at once.
-        workers: how many there shall be; None for as many as the cluster has room for, now and later.
+        workers: how many there shall be; None for as many as the cluster has room for, now and later, and
+            some that wait for more room.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, cores: int = 1) -> None:
@@ -101,7 +111,7 @@ class RayEngine:
         options = {"num_gpus": 1, "num_cpus": 1} if gpus else {"num_cpus": self._cores}
         self._make = ray.remote(**options, max_restarts=0)(Actor)
         self._job = ray.put(elsewhere(job))
-        self._look_around()
+        self._look_around(more=True)
 
     def room(self) -> bool:
         """Tell whether a worker that is ready has less than it may have."""
@@ -111,14 +121,19 @@ class RayEngine:
         """Hand a batch to the worker that has least to do."""
         hand = min((hand for hand in self._hands if hand.name), key=lambda hand: len(hand.batches))
         hand.batches[hand.actor.work.remote(list(items))] = items
+        hand.busy = time.monotonic()
+
+    def ready(self) -> int:
+        """Return how many workers can work."""
+        return sum(bool(hand.name) for hand in self._hands)
 
     def busy(self) -> bool:
         """Tell whether anything has not come back."""
         return bool(self._lost) or any(hand.batches for hand in self._hands)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float, more: bool) -> list[Outcome]:
         """Return what was done; what lost workers had is among it, as failed."""
-        self._look_around()
+        self._look_around(more or not self.ready())
         outcomes, self._lost = self._lost, []
         by_reference = {hand.ready: hand for hand in self._hands if not hand.name}
         by_reference |= {reference: hand for hand in self._hands for reference in hand.batches}
@@ -149,8 +164,9 @@ class RayEngine:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from None  # a fault of the program, or a prior that will not do
-        except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-            return self._bury(hand, first_line(error))
+        except ray.exceptions.RayError as error:
+            return self._bury(hand, error)
+        hand.busy = time.monotonic()
         if reference is hand.ready:
             hand.name, hand.node = answer
             self._failed_starts = 0
@@ -159,15 +175,18 @@ class RayEngine:
         outcomes: list[Outcome] = answer
         return outcomes
 
-    def _bury(self, hand: Hand, why: str) -> list[Outcome]:
+    def _bury(self, hand: Hand, error: BaseException) -> list[Outcome]:
         """Let go of a worker that has ended; the batch that it was at may have ended it, or its node."""
         self._hands.remove(hand)
-        if not hand.name:
+        self._ray.kill(hand.actor)  # if it is only out of reach, it must not go on
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        said = any(words in str(error) for words in NODE_ENDED)
+        node_ended = said or bool(hand.node and hand.node not in alive)
+        why = first_line(error)
+        if not hand.name and not node_ended:
             self._failed_starts += 1
             if self._failed_starts >= STARTS:
                 raise InputError(f"Ray: {STARTS} workers ended before they were ready ({why})")
-        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        node_ended = hand.node not in alive or "node" in why.lower().split("actor")[0]
         outcomes = []
         for number, items in enumerate(hand.batches.values()):
             to_blame = number == 0 and not node_ended
@@ -178,19 +197,40 @@ class RayEngine:
             ]
         return outcomes
 
-    def _look_around(self) -> None:
-        """Replace lost workers, and add some if the cluster has grown."""
+    def _look_around(self, more: bool) -> None:
+        """Replace lost workers and ask for others while there is work for more; else let go of idle ones."""
         now = time.monotonic()
         if self._looked and now - self._looked < LOOK and self._hands:
             return
         self._looked = now
-        wanted = self.workers
-        if wanted is None:
-            total = self._ray.cluster_resources()
-            wanted = int(min(total.get(kind, 0.0) / count for kind, count in self._needs.items()))
-        for _ in range(wanted - len(self._hands)):
+        if not more:
+            self._let_go(now)
+            return
+        for _ in range(self._wanted() - len(self._hands)):
             actor = self._make.remote(self._job)
             self._hands.append(Hand(actor, actor.ready.remote()))
+
+    def _wanted(self) -> int:
+        """Return how many workers there should be while there is work for all."""
+        if self.workers is not None:
+            return self.workers
+        total = self._ray.cluster_resources()
+        room = int(min(total.get(kind, 0.0) / count for kind, count in self._needs.items()))
+        if self._address is None:  # this machine does not grow
+            return room
+        # An autoscaler starts nodes for workers that wait: as many as there are, as its own rules allow.
+        return room + min(max(self.ready(), 1), MOST_SPARE)
+
+    def _let_go(self, now: float) -> None:
+        """End workers that have had nothing to do for long, all but one, and those that are not ready yet."""
+        ready = [hand for hand in self._hands if hand.name]
+        idle = [hand for hand in ready if not hand.batches and now - hand.busy > IDLE]
+        if not idle:
+            return
+        leaving = idle[len(idle) == len(ready) :] + [hand for hand in self._hands if not hand.name]
+        for hand in leaving:
+            self._hands.remove(hand)
+            self._ray.kill(hand.actor)
 
 
 class Actor:

@@ -44,6 +44,7 @@ from ddfm.commands.radiometric import (
     tell_temperatures,
 )
 from ddfm.commands.terminal import (
+    MOST_WORKERS,
     FolderBars,
     label,
     progress_bars,
@@ -437,8 +438,11 @@ def tell_folders(output: str, result: FolderResult) -> None:
     numbers = result.numbers
     if numbers.kept:
         tell(f"{numbers.kept} of {numbers.listed} finished before, kept (--overwrite makes them again)")
-    for worker, count in sorted(numbers.by_worker.items()) if len(numbers.by_worker) > 1 else ():
-        tell(f"worker {worker}: {count} fused, {numbers.mean_rate(worker):.2f} a second")
+    workers = sorted(numbers.by_worker, key=numbers.mean_rate)
+    for worker in workers[:MOST_WORKERS] if len(workers) > 1 else ():
+        tell(f"worker {worker}: {numbers.by_worker[worker]} fused, {numbers.mean_rate(worker):.2f} a second")
+    if len(workers) > MOST_WORKERS:
+        tell(f"{len(workers) - MOST_WORKERS} more workers fused more; the record names them")
     if numbers.retried or numbers.lost:
         tell(f"{numbers.retried} tried again, {numbers.lost} of them because a worker ended")
     say(f"{output}: {result.fused} fused, {result.kept} kept, {numbers.failed} failed")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,12 @@ from ddfm.errors import InputError, reason_of, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, Task, TaskID
 
     from ddfm.jobs.numbers import Numbers
     from ddfm.jobs.work import Progress as FolderProgress
+
+MOST_WORKERS = 10  # lines about single workers
 
 
 def prepare_streams() -> None:
@@ -72,16 +75,23 @@ def stderr() -> Console:
     return Console(stderr=True)
 
 
-def progress_bars() -> Progress:
-    """Return progress bars on the terminal's standard error."""
+def progress_bars(console: Console | None = None) -> Progress:
+    """Return progress bars on a console, by default the terminal's standard error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    console = stderr()
+    class Left(TimeRemainingColumn):
+        """Show the time left as rich estimates it, or the task's own words for it."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["left"]) if "left" in task.fields else super().render(task)
+
+    console = console or stderr()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        Left(),
         console=console,
         disable=not console.is_interactive,  # into a file it would write nothing but an empty line
     )
@@ -94,6 +104,7 @@ class FolderBars:
         self.bars = bars
         # At once: until the first picture is done, priors are loaded and the task is chosen.
         self.known: dict[str, TaskID] = {"": bars.add_task("pictures", total=None)}
+        self.workers: set[str] = set()
         self.numbers: Numbers | None = None
         self.lock = Lock()
 
@@ -110,17 +121,22 @@ class FolderBars:
                 self.bars.remove_task(self.known.pop(progress.name))
 
     def _show(self, overall: TaskID, numbers: Numbers) -> None:
-        """Show the rate and the failures of all workers, and a line for each if they are several."""
+        """Show the rate, failures and time left of all workers, and a line for each if they are several."""
         failed = f", {numbers.failed} failed" if numbers.failed else ""
-        self.bars.update(overall, description=f"pictures  {numbers.rate:.2f}/s{failed}")
         rates = numbers.rates
-        for worker, rate in rates.items() if len(rates) > 1 else ():
+        rate = f"{sum(rates.values()):.2f}/s" if numbers.workers else "waiting for workers"
+        seconds = numbers.seconds_left
+        left = "" if seconds is None else f"{timedelta(seconds=round(seconds))}"
+        self.bars.update(overall, description=f"pictures  {rate}{failed}", left=left)
+        slowest = sorted(rates, key=rates.__getitem__)[:MOST_WORKERS] if len(rates) > 1 else []
+        for worker in self.workers - set(slowest):  # lost, let go, or no longer among them
+            self.bars.remove_task(self.known.pop(worker))
+        self.workers = set(slowest)
+        for worker in slowest:
             if worker not in self.known:
-                self.known[worker] = self.bars.add_task(label(worker), total=None)
-            count = numbers.by_worker[worker]
-            self.bars.update(
-                self.known[worker], description=f"{label(worker)}  {rate:.2f}/s", completed=count
-            )
+                self.known[worker] = self.bars.add_task(label(worker), total=None, left="")
+            description = f"{label(worker)}  {rates[worker]:.2f}/s"
+            self.bars.update(self.known[worker], description=description, completed=numbers.by_worker[worker])
 
 
 def tell_task(what: str, task: str, why: str) -> None:

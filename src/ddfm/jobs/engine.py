@@ -55,11 +55,22 @@ class Engine(Protocol):
     def submit(self, items: Sequence[Item]) -> None:
         """Hand a batch over."""
 
+    def ready(self) -> int:
+        """Return how many workers can work."""
+
     def busy(self) -> bool:
         """Tell whether anything that was handed over has not come back."""
 
-    def wait(self, seconds: float) -> list[Outcome]:
-        """Return what was done since the last call; wait for something so long. Raises InputError."""
+    def wait(self, seconds: float, more: bool) -> list[Outcome]:
+        """Return what was done since the last call.
+
+        Args:
+            seconds: to wait for something, at most.
+            more: whether there seems to be work for more workers.
+
+        Raises:
+            InputError: there are no workers any more.
+        """
 
     def stop(self) -> None:
         """Begin nothing more, have what is in work break off, and let the workers go."""
@@ -99,11 +110,15 @@ class Threads:
         """Hand a batch over."""
         self._futures.add(self._pool.submit(self._work, items))
 
+    def ready(self) -> int:
+        """Return how many threads there are."""
+        return self._count
+
     def busy(self) -> bool:
         """Tell whether anything has not come back."""
         return bool(self._futures)
 
-    def wait(self, seconds: float) -> list[Outcome]:
+    def wait(self, seconds: float, more: bool) -> list[Outcome]:
         """Return what was done. Raises whatever a worker could not put down to a group."""
         if not self._futures:
             time.sleep(seconds)

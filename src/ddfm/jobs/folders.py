@@ -377,17 +377,19 @@ class Run:
 
     def drive(self, plan: Plan, engine: Engine, publish: Callable[[], None]) -> None:
         """Hand out work as long as there is room for it, and put down what comes back."""
+        more = True
         while True:
-            given = True
-            while given and engine.room():
+            while engine.room():
                 items = plan.next(engine.batch)
-                given = bool(items)
-                if given:
-                    engine.submit(items)
+                more = bool(items)
+                if not more:
+                    break
+                engine.submit(items)
             if not engine.busy() and plan.over():
                 return
-            outcomes = engine.wait(self.patience(engine))
+            outcomes = engine.wait(self.patience(engine), more)
             plan.put_down(outcomes)
+            self.numbers.workers = engine.ready()
             self.watch.progress(Progress("", self.numbers.done, self.numbers.listed))
             publish()
             for outcome in outcomes:

@@ -24,6 +24,7 @@ class Numbers:
         failed: groups that this run gave up, those in quarantine included.
         retried: attempts after the first.
         lost: workers that ended without a word.
+        workers: those that can work now.
         by_worker: groups done, by worker.
         seconds: that the fused groups took their workers, in sum.
     """
@@ -36,6 +37,7 @@ class Numbers:
     failed: int = 0
     retried: int = 0
     lost: int = 0
+    workers: int = 0
     by_worker: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
