@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import struct
 import warnings
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from ddfm.video.reading import Reader
 from tests.conftest import ROOT
 from tests.formats.camera import dng, heic
 from tests.formats.medical import hounsfield, write_series
+from tests.priors.test_prior import small_config
 from tests.training.test_run import SMALL
 from tests.video.test_video import write_video
 
@@ -102,8 +104,8 @@ def schedule() -> bytes:
 
 
 def layout() -> bytes:
-    """The config.json of the bundled prior."""
-    return (ROOT / "src" / "ddfm" / "assets" / "natural" / "config.json").read_bytes()
+    """The config.json of a network of the usual layout."""
+    return json.dumps(small_config().as_json()).encode()
 
 
 def read_layout(path: Path) -> object:

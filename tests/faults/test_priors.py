@@ -15,8 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ddfm.errors import InputError
+from ddfm.priors.diffusion import DiffusionPrior
 from ddfm.priors.loading import load_prior
+from ddfm.priors.schedule import NoiseSchedule
 from tests.conftest import Command, picture
+from tests.priors.test_prior import small_network
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -31,6 +34,13 @@ def prior(tmp_path: Path) -> Path:
             shutil.copy(path, tmp_path / "prior" / path.name)
     assert load_prior(tmp_path / "prior").channels == 1
     return tmp_path / "prior"
+
+
+@pytest.fixture
+def unet(tmp_path: Path) -> Path:
+    """A small prior of the usual layout, to be spoilt."""
+    DiffusionPrior(small_network(), NoiseSchedule()).save(tmp_path / "unet")
+    return tmp_path / "unet"
 
 
 def spoil(path: Path, **settings: Any) -> None:
@@ -92,10 +102,10 @@ def test_schedules_that_are_none(prior: Path, settings: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_networks_that_are_none(prior: Path, settings: dict[str, Any]) -> None:
-    spoil(prior / "config.json", **settings)
+def test_networks_that_are_none(unet: Path, settings: dict[str, Any]) -> None:
+    spoil(unet / "config.json", **settings)
     with pytest.raises(InputError):
-        load_prior(prior)
+        load_prior(unet)
 
 
 @pytest.mark.parametrize("value", [-2, 0, 10**9, "x", None, 1.5])
