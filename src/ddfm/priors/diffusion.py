@@ -33,6 +33,7 @@ WHOLE = 2048  # pixels a side that are not worth tiles: those show the network m
 TILES = (1024, 512, 256)  # to choose from beyond
 # Of the finest layer's size that an evaluation holds at once, in float32 and in two bytes a number.
 PLANES, PLANES_OF_TWO_BYTES = 13, 15
+PLANES_WITHOUT_NORMALISATION = 6  # whatever the format
 WHOLE_SHARE, SHARE = 3, 8  # one part of so many of the memory at hand: for one piece, or for a tile
 
 
@@ -89,11 +90,12 @@ class DiffusionPrior:
         """Return the memory that an evaluation takes for a picture of that size, in one piece or in tiles."""
         channels = self.network.config.block_out_channels[0] / self.pixel_unshuffle**2
         in_tiles = self.tile is not None and max(height, width) > self.tile
-        # Tiles are normalised in float32, whatever the network computes in.
-        in_float32 = in_tiles and bool(normalisations(self.network))
-        itemsize = 4 if in_float32 else self.network.dtype.itemsize
         side = (self.tile if in_tiles else None) or max(height, width)
-        planes = PLANES_OF_TWO_BYTES if itemsize == 2 else PLANES
+        itemsize, planes = self.network.dtype.itemsize, PLANES_WITHOUT_NORMALISATION
+        if normalisations(self.network):
+            # Tiles are normalised in float32, whatever the network computes in.
+            itemsize = 4 if in_tiles else itemsize
+            planes = PLANES_OF_TWO_BYTES if itemsize == 2 else PLANES
         return round(planes * channels * itemsize * min(height, side) * min(width, side))
 
     @property
