@@ -31,14 +31,15 @@ from ddfm.noise.level import (
     noise_of_blocks,
 )
 
-# Gates of a grey picture, so that none of the development data's clean ones opens them (benchmarks/noise.py):
+# Gates of a grey picture, so that hardly one of 1,200 crops of the development data's clean ones opens them:
 # noise is in both octaves, its blocks are alike, and the finest octave has its share. Texture has none of it.
-LEAST_FINE, LEAST_COARSE = 1.2 * GREY_LEVEL, 3.5 * GREY_LEVEL
-MOST_CORRELATED = 4.5  # coarse by fine
+LEAST_FINE, LEAST_COARSE = 1.2 * GREY_LEVEL, 4.6 * GREY_LEVEL
+MOST_CORRELATED = 4.2  # coarse by fine
 LOW, LOWER = 0.1, 0.01  # quantiles of the blocks' rms that are compared
-ALIKE = 0.65  # the lower quantile by the other: .7 to .87 for noise
+ALIKE = 0.7  # the lower quantile by the other: .7 to .87 for noise
 # Of a colour picture it is enough that its colours are noisy: of clean ones they are smooth.
-COLOUR_GATE, LEAST_BESIDE = 4.5 * GREY_LEVEL, 2 * GREY_LEVEL  # of the colours; of luminance
+COLOUR_GATE, LEAST_BESIDE = 5 * GREY_LEVEL, 2 * GREY_LEVEL  # of the colours; of luminance
+SURE_COLOUR = 15 * GREY_LEVEL  # noise of the colours from which on luminance need not look noisy
 COLOUR_SCALE = 4  # pixels a side that are averaged: what remains of JPEG's halved chroma is white
 CORRELATED = 1.6  # coarse by fine, from which on noise is not taken for white
 UNEVEN = 1.4  # highest level by the lowest, from which on noise depends on intensity
@@ -101,12 +102,15 @@ def measure_camera_noise(luma: Tensor, fine: float, colour: float | None = None)
         colour: what `colour_noise` found in its colours; None for a grey picture.
     """
     coloured = colour is not None and colour > COLOUR_GATE
+    surely = colour is not None and colour > SURE_COLOUR
     if min(luma.shape[-2:]) < 2 * (BLOCK + MARGIN) or not (coloured or fine > LEAST_FINE):
         return None
     (blocks,) = measure_blocks(F.avg_pool2d(luma, 2))
     coarse = 2 * float(noise_of_blocks(blocks))
-    grainy = _is_noise(blocks, coarse) and coarse < MOST_CORRELATED * fine
-    if not grainy and not fine > NOISE_GATE and not (coloured and coarse > LEAST_BESIDE):
+    alike = _are_alike(blocks, coarse)
+    grainy = alike and LEAST_COARSE <= coarse < MOST_CORRELATED * fine
+    beside_colour = (surely or (coloured and alike)) and coarse > LEAST_BESIDE
+    if not (grainy or beside_colour or fine > NOISE_GATE):
         return None
     correlation = max(coarse / fine, 1.0)
     if correlation > CORRELATED:
@@ -118,10 +122,8 @@ def measure_camera_noise(luma: Tensor, fine: float, colour: float | None = None)
     return CameraNoise(correlation, share * level, share * curve)
 
 
-def _is_noise(blocks: Blocks, coarse: float) -> bool:
+def _are_alike(blocks: Blocks, coarse: float) -> bool:
     """Tell noise, whose blocks are all alike at the least, from texture, whose blocks differ."""
-    if coarse < LEAST_COARSE:
-        return False
     rms = blocks.rms[blocks.room > CLEARANCE * coarse]
     if len(rms) < FEWEST_BLOCKS:
         return False
