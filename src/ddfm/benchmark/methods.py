@@ -148,7 +148,8 @@ def merge_mertens(a: Image, b: Image) -> Image:
 
 def as_bytes(image: Image) -> GreyOrRgb:
     """Return pixels as uint8, (H, W, 1) or (H, W, 3), without alpha: metrics are defined on them."""
-    return np.rint(image.pixels * 255).astype(np.uint8)
+    # In float64, as samples are written: in float32 some halves would be rounded otherwise.
+    return np.rint(image.pixels.astype(np.float64) * 255).astype(np.uint8)
 
 
 def is_ours(name: str) -> bool:
