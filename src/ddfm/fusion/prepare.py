@@ -172,7 +172,7 @@ def prepare_scenes(
 
 def blur_of(luma: Tensor, clean: Cleaned) -> Tensor:
     """Return the blur of each picture as its edges tell it, in pixels, (B,); 0 for those that are sharp."""
-    noise = torch.maximum(clean.measured_noise, clean.residual_noise).tolist()
+    noise = clean.measured_noise.tolist()
     return torch.tensor(
         [estimate_blur(image, sigma) for image, sigma in zip(luma.split(1), noise, strict=True)]
     )
