@@ -31,8 +31,9 @@ from ddfm.noise.level import (
     noise_of_blocks,
 )
 
-# Gates of a grey picture, so that none of the development data's clean ones opens them (benchmarks/restoration.py):
-# noise is in both octaves, its blocks are alike, and the finest octave has its share. Texture has none of it.
+# Gates of a grey picture, so that none of the development data's clean ones opens them
+# (benchmarks/restoration.py): noise is in both octaves, its blocks are alike, and the finest octave has its
+# share. Texture has none of it.
 LEAST_FINE, LEAST_COARSE = 1.2 * GREY_LEVEL, 4.6 * GREY_LEVEL
 MOST_CORRELATED = 4.2  # coarse by fine
 LOW, LOWER = 0.1, 0.01  # quantiles of the blocks' rms that are compared
