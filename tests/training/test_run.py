@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler
 from PIL import Image
 
 from ddfm.errors import InputError
-from ddfm.priors.diffusion import timestep_of
+from ddfm.priors.diffusion import DiffusionPrior, timestep_of
 from ddfm.priors.loading import load_prior
 from ddfm.training.crops import Crops, central_crops, find_images
 from ddfm.training.recipe import PriorRecipe, read_recipe
@@ -179,6 +179,48 @@ def test_the_end_of_a_run_is_moved_until_its_cooldown_begins(photographs: Path, 
     assert all(torch.equal(tensor, unbroken[name]) for name, tensor in weights(folder).items())
 
 
+def random_prior(recipe: PriorRecipe) -> DiffusionPrior:
+    """Before training, blocks return their input: here they do not."""
+    prior = build_prior(recipe)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in prior.network.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return prior
+
+
+def test_a_deeper_network_begins_as_a_shallower_one(photographs: Path, tmp_path: Path) -> None:
+    images = find_images([photographs])
+    shallow, deeper = random_prior(PLAIN), replace(PLAIN, layers_per_block=3, learning_rate=1e-12)
+    begun = train(images, tmp_path / "run", deeper, begin_with=shallow)
+    noisy = torch.randn(1, 1, 16, 24, generator=torch.Generator().manual_seed(1))
+    for sigma in (0.05, 1.0):
+        with torch.no_grad():
+            expected = shallow.denoise(noisy, sigma)
+            torch.testing.assert_close(begun.denoise(noisy, sigma), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SMALL,
+        replace(PLAIN, channels=(8, 24)),
+        replace(PLAIN, prediction_type="epsilon"),
+        replace(PLAIN, layers_per_block=3),
+    ],
+    ids=["normalised", "wider", "of noise", "deeper"],
+)
+def test_priors_that_a_run_cannot_begin_with(recipe: PriorRecipe, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="begin with it"):
+        train(
+            find_images([photographs]),
+            tmp_path / "run",
+            replace(PLAIN, layers_per_block=2),
+            begin_with=build_prior(recipe),
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_cosine_schedule_and_noise_prediction(photographs: Path, tmp_path: Path) -> None:
     recipe = replace(SMALL, beta_schedule="squaredcos_cap_v2", prediction_type="epsilon", steps=2)
     train(find_images([photographs]), tmp_path / "run", recipe)
@@ -287,6 +329,10 @@ def test_the_command_trains(ddfm: Command, photographs: Path, tmp_path: Path) ->
     assert "step 2/2" in done.stdout
     assert load_prior(tmp_path / "run" / "prior").channels == 1
     assert ddfm(*arguments).returncode == 2
+    recipe.write_text(recipe.read_text().replace("norm_groups = 4", "norm_groups = 0"))
+    begun = ddfm(*arguments, "--begin-with", tmp_path / "run" / "prior", "-o", tmp_path / "begun")
+    assert (begun.returncode, begun.stderr.count("\n")) == (2, 1)
+    assert "without normalisation" in begun.stderr
     checkpoint = tmp_path / "run" / "checkpoint.pt"
     for spoil in (lambda: checkpoint.write_bytes(b"damaged"), lambda: torch.save(Poison(), checkpoint)):
         spoil()

@@ -50,6 +50,10 @@ def train(
         list[Path] | None, typer.Option(help="Photographs that are measured and never trained on.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Settings of the run, TOML.")] = None,
+    begin_with: Annotated[
+        str | None,
+        typer.Option(help="Prior whose weights a new run starts from: of the same widths, no deeper."),
+    ] = None,
     device: DeviceOption = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint.")] = False,
 ) -> None:
@@ -58,6 +62,7 @@ def train(
     Several GPUs or machines: torchrun --nproc-per-node N -m ddfm.cli train ... (the batch is shared out).
     """
     from ddfm.devices import pick_device
+    from ddfm.priors.loading import load_prior
     from ddfm.training import run
     from ddfm.training.crops import find_images
     from ddfm.training.recipe import PriorRecipe, read_recipe
@@ -84,6 +89,7 @@ def train(
             held_out=find_images(held_out) if held_out else None,
             device=chosen,
             resume=resume,
+            begin_with=load_prior(begin_with) if begin_with else None,
             progress=show,
         )
     say(f"{output / 'prior'}: done")

@@ -4,8 +4,8 @@ Each step is behind a gate, so that a clean source passes unchanged and costs mi
 
 - `remove_stripes` removes what the readout of thermal cameras adds to columns and rows.
 - `posterior_mean` is the mean of the clean image given the noisy one, under a diffusion prior. It removes
-  white noise, whose level `estimate_noise` finds. It also removes traces of JPEG compression, to which
-  `quantisation_step` gives a level.
+  white noise, whose level `estimate_noise` finds; `unclipped` mends its mean near black and white. It also
+  removes traces of JPEG compression, to which `quantisation_step` gives a level.
 - `posterior_mean_of_camera` removes noise that depends on intensity, or that neighbours share, as
   `measure_camera_noise` finds it.
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from ddfm.errors import InputError
 from ddfm.noise.blur import sharpened
 from ddfm.noise.camera import CameraNoise, measure_camera_noise
+from ddfm.noise.clipping import unclipped
 from ddfm.noise.compression import quantisation_step
 from ddfm.noise.level import GREY_LEVEL, NOISE_GATE, estimate_noise
 from ddfm.noise.missing import Holes
@@ -57,6 +58,13 @@ class Cleaned(NamedTuple):
     blur: Tensor | None = None
     holes: Holes | None = None
 
+    @property
+    def white_noise(self) -> Tensor:
+        """Return the standard deviation of white noise that was removed, (B,); of compression it is none."""
+        of_noise = torch.tensor([camera is None for camera in self.cameras], device=self.luma.device)
+        removed = of_noise & (self.assumed_noise == self.measured_noise)
+        return torch.where(removed, self.assumed_noise, 0)
+
 
 @stage("noise")
 def clean_source(
@@ -87,7 +95,7 @@ def clean_source(
     noisy = measured > 0
     if noisy.any():
         luma = torch.where(noisy[:, None, None, None], remove_stripes(luma, measured), luma)
-    luma = _without_white_noise(luma, prior, measured)
+    luma = unclipped(_without_white_noise(luma, prior, measured), measured)
     return Cleaned(luma, measured, measured, nothing, none)
 
 
@@ -105,7 +113,8 @@ def _cleaned_blind(luma: Tensor, prior: Callable[[], Denoiser], colour: Tensor) 
     noisy = noisy | luma.new_tensor([noise is not None for noise in found], dtype=torch.bool)
     white = noisy & luma.new_tensor([noise is None for noise in cameras], dtype=torch.bool)
     assumed = torch.where(white, measured, torch.where(noisy, 0, NOISE_OF_STEP * step))
-    images = list(_without_white_noise(luma, prior, assumed).split(1))
+    luma = _without_white_noise(luma, prior, assumed)
+    images = list(unclipped(luma, torch.where(white, measured, 0)).split(1))
     residual = torch.zeros_like(measured)
     for n, noise in enumerate(cameras):
         if noise is not None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ddfm.noise.blur import blurred, sharpened
 from ddfm.noise.clean import REMAINS, Cleaned, without_stripes
+from ddfm.noise.clipping import unclipped
 from ddfm.noise.level import GREY_LEVEL
 from ddfm.noise.missing import VARIED
 from ddfm.noise.posterior import Denoiser, noise_like, posterior_mean_of_camera
@@ -79,9 +80,8 @@ def draw_source(
     for n in clean.assumed_noise.nonzero()[:, 0].tolist():
         noise = clean.cameras[n]
         if noise is None:
-            drawn[n : n + 1] = draw_posterior(
-                prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator
-            )
+            draw = draw_posterior(prior(), base[n : n + 1], float(clean.assumed_noise[n]), generator)
+            drawn[n : n + 1] = unclipped(draw, clean.white_noise[n : n + 1])
         else:
             luma = clean.luma[n : n + 1]
             again = (luma + noise_like(noise, luma, white_noise(luma, generator))).clamp(-1, 1)

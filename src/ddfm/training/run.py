@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,7 @@ def train(
     held_out: list[Path] | None = None,
     device: str = "cpu",
     resume: bool = False,
+    begin_with: DiffusionPrior | None = None,
     checkpoint_every: int = 500,
     progress: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> DiffusionPrior:
@@ -154,8 +155,9 @@ def train(
     held-out loss per quarter of the timesteps; ``loss.png`` draws it, ``samples.png`` shows what the
     prior takes for natural. Within `process_group` the batch is shared out between the processes,
     their gradients are averaged, and the first one writes. ``progress`` is told every tenth step, and
-    every checkpoint with what it measured. Raises InputError for unusable images, an existing run
-    without ``resume``, or a checkpoint of another recipe.
+    every checkpoint with what it measured. A new run starts from the weights of ``begin_with``, if that is
+    given (`take_over`). Raises InputError for unusable images, an existing run without ``resume``, a
+    checkpoint of another recipe, or a prior that no such run can begin with.
     """
     rank, processes = (
         (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
@@ -163,12 +165,16 @@ def train(
     if recipe.batch % processes:
         raise InputError(f"batch = {recipe.batch} cannot be shared out evenly between {processes} processes")
     checkpoint = folder / "checkpoint.pt"
-    check_paths([*images, *(held_out or [])], files_written(folder))
+    begun = [begin_with.folder] if begin_with is not None and begin_with.folder else []
+    check_paths([*images, *(held_out or []), *begun], files_written(folder))
     if exists(checkpoint) and not resume:
         raise InputError(f"{folder}: holds a training run already; --resume continues it")
     run = Run(recipe, device)
     if checkpoint.exists():
         run.restore(load_checkpoint(checkpoint, recipe, device), checkpoint)
+    elif begin_with is not None:
+        for prior in (run.prior, run.average):
+            take_over(prior, begin_with)
     crops = Crops(images, recipe, run.prior.sigmas)
     measured = central_crops(held_out, recipe.crop) if held_out else None
     prepare_folder(folder)
@@ -268,6 +274,27 @@ class Run:
             self.average.network.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
         self.steps, self.history = state["step"], state["history"]
+
+
+def take_over(prior: DiffusionPrior, source: DiffusionPrior) -> None:
+    """Give a new prior the weights of one that has as many blocks a resolution, or fewer.
+
+    Blocks that the source lacks return their input before training (`PlainResidual`). So both give the same.
+
+    Raises:
+        InputError: they differ in anything else, or have normalisation, where such a block would not do that.
+    """
+    old, new = source.network, prior.network
+    if not (isinstance(old, PlainUNet) and isinstance(new, PlainUNet)):
+        raise InputError(f"{source.name}: nothing can begin with it; a network without normalisation can")
+    made = replace(old.config, layers_per_block=new.config.layers_per_block)
+    alike = (source.pixel_unshuffle, source.prediction_type) == (prior.pixel_unshuffle, prior.prediction_type)
+    if made != new.config or not alike or old.config.layers_per_block > new.config.layers_per_block:
+        raise InputError(
+            f"{source.name}: this recipe cannot begin with it; channels, pixel_unshuffle and prediction_type "
+            "have to be the same, and layers_per_block no less"
+        )
+    new.load_state_dict(old.state_dict(), strict=False)
 
 
 def files_written(folder: Path) -> list[Path]:
