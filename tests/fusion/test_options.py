@@ -48,7 +48,7 @@ def test_anything_is_taken_or_refused_in_one_line(values: dict[str, Any]) -> Non
 
 
 def test_forms_have_defaults_of_their_own() -> None:
-    assert Options().evaluations == 5
+    assert Options().evaluations == 3
     assert Options(form="paper").evaluations == 100
     assert Options(form="released", steps=7).evaluations == 7
     assert Options(form="paper").noise_for(TASKS["infrared"]) == "off"

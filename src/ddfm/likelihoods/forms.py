@@ -127,7 +127,7 @@ FORMS = {
         Form(
             "ddfm",
             _hierarchical,
-            steps=5,
+            steps=3,
             least_steps=0,
             most_sources=None,
             warm=True,

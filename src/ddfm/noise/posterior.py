@@ -22,6 +22,7 @@ from ddfm.pictures.pyramid import compose, decompose
 
 # Looks of `posterior_mean`, as shares of the noise: a little less than there is keeps more detail.
 FIRST_LOOK, SECOND_LOOK = 0.95, 0.2
+MIRRORED: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # axes, of what the first look is at
 # Looks at correlated noise, as shares of its level. The coarser it is, the more of it is in octaves that its
 # level does not tell of: the first look is at half the correlation, within bounds, and so is that noise.
 LEAST_LOOK, MOST_LOOK = 1.6, 2.4
@@ -52,10 +53,12 @@ def look(prior: Denoiser, luma: Tensor, level: Tensor) -> Tensor:
 
 
 def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tensor:
-    """Return E[clean | luma] under the prior from two looks: two network evaluations.
+    """Return E[clean | luma] under the prior from two looks: five network evaluations.
 
-    The second evaluation takes the mirrored result of the first, at a fifth of the noise but at least one
-    grey level. It removes traces of noise that the first left. The mean of both is returned.
+    The first look is the mean over the picture and its mirror images: natural images have no preferred side,
+    and what the network errs by differs between them. The second takes the mirrored result of the first, at a
+    fifth of the noise but at least one grey level. It removes traces of noise that the first left. The mean of
+    both is returned.
 
     Args:
         prior: of luminance or RGB; luminance is shown to an RGB prior as grey.
@@ -68,7 +71,8 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
     level = torch.as_tensor(sigma, dtype=torch.float64, device=luma.device)
     shown = luma.expand(-1, prior.channels, -1, -1)
     # Not by `look`: measured noise is above a grey level (`NOISE_GATE`), and less was asked for by the user.
-    first = prior.denoise(shown, FIRST_LOOK * level).mean(1, keepdim=True)
+    views = [prior.denoise(shown.flip(axes), FIRST_LOOK * level).flip(axes) for axes in MIRRORED]
+    first = torch.stack(views).mean((0, 2)).unsqueeze(1)
     second = look(prior, first.flip(-1), SECOND_LOOK * level).flip(-1)
     return (first + second) / 2
 
