@@ -23,9 +23,9 @@ MOST_BLUR = 5.0  # pixels
 # Weight of the picture in the first data step: by the variance of the noise, and less for a wider blur, which
 # passes less of the noise.
 FIRST, WIDER = 0.004 / GREY_LEVEL**2, 1.25
-LATER = 0.3  # weight of the estimate in the later ones
-FIRST_LOOK, SECOND_LOOK = 1.1, 0.55  # shares of the amplified noise
-OVERSHOOT = 0.005  # beyond the darkest and the brightest around, by their difference
+LATER = 0.35  # weight of the estimate in the later ones
+FIRST_LOOK, SECOND_LOOK = 1.2, 0.75  # shares of the amplified noise
+INSET = 0.003  # of the darkest and the brightest around, by their difference: noise is in them, too
 REACH, WIDTH = 3.0, 1.5  # times the blur: how far an edge reaches; half the width that a surface has
 STANDS_OUT = 4.0  # times what a blurred line stands out: what it may gain
 
@@ -73,8 +73,8 @@ def without_ringing(sharp: Tensor, blur: float, noise: float) -> Tensor:
     lower in the blurred copy than they were: where they stand out from it, beyond noise, they get room.
     """
     soft = blurred(sharp, blur)
-    room = OVERSHOOT * (highest(soft, blur) - lowest(soft, blur))
-    least, most = -bound(-soft, blur, noise) - room, bound(soft, blur, noise) + room
+    inset = INSET * (highest(soft, blur) - lowest(soft, blur))
+    least, most = inset - bound(-soft, blur, noise), bound(soft, blur, noise) - inset
     return torch.minimum(torch.maximum(sharp, least), most)
 
 

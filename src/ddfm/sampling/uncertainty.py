@@ -33,7 +33,7 @@ POSTERIOR_DRAWS = 8  # posterior samples that the standard deviation is taken fr
 DRAW_LEVELS = 4  # network evaluations a draw
 LAST_LEVEL = 0.15  # of the source's noise, at which the estimate itself is taken
 AROUND = 1  # times that a neighbourhood is halved in size to average the variance: some five pixels
-CALIBRATION = 1.2
+CALIBRATION = 1.12
 
 
 @stage("uncertainty")
