@@ -23,7 +23,7 @@ MOST_BLUR = 5.0  # pixels
 # Weight of the picture in the first data step: by the variance of the noise, and less for a wider blur, which
 # passes less of the noise.
 FIRST, WIDER = 0.004 / GREY_LEVEL**2, 1.25
-LATER = 0.35  # weight of the estimate in the later ones
+LATER = 0.3  # weight of the estimate in the later ones
 FIRST_LOOK, SECOND_LOOK = 1.2, 0.75  # shares of the amplified noise
 INSET = 0.003  # of the darkest and the brightest around, by their difference: noise is in them, too
 REACH, WIDTH = 3.0, 1.5  # times the blur: how far an edge reaches; half the width that a surface has

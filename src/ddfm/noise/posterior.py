@@ -56,9 +56,9 @@ def posterior_mean(prior: Denoiser, luma: Tensor, sigma: Tensor | float) -> Tens
     """Return E[clean | luma] under the prior from two looks: five network evaluations.
 
     The first look is the mean over the picture and its mirror images: natural images have no preferred side,
-    and what the network errs by differs between them. The second takes the mirrored result of the first, at a
-    fifth of the noise but at least one grey level. It removes traces of noise that the first left. The mean of
-    both is returned.
+    and what the network errs by differs between them. The second takes the mirrored result of the first, at
+    a fifth of the noise but at least one grey level. It removes traces of noise that the first left. The mean
+    of both is returned.
 
     Args:
         prior: of luminance or RGB; luminance is shown to an RGB prior as grey.
