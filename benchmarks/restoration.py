@@ -8,6 +8,7 @@ ways and fused. Parts:
 - camera, METHOD: photographs of the visible source by a camera (camera_model.py) at three gains, or of both
   sources, restored by that method;
 - white, METHOD: noise of standard deviation 10, 20 and 30 on both, likewise;
+- other white, METHOD: the same on three other crops of each set, which nothing was chosen on;
 - curve: how far the noise curve, found blind, is from the true one at the quartiles of intensity;
 - clean: in how many pictures of all sets noise is found as they are, and in how many crops from their corners
   and middle;
@@ -543,9 +544,11 @@ def measure_m3svd(data: Path, infrared: str, visible: str, prior: Prior) -> dict
 
 
 METHODS = ("nothing", BEFORE, "non-local means", "BM3D", OURS)
+OTHERS = ("BM3D", OURS)  # on crops that nothing was chosen on
 M3SVD = (("infrared_noise", "visible_Enhance"), ("infrared_Enhance", "visible_Blur"))  # degraded, and not
 PARTS = (
     *(f"{part}, {method}" for part in NOISY for method in METHODS),
+    *(f"other white, {method}" for method in OTHERS),
     *("curve", "clean", "blur", "found blur", "soft", "missing", "defects", "clean defects", "m3svd"),
 )
 CLEAN = (
@@ -567,7 +570,7 @@ def main() -> None:
     data, prior = arguments.data, load_prior()
     sets = {name: make_crops(data, name, arguments.crops) for name in SETS}
 
-    def noisy(part: str, method: str) -> dict[str, Any]:
+    def noisy(part: str, method: str, sets: Mapping[str, Sequence[Crop]] = sets) -> dict[str, Any]:
         return {
             f"{case.name}, {name}": measure(case, crops, method, prior)
             for case in NOISY[part]
@@ -577,6 +580,8 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         f"{part}, {method}": partial(noisy, part, method) for part in NOISY for method in METHODS
     }
+    others = {name: make_crops(data, name, 6)[3:] for name in SETS}
+    parts |= {f"other white, {method}": partial(noisy, "white", method, others) for method in OTHERS}
     parts["curve"] = lambda: {
         f"{case.name}, {name}": measure_curves(case, crops)
         for name, crops in sets.items()

@@ -1,7 +1,7 @@
 """Undo what clipping does to the mean of noisy pixels near black and white.
 
-A picture holds no value below black. There noise can only brighten, so that the mean of noisy pixels, which
-is what a denoiser finds, is brighter than the scene, and contrast is halved. Near white it is the other way
+A picture holds no value below black, where noise can only brighten. A denoiser finds the mean of noisy
+pixels. That is brighter than the scene there, and has half its contrast. Near white it is the other way
 round (Foi 2009, "Clipped noisy images: heteroskedastic modeling and practical denoising").
 """
 

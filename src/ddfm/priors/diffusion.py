@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ddfm.priors.foreign import Network
     from ddfm.priors.openvino import OpenVinoNetwork
 
-# Tiles share this many pixels with their neighbours, or a quarter of their side if that is less.
-OVERLAP = 64
+# Tiles share this many pixels with their neighbours, or a third of their side if that is less.
+OVERLAP = 80
 LEAST_SAMPLE, MOST_SAMPLE = 256, 512  # side of the four samples of an image that its tiles are normalised by
 WHOLE = 2048  # pixels a side that are not worth tiles: those show the network much of an image twice
 TILES = (1024, 512, 256)  # to choose from beyond
@@ -188,7 +188,7 @@ class DiffusionPrior:
     def _evaluate_in_tiles(self, x: Tensor, told: Tensor | float) -> Tensor:
         """Evaluate one image after the other, tile by tile but normalised as one."""
         side = max(self.tile or 0, 4 * self.multiple)
-        overlap = max(min(OVERLAP, side // 4) // self.multiple, 1) * self.multiple
+        overlap = max(min(OVERLAP, side // 3) // self.multiple, 1) * self.multiple
         each = torch.as_tensor(told, device=x.device).reshape(-1).expand(len(x))
         images = []
         for image, told_it in zip(x.split(1), each, strict=True):
