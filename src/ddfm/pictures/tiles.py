@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 LEAST_TILE = 64  # pixels a side
+AT_BORDER = 0.2  # share of an overlap next to a border that the tile of that border has no say in
 Tile = Literal["auto", "off"] | int
 
 
@@ -78,7 +79,7 @@ class Span:
         return slice(self.own.start - self.start, self.own.stop - self.start)
 
     def weights(self) -> Tensor:
-        """Return raised cosines over the overlaps, one in between, (n,); over all tiles they sum to one."""
+        """Return raised cosines within the overlaps, one in between, (n,); over all tiles they sum to one."""
         weight = torch.ones(self.stop - self.start)
         weight[: self.before] = _rising(self.before)
         weight[len(weight) - self.after :] = _rising(self.after).flip(0)
@@ -86,7 +87,8 @@ class Span:
 
 
 def _rising(n: int) -> Tensor:
-    return (torch.pi / 2 * (torch.arange(n) + 0.5) / n).sin() ** 2
+    place = ((torch.arange(n) + 0.5) / n - AT_BORDER) / (1 - 2 * AT_BORDER)
+    return (torch.pi / 2 * place.clamp(0, 1)).sin() ** 2
 
 
 def spans(length: int, side: int, overlap: int, multiple: int = 1) -> list[Span]:
