@@ -297,6 +297,7 @@ def altered_parts(prior: Prior) -> list[Method]:
         altered("no joint explanation of intensities", prior, union=0.0),
         altered("all sources taken to speak together", prior, present=1e-6),
         altered("the brighter source is not preferred", prior, bright=0.0),
+        altered("dark sources are not passed over", prior, absent=0.0),
         altered("the whole picture does not decide", prior, overall=0.0),
         altered("details do not follow the choice", prior, followed=0.0),
         altered("saliency: details count alike", prior, energy_power=0.0),

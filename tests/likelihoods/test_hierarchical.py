@@ -414,6 +414,31 @@ def test_a_bright_sky_stays_bright_beside_a_warm_tree(sky: float) -> None:
     assert (visible - fused)[..., 20:76, 51:].mean(-2).max() < 4 * LEVEL
 
 
+def a_dim_wall() -> tuple[Tensor, Tensor]:
+    """A source that is black in its middle, and richer around it than the one that has a dim wall there."""
+    richer, dimmer = 0.3 * scene(1, 192, 192), 0.2 * scene(2, 192, 192)
+    wall = (..., slice(20, 172), slice(20, 172))
+    richer[wall], dimmer[wall] = -0.98, -0.6 + 0.15 * scene(3, 152, 152)
+    return richer, dimmer
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_black_source_does_not_hide_a_dim_wall(order: tuple[int, int]) -> None:
+    """Not even the source that shows more of the scene; taken for evidence, its black costs 11 levels."""
+    sources = a_dim_wall()
+    fused = likelihood(*(sources[k] for k in order)).start
+    assert (sources[1] - fused)[..., 60:132, 60:132].abs().mean() < 8 * LEVEL
+
+
+def test_black_decides_nothing_where_nobody_shows_anything() -> None:
+    richer, dimmer = a_dim_wall()
+    dimmer[..., 20:172, 20:172] = -0.6
+    x, none = torch.cat([richer, dimmer], 1), richer.new_zeros(1, 2, 1, 1)
+    passed, kept = (Evidence.of(x, none, replace(INFRARED, absent=a)) for a in (INFRARED.absent, 0.0))
+    middle = (..., slice(30, 66), slice(30, 66))
+    assert torch.allclose(passed.weight[middle], kept.weight[middle], rtol=0, atol=1e-3)
+
+
 def test_equal_weights_leave_the_choice_open() -> None:
     weight = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]]).reshape(3, 2, 1, 1)
     assert Evidence(weight, weight, weight).undecided.flatten().tolist() == pytest.approx([1, 0.5, 0])

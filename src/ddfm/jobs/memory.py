@@ -23,7 +23,8 @@ CHROMA, CHROMA_A_COLOUR = 95, 75
 GHOSTS = 230
 MARGINS = 192  # around a part of a large picture
 
-AROUND_NETWORK = 40 * 2**20  # bytes, whatever the size: weights, and their copies in the order that is computed in
+# Bytes, whatever the size: weights, and their copies in the order that is computed in.
+AROUND_NETWORK = 40 * 2**20
 
 MEMORY_FRACTION = 1 / 2  # of the free memory, for one folder run
 

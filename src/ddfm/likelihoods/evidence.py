@@ -2,7 +2,7 @@
 
 Absence is no evidence. Where nothing is warm, an infrared picture is dark and flat; that says nothing about
 a road that the visible camera shows. Both cameras show darkness where they receive nothing. So a source
-counts as far as it has structure, and as far as it is bright.
+counts as far as it has structure, and as far as it is bright; where it is dark and another shows more, less.
 
 Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and width.
 """
@@ -22,6 +22,8 @@ from ddfm.pictures.pyramid import reduce, smooth
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
 FAINT = 0.01  # structure, a grey level and a quarter, below which all is alike (eq. 2)
+DARK = 0.2  # luminance, of 1, below which a source says less and less (eq. 2)
+MORE = 0.075  # structure of another source, a flat one beside it, for half of that effect (eq. 2)
 LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
 LEANING = 6.0  # how firmly a balance prefers a source: at its ends, more than brightness does (eq. 5b)
 ENDS = 1e-3  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
@@ -62,10 +64,13 @@ class Evidence(NamedTuple):
         found = structure(x, noise)
         mean_root = steady(GlobalNumber.STRUCTURE, mean_where(found.sqrt(), shown))
         overall = 2 * mean_root.add(LEAST).log()
-        brightness = ((reduce(x) + 1) / 2) ** task.lit
+        luminance = (reduce(x) + 1) / 2
+        brightness = luminance**task.lit
+        most = where_shown(found, shown).amax(1, keepdim=True)
+        absence = (1 - luminance / DARK).clamp_min_(0) * ((most - found) / (most + MORE))
         behind = task.overall * (overall.amax(1, keepdim=True) - overall)
         whole = -task.against * (behind / task.against).log1p()
-        odds = task.local * (found + FAINT).log() + whole + task.bright * brightness
+        odds = task.local * (found + FAINT).log() + whole + task.bright * brightness - task.absent * absence
         if task.balance != EVEN:
             odds[:, task.thermal] += preference(task.balance, brightness[:, task.thermal])
         weight = among_shown(odds.softmax(1), shown)
