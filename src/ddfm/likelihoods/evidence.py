@@ -26,7 +26,7 @@ DARK = 0.2  # luminance, of 1, below which a source says less and less (eq. 2)
 MORE = 0.075  # structure of another source, a flat one beside it, for half of that effect (eq. 2)
 LEAST = 0.002  # root of the structure of a source that has none (eq. 2)
 LEANING = 6.0  # how firmly a balance prefers a source: at its ends, more than brightness does (eq. 5b)
-ENDS = 1e-3  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
+ENDS = 1e-5  # where a balance starts and, from 1, ends, since logits need room (eq. 5b)
 TINY = 1e-6  # weight by which sources are told apart where none of those that show a pixel has any
 PRESENT_POWER = 4.0  # how sharply what says something is told from what does not (eq. 3)
 
