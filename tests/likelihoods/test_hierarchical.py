@@ -439,6 +439,12 @@ def test_black_decides_nothing_where_nobody_shows_anything() -> None:
     assert torch.allclose(passed.weight[middle], kept.weight[middle], rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", sorted(TASKS))
+def test_sources_with_noise_may_leave_the_range(kind: str) -> None:
+    both = likelihood(0.3 * random_image(1, 24, 32) - 1.1, random_image(2, 24, 32), kind=kind)
+    assert bool(both.finish(both.start).isfinite().all())
+
+
 def test_equal_weights_leave_the_choice_open() -> None:
     weight = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]]).reshape(3, 2, 1, 1)
     assert Evidence(weight, weight, weight).undecided.flatten().tolist() == pytest.approx([1, 0.5, 0])

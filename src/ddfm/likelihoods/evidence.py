@@ -64,7 +64,7 @@ class Evidence(NamedTuple):
         found = structure(x, noise)
         mean_root = steady(GlobalNumber.STRUCTURE, mean_where(found.sqrt(), shown))
         overall = 2 * mean_root.add(LEAST).log()
-        luminance = (reduce(x) + 1) / 2
+        luminance = ((reduce(x) + 1) / 2).clamp_min_(0)  # draws with noise leave the range
         brightness = luminance**task.lit
         most = where_shown(found, shown).amax(1, keepdim=True)
         absence = (1 - luminance / DARK).clamp_min_(0) * ((most - found) / (most + MORE))
