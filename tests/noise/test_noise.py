@@ -164,24 +164,40 @@ def test_estimate_on_real_pictures(data: Path, pair: str) -> None:
 # --- Stripes -------------------------------------------------------------------------------------
 
 
-# Fixed draws: the bound is one of statistics, which one in some hundred draws misses by a tenth.
+def striped(seed: int, grey_levels: float, noise: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a noisy picture with stripes, and the offsets of its columns and rows."""
+    deviation, sigma = grey_levels * GREY_LEVEL, noise * GREY_LEVEL
+    columns = deviation * white_noise(seed, 1, 1, 1, 320)
+    rows = deviation * white_noise(seed + 1, 1, 1, 240, 1)
+    noisy = 0.6 * plain(240, 320) + sigma * white_noise(seed + 2, 1, 1, 240, 320)
+    return noisy + columns + rows, columns, rows
+
+
+# Fixed draws: how far offsets are missed is a matter of statistics. Any draw is asked for less, below.
 @pytest.mark.parametrize("noise", [0, 5, 10])
 @pytest.mark.parametrize(("seed", "grey_levels"), [(1, 4), (2, 5), (3, 7), (4, 10)])
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
-    deviation, sigma = grey_levels * GREY_LEVEL, noise * GREY_LEVEL
-    columns, rows = (
-        deviation * white_noise(seed, 1, 1, 1, 320),
-        deviation * white_noise(seed + 1, 1, 1, 240, 1),
-    )
-    noisy = 0.6 * plain(240, 320) + sigma * white_noise(seed + 2, 1, 1, 240, 320)
-    removed = (noisy + columns + rows) - remove_stripes(noisy + columns + rows)
+    image, columns, rows = striped(seed, grey_levels, noise)
+    removed = image - remove_stripes(image)
     for axis, true in ((-2, columns), (-1, rows)):
         offsets = removed.mean(axis, keepdim=True)
         error = (offsets - offsets.mean()) - (true - true.mean())
         assert error.std() < (0.3 + 0.02 * noise) * true.std()
-    # Nothing but offsets of columns and rows was taken out.
+
+
+@examples(10)
+@given(SEEDS, st.floats(4, 10), st.sampled_from([0, 5, 10]))
+def test_nothing_but_offsets_of_columns_and_rows_is_removed(
+    seed: int, grey_levels: float, noise: int
+) -> None:
+    image, columns, rows = striped(seed, grey_levels, noise)
+    removed = image - remove_stripes(image)
     separable = removed.mean(-1, keepdim=True) + removed.mean(-2, keepdim=True) - removed.mean()
     assert torch.allclose(removed, separable, atol=1e-5)
+    for axis, true in ((-2, columns), (-1, rows)):
+        offsets = removed.mean(axis, keepdim=True)
+        error = (offsets - offsets.mean()) - (true - true.mean())
+        assert error.std() < 0.5 * true.std()
 
 
 @pytest.mark.parametrize("noise", [0, 10, 20])
