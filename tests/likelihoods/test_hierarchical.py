@@ -226,7 +226,7 @@ def test_details_that_one_source_has_alone(seed: int, contrast: float) -> None:
     floor, tiny = INFRARED.energy_floor, 1e-4
     band = Band.of(x, x.new_zeros(1, 2, 1, 1), x.new_ones(1, 2, 12, 16), INFRARED, x.new_ones(1, 1, 12, 16))
     energy = contrast**2
-    weight = (energy + floor) ** 2.5 / ((energy + floor) ** 2.5 + floor**2.5)
+    weight = (energy + floor) ** 1.25 / ((energy + floor) ** 1.25 + floor**1.25)
     scale = 0.3 * (energy / 2 + floor)
     here, there = weight / (weight * energy + scale), (1 - weight) / scale  # from a current f of nothing
     share = here / (here + there)
