@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ import numpy as np
 from common import circumstances, measure_parts, script_parser, write_text
 
 from ddfm.downstream import detection, night_drive, segmentation
+from ddfm.downstream.boxes import Boxes
 from ddfm.downstream.classification import classify
-from ddfm.downstream.inputs import NAMES, FusePairs, Input, find_inputs, stacked
+from ddfm.downstream.frames import mirrored_boxes
+from ddfm.downstream.inputs import NAMES, FusePairs, Input, find_inputs, pictures, stacked
 from ddfm.downstream.layouts import DETECTION, SEGMENTATION, m3fd, msrs
 from ddfm.downstream.layouts.flir_crops import TITLE
 from ddfm.downstream.pages import (
+    INTERVAL,
     classification_page,
     classification_table,
     detection_page,
@@ -36,6 +40,7 @@ from ddfm.downstream.pages import (
 )
 from ddfm.downstream.report import Page, Table, markdown, write
 from ddfm.downstream.scenes import DetectionSet, RgbPixels, as_picture
+from ddfm.downstream.ssdlite import PersonDetector
 from ddfm.formats.atomic import prepare_folder
 from ddfm.fusion.pipeline import fuse
 from ddfm.likelihoods.tasks import TASKS
@@ -45,6 +50,9 @@ from ddfm.pictures.image import Image
 SEEDS = 3  # of the synthetic set
 CLASSIFIER_SEEDS = 5
 SCENES = 320  # that are drawn
+Margins = tuple[int, int, int, int]
+MARGINS: tuple[Margins, ...] = ((0, 0, 0, 0), (12, 8, 0, 0), (0, 0, 12, 8), (24, 0, 0, 16))
+VIEWS = tuple(product((False, True), MARGINS))  # mirrored or not; pixels cut off left, top, right, bottom
 PERSONS = "One class, person; the detector was trained on photographs and not retrained."
 
 
@@ -66,17 +74,11 @@ class Job:
 
 def detections(job: Job) -> list[Table]:
     """Measure the given detector on the labelled pairs of MSRS and M3FD."""
-    labelled = labelled_msrs(job)
     tables = []
-    peer = job.data / "ivf/msrs/peers/SeAFusion"
-    both = [scene for scene in labelled.splits["test"] if (peer / f"{scene.stem}.png").is_file()]
-    with_peer = replace(
-        labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both}
-    )
     streets = m3fd.detection(job.data / "detection/m3fd")
     for name, chosen, inputs in (
-        ("msrs", labelled, NAMES),
-        ("msrs-seafusion", with_peer, (*NAMES, f"SeAFusion={peer}")),
+        ("msrs", labelled_msrs(job), NAMES),
+        ("msrs-seafusion", with_seafusion(job), (*NAMES, f"SeAFusion={peers(job)}")),
         ("m3fd", streets, NAMES),
     ):
         found = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
@@ -91,10 +93,67 @@ def detections(job: Job) -> list[Table]:
     return tables
 
 
+def views(job: Job) -> list[Table]:
+    """Show the given detector mirrored and cropped views, too: one look at few persons tells little.
+
+    A person at an edge that is cut off counts whole, for every input alike.
+    """
+    labelled, both = labelled_msrs(job), with_seafusion(job)
+    seafusion = f"SeAFusion={peers(job)}"
+    tables = []
+    for chosen, names in ((labelled, NAMES), (both, (*NAMES, seafusion))):
+        scenes = detection.judged_scenes(chosen, None)
+        truth = detection.read_people(chosen, scenes)
+        detector = PersonDetector()
+        for look, detect in (("whole picture", detector.detect), ("tiles", detector.detect_tiles)):
+            found = {
+                made.name: detection.Detections(seen(detect, list(pictures(made, scenes, job.cache))))
+                for made in find_inputs(names)
+            }
+            title = f"{chosen.title}, {len(VIEWS)} views"
+            detected = detection.Detected(title, ("person",), scenes, truth, found)
+            note = f"{INTERVAL} ±: standard deviation over the views. {len(scenes)} pairs, "
+            people = sum(len(boxes) for boxes in truth)
+            tables.append(replace(detection_table(look, detected), note=f"{note}{people} persons."))
+            tell(f"{title}, {look}")
+    return tables
+
+
+def seen(detect: Callable[[RgbPixels], Boxes], shown: Sequence[RgbPixels]) -> list[list[Boxes]]:
+    """Return what is found in each view of the pictures, as boxes of the whole pictures."""
+    return [[seen_in(detect, picture, *view) for picture in shown] for view in VIEWS]
+
+
+def seen_in(
+    detect: Callable[[RgbPixels], Boxes], picture: RgbPixels, mirrored: bool, margins: Margins
+) -> Boxes:
+    """Return what is found in a view of a picture, as boxes of the whole picture."""
+    left, top, right, bottom = margins
+    height, width = picture.shape[:2]
+    part = picture[top : height - bottom, left : width - right]
+    if mirrored:
+        found = mirrored_boxes(detect(np.ascontiguousarray(part[:, ::-1])), part.shape[1])
+    else:
+        found = detect(np.ascontiguousarray(part))
+    return replace(found, xyxy=found.xyxy + np.array([left, top, left, top]))
+
+
 def labelled_msrs(job: Job) -> DetectionSet:
     """Return the labelled pairs of MSRS."""
-    pictures = job.data / "ivf/msrs"
-    return msrs.detection_of(pictures / "ir", pictures / "vi", job.data / "detection/msrs/labels")
+    root = job.data / "ivf/msrs"
+    return msrs.detection_of(root / "ir", root / "vi", job.data / "detection/msrs/labels")
+
+
+def with_seafusion(job: Job) -> DetectionSet:
+    """Return those labelled pairs of MSRS that SeAFusion's pictures are there for."""
+    labelled = labelled_msrs(job)
+    both = [scene for scene in labelled.splits["test"] if (peers(job) / f"{scene.stem}.png").is_file()]
+    return replace(labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both})
+
+
+def peers(job: Job) -> Path:
+    """Return the folder of SeAFusion's pictures of MSRS."""
+    return job.data / "ivf/msrs/peers/SeAFusion"
 
 
 def classifications(job: Job) -> list[Table]:
@@ -151,12 +210,12 @@ def contrasted(fusion: FusePairs, factor: float) -> FusePairs:
     """Change the contrast of fused luminances about their means; the chroma stays as it is."""
 
     def run(infrared: Sequence[Image], visible: Sequence[Image]) -> list[RgbPixels]:
-        pictures = []
+        changed = []
         for picture in fusion(infrared, visible):
             luma = picture @ np.array(WEIGHTS)
             moved = (factor - 1) * (luma - luma.mean())
-            pictures.append((picture + moved[..., None]).round().clip(0, 255).astype(np.uint8))
-        return pictures
+            changed.append((picture + moved[..., None]).round().clip(0, 255).astype(np.uint8))
+        return changed
 
     return run
 
@@ -190,6 +249,7 @@ def drawn(job: Job) -> Path:
 
 PARTS: dict[str, Callable[[Job], list[Table]]] = {
     "detection": detections,
+    "views": views,
     "classification": classifications,
     "parts": parts,
     "drawn-masks": drawn_masks,

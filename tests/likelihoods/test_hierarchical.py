@@ -414,6 +414,15 @@ def test_a_bright_sky_stays_bright_beside_a_warm_tree(sky: float) -> None:
     assert (visible - fused)[..., 20:76, 51:].mean(-2).max() < 4 * LEVEL
 
 
+def test_a_bright_tree_leaves_no_halo_in_a_white_sky() -> None:
+    """The sky's infrared edge is strong in coarse bands, far into what the visible picture shows flat."""
+    visible, infrared = torch.full_like(scene(1, 96, 96), 0.95), torch.full_like(scene(1, 96, 96), -0.95)
+    visible[..., :40] = 0.4 + 0.2 * scene(1, 96, 96)[..., :40]
+    infrared[..., :40] = 0.4 + 0.2 * scene(2, 96, 96)[..., :40]
+    fused = likelihood(infrared, visible).start
+    assert (visible - fused)[..., 41:].max() < 5 * LEVEL
+
+
 def a_dim_wall() -> tuple[Tensor, Tensor]:
     """A source that is black in its middle, and richer around it than the one that has a dim wall there."""
     richer, dimmer = 0.3 * scene(1, 192, 192), 0.2 * scene(2, 192, 192)

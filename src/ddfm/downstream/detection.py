@@ -103,11 +103,8 @@ def pretrained(
 
     Raises InputError: no class person, an empty split, labels that cannot be read, no detector installed.
     """
-    person = next((n for n, name in enumerate(labelled.classes) if name in PEOPLE), None)
-    if person is None:
-        raise InputError(f"{labelled.title}: has no class person, all that the given detector knows")
     scenes = judged_scenes(labelled, limit)
-    truth = [_renamed(boxes.of_class(person)) for boxes in read_truth(labelled, scenes)]
+    truth = read_people(labelled, scenes)
     detector = PersonDetector()
     looks = {"whole picture": detector.detect, "tiles": detector.detect_tiles}
     found: dict[str, dict[str, Detections]] = {look: {} for look in looks}
@@ -238,6 +235,17 @@ def judged_scenes(labelled: DetectionSet, limit: int | None) -> list[LabelledSce
 def read_truth(labelled: DetectionSet, scenes: Sequence[LabelledScene]) -> list[Boxes]:
     """Read the labels of scenes; raises InputError, naming the file, for any that cannot be."""
     return [labelled.read(scene.labels, read_sources(scene)[1].size) for scene in scenes]
+
+
+def read_people(labelled: DetectionSet, scenes: Sequence[LabelledScene]) -> list[Boxes]:
+    """Read the boxes of persons, with the given detector's number for them.
+
+    Raises InputError: no class person, labels that cannot be read.
+    """
+    person = next((n for n, name in enumerate(labelled.classes) if name in PEOPLE), None)
+    if person is None:
+        raise InputError(f"{labelled.title}: has no class person, all that the given detector knows")
+    return [_renamed(boxes.of_class(person)) for boxes in read_truth(labelled, scenes)]
 
 
 def both_frames(
