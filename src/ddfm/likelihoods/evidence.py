@@ -4,7 +4,7 @@ Absence is no evidence. Where nothing is warm, an infrared picture is dark and f
 a road that the visible camera shows. Both cameras show darkness where they receive nothing. So a source
 counts as far as it has structure, and as far as it is bright; where it is dark and another shows more, less.
 
-Sources are (B, K, H, W) in [-1, 1]. What is found has half their height and width.
+Sources come as their local means, `reduce` of what lies in [-1, 1]: (B, K, h, w), half their height and width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ddfm.likelihoods.numbers import GlobalNumber, Steady, as_it_is
 from ddfm.likelihoods.tasks import EVEN, Task
-from ddfm.pictures.pyramid import reduce, smooth
+from ddfm.pictures.pyramid import smooth
 
 SCALES = 2  # of the structure: windows of some 8 pixels (eq. 1)
 NOISE_IN_STRUCTURE = 0.2  # structure of white noise of standard deviation one (eq. 1)
@@ -55,16 +55,21 @@ class Evidence(NamedTuple):
 
     @classmethod
     def of(
-        cls, x: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is, shown: Tensor | None = None
+        cls, means: Tensor, noise: Tensor, task: Task, steady: Steady = as_it_is, shown: Tensor | None = None
     ) -> Evidence:
-        """Weigh the sources by their structure and brightness; noise variances are (B, K, 1, 1).
+        """Weigh the sources by the structure and brightness of their local means.
 
-        ``shown`` says how far each source shows a pixel, (B, K, h, w); None for all, everywhere.
+        Args:
+            means: (B, K, h, w).
+            noise: its variance in the sources, (B, K, 1, 1).
+            task: what kind of sources they are.
+            steady: holds numbers about the whole picture over the frames of a video.
+            shown: how far each source shows a pixel, (B, K, h, w); None for all, everywhere.
         """
-        found = structure(x, noise)
+        found = structure(means, noise)
         mean_root = steady(GlobalNumber.STRUCTURE, mean_where(found.sqrt(), shown))
         overall = 2 * mean_root.add(LEAST).log()
-        luminance = ((reduce(x) + 1) / 2).clamp_min_(0)  # draws with noise leave the range
+        luminance = ((means + 1) / 2).clamp_min_(0)  # draws with noise leave the range
         brightness = luminance**task.lit
         most = where_shown(found, shown).amax(1, keepdim=True)
         absence = (1 - luminance / DARK).clamp_min_(0) * ((most - found) / (most + MORE))
@@ -91,10 +96,9 @@ def preference(balance: float, brightness: Tensor) -> Tensor:
     return lean * (1 - brightness) ** 4 if lean < 0 else torch.full_like(brightness, lean)
 
 
-def structure(x: Tensor, noise: Tensor) -> Tensor:
-    """Measure the mean absolute contrast in a neighbourhood, less what noise contributes (eq. 1)."""
-    half = reduce(x)
-    contrast = (half - smooth(half, SCALES)).abs_()
+def structure(means: Tensor, noise: Tensor) -> Tensor:
+    """Measure the mean absolute contrast in a neighbourhood, less what the sources' noise contributes (eq. 1)."""
+    contrast = (means - smooth(means, SCALES)).abs_()
     return (smooth(contrast, SCALES).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
 
 

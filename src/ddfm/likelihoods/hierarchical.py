@@ -169,14 +169,15 @@ class Intensities:
             sources have something to say together, (B, 1, h, w).
         """
         centre = steady(GlobalNumber.CENTRE, x.mean((1, 2, 3), keepdim=True))
-        local = reduce(x) - centre
+        means = reduce(x)
+        local = means - centre
         energy = steady(GlobalNumber.ENERGY, local.square().mean((1, 2, 3), keepdim=True))
         scale = INTENSITY_SCALE * energy + TINY
         if task.union is None:
             weight, trust = salience(x, local, centre, noise, task)
             weight, trust = among_shown(weight, shown), where_shown(trust, shown)
             return cls(x, weight, scale), trust, torch.ones_like(local[:, :1])
-        evidence = Evidence.of(x, noise, task, steady, shown)
+        evidence = Evidence.of(means, noise, task, steady, shown)
         own = centre + steady(GlobalNumber.OWN_MEANS, x.mean((2, 3), keepdim=True) - centre)
         together = task.mixing * evidence.together
         share = task.union * together * evidence.undecided

@@ -107,7 +107,8 @@ def whole_numbers(
     """Return the numbers about the whole picture that `HierarchicalLikelihood` hands to ``steady``."""
     means = torch.cat([source.mean((1, 2, 3), keepdim=True) for source in sources], 1)
     centre = means.mean(1, keepdim=True)
-    energies = [(reduce(source) - centre).square().mean((1, 2, 3), keepdim=True) for source in sources]
+    local = [reduce(source) for source in sources]
+    energies = [(one - centre).square().mean((1, 2, 3), keepdim=True) for one in local]
     numbers = {
         GlobalNumber.CENTRE: centre,
         GlobalNumber.OWN_MEANS: means - centre,
@@ -117,7 +118,7 @@ def whole_numbers(
     if task.union is None:
         return numbers
     variances = [sigma.square()[:, None, None, None].to(centre) for sigma in noise]
-    found = [structure(source, variance) for source, variance in zip(sources, variances, strict=True)]
+    found = [structure(one, variance) for one, variance in zip(local, variances, strict=True)]
     seen = None if shown is None else reduce(torch.cat(list(shown), 1))
     numbers |= overall(torch.cat(found, 1), task.present, seen)
     return numbers | {GlobalNumber.TOGETHER: task.mixing * numbers[GlobalNumber.TOGETHER]}
