@@ -179,6 +179,10 @@ def parts(job: Job) -> list[Table]:
         Input("contrast halved", contrasted(altered(), 0.5)),
         Input("the whole picture does not decide", altered(overall=0.0)),
         Input("details of both sources alike", altered(energy_power=0.0, followed=0.0)),
+        Input(
+            "evidence hardly decides",
+            altered(local=0.15, overall=0.25, bright=2.25, absent=0.7, energy_power=0.5),
+        ),
     ]
     tables = []
     for labelled in (labelled_msrs(job), m3fd.detection(job.data / "detection/m3fd")):
