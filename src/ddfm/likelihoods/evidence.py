@@ -4,7 +4,7 @@ Absence is no evidence. Where nothing is warm, an infrared picture is dark and f
 a road that the visible camera shows. Both cameras show darkness where they receive nothing. So a source
 counts as far as it has structure, and as far as it is bright; where it is dark and another shows more, less.
 
-Sources come as their local means, `reduce` of what lies in [-1, 1]: (B, K, h, w), half their height and width.
+Sources come as their local means (`reduce`), (B, K, h, w) in [-1, 1]: half their height and width.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def preference(balance: float, brightness: Tensor) -> Tensor:
 
 
 def structure(means: Tensor, noise: Tensor) -> Tensor:
-    """Measure the mean absolute contrast in a neighbourhood, less what the sources' noise contributes (eq. 1)."""
+    """Measure the mean absolute contrast in a neighbourhood, less what noise in the sources adds (eq. 1)."""
     contrast = (means - smooth(means, SCALES)).abs_()
     return (smooth(contrast, SCALES).square_() - NOISE_IN_STRUCTURE**2 * noise).clamp_min_(0).sqrt_()
 
