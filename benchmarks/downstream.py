@@ -76,11 +76,7 @@ def detections(job: Job) -> list[Table]:
     """Measure the given detector on the labelled pairs of MSRS and M3FD."""
     tables = []
     streets = m3fd.detection(job.data / "detection/m3fd")
-    for name, chosen, inputs in (
-        ("msrs", labelled_msrs(job), NAMES),
-        ("msrs-seafusion", with_seafusion(job), (*NAMES, f"SeAFusion={peers(job)}")),
-        ("m3fd", streets, NAMES),
-    ):
+    for name, chosen, inputs in (*sets_of_msrs(job), ("m3fd", streets, NAMES)):
         found = detection.pretrained(chosen, find_inputs(inputs), job.cache, progress=tell)
         title = f"{chosen.title}: {chosen.note}"
         page = detection_page(
@@ -98,23 +94,19 @@ def views(job: Job) -> list[Table]:
 
     A person at an edge that is cut off counts whole, for every input alike.
     """
-    labelled, both = labelled_msrs(job), with_seafusion(job)
-    seafusion = f"SeAFusion={peers(job)}"
+    detector = PersonDetector()
     tables = []
-    for chosen, names in ((labelled, NAMES), (both, (*NAMES, seafusion))):
+    for _, chosen, names in sets_of_msrs(job):
         scenes = detection.judged_scenes(chosen, None)
         truth = detection.read_people(chosen, scenes)
-        detector = PersonDetector()
-        for look, detect in (("whole picture", detector.detect), ("tiles", detector.detect_tiles)):
-            found = {
-                made.name: detection.Detections(seen(detect, list(pictures(made, scenes, job.cache))))
-                for made in find_inputs(names)
-            }
-            title = f"{chosen.title}, {len(VIEWS)} views"
+        shown = {made.name: list(pictures(made, scenes, job.cache)) for made in find_inputs(names)}
+        title = f"{chosen.title}, {len(VIEWS)} views"
+        people = sum(len(boxes) for boxes in truth)
+        note = f"{INTERVAL} ±: standard deviation over the views. {len(scenes)} pairs, {people} persons."
+        for look, detect in detector.looks.items():
+            found = {name: detection.Detections(seen(detect, made)) for name, made in shown.items()}
             detected = detection.Detected(title, ("person",), scenes, truth, found)
-            note = f"{INTERVAL} ±: standard deviation over the views. {len(scenes)} pairs, "
-            people = sum(len(boxes) for boxes in truth)
-            tables.append(replace(detection_table(look, detected), note=f"{note}{people} persons."))
+            tables.append(replace(detection_table(look, detected), note=note))
             tell(f"{title}, {look}")
     return tables
 
@@ -144,16 +136,14 @@ def labelled_msrs(job: Job) -> DetectionSet:
     return msrs.detection_of(root / "ir", root / "vi", job.data / "detection/msrs/labels")
 
 
-def with_seafusion(job: Job) -> DetectionSet:
-    """Return those labelled pairs of MSRS that SeAFusion's pictures are there for."""
+def sets_of_msrs(job: Job) -> list[tuple[str, DetectionSet, Sequence[str]]]:
+    """Return name, set and inputs of MSRS's labelled pairs, and of those with SeAFusion's pictures."""
     labelled = labelled_msrs(job)
-    both = [scene for scene in labelled.splits["test"] if (peers(job) / f"{scene.stem}.png").is_file()]
-    return replace(labelled, title=f"MSRS, the {len(both)} pairs with SeAFusion's", splits={"test": both})
-
-
-def peers(job: Job) -> Path:
-    """Return the folder of SeAFusion's pictures of MSRS."""
-    return job.data / "ivf/msrs/peers/SeAFusion"
+    peer = job.data / "ivf/msrs/peers/SeAFusion"
+    both = [scene for scene in labelled.splits["test"] if (peer / f"{scene.stem}.png").is_file()]
+    title = f"MSRS, the {len(both)} pairs with SeAFusion's"
+    with_peer = replace(labelled, title=title, splits={"test": both})
+    return [("msrs", labelled, NAMES), ("msrs-seafusion", with_peer, (*NAMES, f"SeAFusion={peer}"))]
 
 
 def classifications(job: Job) -> list[Table]:

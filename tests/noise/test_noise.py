@@ -173,16 +173,23 @@ def striped(seed: int, grey_levels: float, noise: int) -> tuple[Tensor, Tensor, 
     return noisy + columns + rows, columns, rows
 
 
+def missed(removed: Tensor, columns: Tensor, rows: Tensor) -> float:
+    """Return how far the worse of columns and rows is missed, as a share of its deviation."""
+    shares = []
+    for axis, true in ((-2, columns), (-1, rows)):
+        offsets = removed.mean(axis, keepdim=True)
+        error = (offsets - offsets.mean()) - (true - true.mean())
+        shares.append(float(error.std() / true.std()))
+    return max(shares)
+
+
 # Fixed draws: how far offsets are missed is a matter of statistics. Any draw is asked for less, below.
 @pytest.mark.parametrize("noise", [0, 5, 10])
 @pytest.mark.parametrize(("seed", "grey_levels"), [(1, 4), (2, 5), (3, 7), (4, 10)])
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
     image, columns, rows = striped(seed, grey_levels, noise)
     removed = image - remove_stripes(image)
-    for axis, true in ((-2, columns), (-1, rows)):
-        offsets = removed.mean(axis, keepdim=True)
-        error = (offsets - offsets.mean()) - (true - true.mean())
-        assert error.std() < (0.3 + 0.02 * noise) * true.std()
+    assert missed(removed, columns, rows) < 0.3 + 0.02 * noise
 
 
 @examples(10)
@@ -194,10 +201,8 @@ def test_nothing_but_offsets_of_columns_and_rows_is_removed(
     removed = image - remove_stripes(image)
     separable = removed.mean(-1, keepdim=True) + removed.mean(-2, keepdim=True) - removed.mean()
     assert torch.allclose(removed, separable, atol=1e-5)
-    for axis, true in ((-2, columns), (-1, rows)):
-        offsets = removed.mean(axis, keepdim=True)
-        error = (offsets - offsets.mean()) - (true - true.mean())
-        assert error.std() < 0.5 * true.std()
+    # With noise any draw keeps the bound of the fixed ones; without it a draw misses that now and then.
+    assert missed(removed, columns, rows) < 0.3 + 0.02 * max(noise, 5)
 
 
 @pytest.mark.parametrize("noise", [0, 10, 20])

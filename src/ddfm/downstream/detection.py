@@ -106,7 +106,7 @@ def pretrained(
     scenes = judged_scenes(labelled, limit)
     truth = read_people(labelled, scenes)
     detector = PersonDetector()
-    looks = {"whole picture": detector.detect, "tiles": detector.detect_tiles}
+    looks = detector.looks
     found: dict[str, dict[str, Detections]] = {look: {} for look in looks}
     for made in inputs:
         boxes: dict[str, list[Boxes]] = {look: [] for look in looks}

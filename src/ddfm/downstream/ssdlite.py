@@ -5,6 +5,7 @@ Its frozen TensorFlow graph (MIT licence) is read by OpenVINO; neither TensorFlo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ class PersonDetector:
         model.reshape([1, -1, -1, 3])
         precision = {"INFERENCE_PRECISION_HINT": "f32"}  # the same numbers on every CPU
         self._network: Any = core.compile_model(model, "CPU", precision)
+
+    @property
+    def looks(self) -> dict[str, Callable[[RgbPixels], Boxes]]:
+        """Return the ways to look at a picture, by their names."""
+        return {"whole picture": self.detect, "tiles": self.detect_tiles}
 
     def detect(self, picture: RgbPixels) -> Boxes:
         """Return persons in a picture of any size, as the network sees it whole."""

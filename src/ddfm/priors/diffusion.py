@@ -33,7 +33,7 @@ WHOLE = 2048  # pixels a side that are not worth tiles: those show the network m
 TILES = (1024, 512, 256)  # to choose from beyond
 # Of the finest layer's size that an evaluation holds at once, in float32 and in two bytes a number.
 PLANES, PLANES_OF_TWO_BYTES = 13, 15
-PLANES_WITHOUT_NORMALISATION = 7  # whatever the format; with one block a resolution it is one less
+PLANES_WITHOUT_NORMALISATION = 7  # with two blocks a resolution, whatever the format
 WHOLE_SHARE, SHARE = 3, 8  # one part of so many of the memory at hand: for one piece, or for a tile
 
 
