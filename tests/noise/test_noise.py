@@ -185,7 +185,9 @@ def missed(removed: Tensor, columns: Tensor, rows: Tensor) -> float:
 
 # Fixed draws: how far offsets are missed is a matter of statistics. Any draw is asked for less, below.
 @pytest.mark.parametrize("noise", [0, 5, 10])
-@pytest.mark.parametrize(("seed", "grey_levels"), [(1, 4), (2, 5), (3, 7), (4, 10)])
+@pytest.mark.parametrize(
+    ("seed", "grey_levels"), [(1, 4), (2, 5), (3, 7), (4, 10), (5, 4), (6, 5), (7, 7), (8, 10)]
+)
 def test_known_stripes_are_removed(seed: int, grey_levels: float, noise: int) -> None:
     image, columns, rows = striped(seed, grey_levels, noise)
     removed = image - remove_stripes(image)
@@ -201,8 +203,8 @@ def test_nothing_but_offsets_of_columns_and_rows_is_removed(
     removed = image - remove_stripes(image)
     separable = removed.mean(-1, keepdim=True) + removed.mean(-2, keepdim=True) - removed.mean()
     assert torch.allclose(removed, separable, atol=1e-5)
-    # With noise any draw keeps the bound of the fixed ones; without it a draw misses that now and then.
-    assert missed(removed, columns, rows) < 0.3 + 0.02 * max(noise, 5)
+    # The worst of some 2,500 draws is missed by .43.
+    assert missed(removed, columns, rows) < 0.5
 
 
 @pytest.mark.parametrize("noise", [0, 10, 20])
